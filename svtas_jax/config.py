@@ -1,0 +1,206 @@
+"""Every setting of the program once, with its default and its rule.
+
+A file in `configs/` starts from `default_config()` and sets what differs. Nothing is
+derived inside a config file, so that every field can be overridden on the command line:
+`--config.data.split=2`.
+"""
+
+import math
+
+import ml_collections
+
+from svtas_jax.errors import InputError
+from svtas_jax.structs import StreamSpec
+
+SYSTEMS = ("sete", "mete", "transeger")
+
+
+def default_config() -> ml_collections.ConfigDict:
+    """Returns SETE on GTEA with the paper's values (spec of the public code)."""
+    config = ml_collections.ConfigDict()
+    config.seed = 0
+    config.data = _data_defaults()
+    config.model = _model_defaults()
+    config.train = _train_defaults()
+    config.eval = _eval_defaults()
+    return config
+
+
+def _data_defaults() -> ml_collections.ConfigDict:
+    data = ml_collections.ConfigDict()
+    data.dataset = "gtea"  # names the data in messages; "demo" is rendered when absent
+    data.root = "data/gtea"  # holds Videos/, groundTruth/, mapping.txt, splits/
+    data.layout = "flat"  # "flat": Videos/NAME.mp4; "breakfast": PERSON/CAMERA/...avi
+    data.split = 1  # splits/{train,test}.splitK.bundle (or _splitK.txt)
+    data.clip_frames = 128  # raw frames in a chunk
+    data.frame_stride = 4  # every frame_stride-th frame is decoded
+    data.resize = (256, 320)  # height, width every frame is resized to, antialiased
+    data.crop = 224  # square crop: random in training, centre otherwise
+    data.mean = (0.551, 0.424, 0.179)  # RGB mean of the data, in 0..1
+    data.std = (0.133, 0.141, 0.124)  # RGB standard deviation
+    data.augment = "video"  # "video": one crop and flip a video; "frame": public code's
+    # own draw for every frame; "none"
+    data.num_workers = 0  # decoding processes; 0 decodes in threads of this process
+    return data
+
+
+def _model_defaults() -> ml_collections.ConfigDict:
+    model = ml_collections.ConfigDict()
+    model.system = "sete"  # "sete", "mete" or "transeger"
+    model.image_width = 1.0  # MobileNetV2's width multiplier
+    model.features = 64  # width of the temporal branch, of image and text features
+    model.num_layers = 4  # layers of the memory TCN: dilations 2^(n-1), ..., 2, 1
+    model.num_stages = 1  # memory TCNs in a row (SETE, METE)
+    model.joint = "memory_tcn"  # Transeger: "memory_tcn", "fc" or "transformer"
+    model.joint_features = 128  # width of Transeger's joint net
+    model.joint_layers = 3  # layers of the transformer joint net
+    model.joint_heads = 8  # heads of the transformer joint net
+    model.joint_dropout = 0.1  # dropout of the transformer joint net
+    model.prompt = "learned"  # "learned" or "fixed"
+    model.prompt_len = 50  # tokens of a prompt, padded or cut
+    model.num_context = 8  # trainable vectors before the class name (learned prompt)
+    model.shared_context = False  # one context for all classes
+    model.class_position = "end"  # "end", "middle" or "front"
+    model.text_width = 512  # width of the text encoder
+    model.text_layers = 3
+    model.text_heads = 8
+    model.train_logit_scale = False  # train METE's temperature (public code: fixed)
+    model.reference_padding = False  # True: padded steps enter batch statistics and
+    # shift into their neighbours, as in the public code
+    model.dtype = "float32"  # "bfloat16" computes in bfloat16; parameters stay float32
+    return model
+
+
+def _train_defaults() -> ml_collections.ConfigDict:
+    train = ml_collections.ConfigDict()
+    train.batch_size = 2  # videos a batch: one optimizer step each
+    train.num_epochs = 50
+    train.learning_rate = 5e-4
+    train.weight_decay = 1e-4  # L2 added to the gradient of every parameter
+    train.lr_milestones = (50,)  # epochs after which the rate is multiplied by
+    train.lr_decay = 0.1
+    train.smooth_weight = 0.15  # weight of the truncated smoothing loss
+    train.clip_weight = 1.0  # weight of METE's contrastive loss
+    train.chunks_per_call = 4  # chunks of a video in memory at a time; changes nothing
+    train.selection = "validation"  # picks the best checkpoint on "validation" videos
+    # held out of the training split; "test" is the paper's protocol
+    train.validation_share = 0.2  # share of the training videos held out
+    train.eval_every_epochs = 1
+    train.log_every_steps = 10
+    train.init_from = ""  # workdir or checkpoint folder to start the weights from
+    return train
+
+
+def _eval_defaults() -> ml_collections.ConfigDict:
+    evaluate = ml_collections.ConfigDict()
+    evaluate.batch_size = 1  # videos streamed side by side; changes nothing
+    evaluate.background = ("background", "None")  # classes left out of segment metrics
+    return evaluate
+
+
+def stream_spec(config: ml_collections.ConfigDict) -> StreamSpec:
+    """Returns how `config.data` cuts a video into windows."""
+    return StreamSpec(config.data.clip_frames, config.data.frame_stride)
+
+
+def validate_config(config: ml_collections.ConfigDict) -> None:
+    """Checks ranges and relations that ml_collections does not.
+
+    Raises:
+        InputError: naming the first field that breaks its rule, and a fix.
+    """
+    _check_data(config.data)
+    _check_model(config.model)
+    _check_train(config.train)
+    _check_at_least(config.eval, "eval", batch_size=1)
+
+
+def _check_data(data: ml_collections.ConfigDict) -> None:
+    _check_choice(data, "data", layout=("flat", "breakfast"))
+    _check_choice(data, "data", augment=("video", "frame", "none"))
+    _check_at_least(data, "data", frame_stride=1, clip_frames=1, split=1, crop=8)
+    _check_at_least(data, "data", num_workers=0)
+    if data.clip_frames % data.frame_stride:
+        nearest = (
+            max(1, round(data.clip_frames / data.frame_stride)) * data.frame_stride
+        )
+        raise InputError(
+            f"config.data.clip_frames={data.clip_frames} is not a multiple of "
+            f"config.data.frame_stride={data.frame_stride}; "
+            f"try --config.data.clip_frames={nearest}."
+        )
+    for name, length in (("resize", 2), ("mean", 3), ("std", 3)):
+        value = data[name]
+        if len(value) != length or not all(v > 0 for v in value):
+            raise InputError(
+                f"config.data.{name}={value} must be {length} positive numbers."
+            )
+    if data.crop > min(data.resize):
+        raise InputError(
+            f"config.data.crop={data.crop} is larger than config.data.resize="
+            f"{data.resize}; try --config.data.crop={min(data.resize)}."
+        )
+
+
+def _check_model(model: ml_collections.ConfigDict) -> None:
+    _check_choice(model, "model", system=SYSTEMS, dtype=("float32", "bfloat16"))
+    _check_choice(model, "model", joint=("memory_tcn", "fc", "transformer"))
+    _check_choice(model, "model", prompt=("learned", "fixed"))
+    _check_choice(model, "model", class_position=("end", "middle", "front"))
+    _check_at_least(model, "model", features=1, num_layers=1, num_stages=1)
+    _check_at_least(model, "model", joint_features=1, joint_layers=1, joint_heads=1)
+    _check_at_least(model, "model", prompt_len=8, num_context=1)
+    _check_at_least(model, "model", text_width=1, text_layers=1, text_heads=1)
+    _check_positive(model, "model", "image_width")
+    if not 0 <= model.joint_dropout < 1:
+        raise InputError(
+            f"config.model.joint_dropout={model.joint_dropout} must lie in [0, 1)."
+        )
+    for width, heads in (("text_width", "text_heads"), ("features", "joint_heads")):
+        if width == "features" and model.joint != "transformer":
+            continue
+        if model[width] % model[heads]:
+            raise InputError(
+                f"config.model.{width}={model[width]} is not a multiple of "
+                f"config.model.{heads}={model[heads]}; heads split the width evenly, "
+                f"try --config.model.{heads}={math.gcd(model[width], model[heads])}."
+            )
+
+
+def _check_train(train: ml_collections.ConfigDict) -> None:
+    _check_choice(train, "train", selection=("validation", "test"))
+    _check_at_least(train, "train", batch_size=1, num_epochs=1, chunks_per_call=1)
+    _check_at_least(train, "train", eval_every_epochs=1, log_every_steps=1)
+    _check_positive(train, "train", "learning_rate")
+    _check_positive(train, "train", "lr_decay")
+    _check_at_least(train, "train", weight_decay=0, smooth_weight=0, clip_weight=0)
+    if not 0 < train.validation_share < 1:
+        raise InputError(
+            f"config.train.validation_share={train.validation_share} must lie strictly "
+            "between 0 and 1, such as 0.2; to choose on the test videos as the paper "
+            "does, use --config.train.selection=test."
+        )
+
+
+def _check_choice(section: ml_collections.ConfigDict, where: str, **choices) -> None:
+    for name, allowed in choices.items():
+        if section[name] not in allowed:
+            raise InputError(
+                f"config.{where}.{name}={section[name]!r} is not one of "
+                f"{', '.join(map(repr, allowed))}."
+            )
+
+
+def _check_at_least(section: ml_collections.ConfigDict, where: str, **least) -> None:
+    for name, minimum in least.items():
+        if not section[name] >= minimum:
+            raise InputError(
+                f"config.{where}.{name}={section[name]} must be at least {minimum}."
+            )
+
+
+def _check_positive(section: ml_collections.ConfigDict, where: str, name: str) -> None:
+    if not 0 < section[name] < math.inf:
+        raise InputError(
+            f"config.{where}.{name}={section[name]} must be a positive number."
+        )
