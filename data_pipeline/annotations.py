@@ -1,0 +1,260 @@
+"""Reads the field's common layout: mapping, labels and splits -> `VideoRecord`s.
+
+ROOT/mapping.txt                   "id name" a line
+ROOT/groundTruth/NAME.txt          one class name a line, one line a frame
+ROOT/splits/test.split1.bundle     one "NAME.txt" a line (or test_split1.txt)
+ROOT/Videos/NAME.mp4               or P03/cam01/P03_cereals.avi (layout "breakfast")
+"""
+
+import concurrent.futures
+import difflib
+import os
+import pathlib
+import re
+
+import ml_collections
+import numpy as np
+
+from data_pipeline import video
+from svtas_jax.errors import InputError, MissingInputError
+from svtas_jax.structs import VideoRecord
+
+VIDEO_SUFFIXES = (".mp4", ".avi", ".mkv", ".mov", ".webm", ".m4v")
+
+_LAYOUT = (
+    "The folder must hold Videos/ (the videos), groundTruth/NAME.txt (one class name a "
+    "line, one line a frame), mapping.txt ('id name' a line) and "
+    "splits/{train,test}.splitK.bundle (one NAME.txt a line)."
+)
+_SOURCES = {
+    "gtea": "GTEA (Georgia Tech Egocentric Activities)",
+    "50salads": "50Salads (University of Dundee)",
+    "breakfast": "Breakfast (Serre lab; 'Videos, 15 fps')",
+    "egtea": "EGTEA Gaze+ (Georgia Tech)",
+}
+_BREAKFAST_NAME = re.compile(r"(P\d+)_([A-Za-z]+)(\d*)_(.+)")
+
+
+def class_names(data_config: ml_collections.ConfigDict) -> tuple[str, ...]:
+    """Returns the classes of a data set in the order of their indices."""
+    return read_mapping(_root(data_config) / "mapping.txt")
+
+
+def read_split(
+    data_config: ml_collections.ConfigDict, subset: str
+) -> tuple[VideoRecord, ...]:
+    """Reads the annotated videos of a split.
+
+    Args:
+        data_config: `config.data`.
+        subset: "train" or "test".
+
+    Raises:
+        MissingInputError: if a folder or file is missing.
+        InputError: if one breaks a rule.
+    """
+    classes = class_names(data_config)
+    names = read_split_names(_split_path(data_config, subset))
+    # OpenCV releases the interpreter while it decodes, so threads count side by side.
+    with concurrent.futures.ThreadPoolExecutor(os.cpu_count()) as pool:
+        return tuple(
+            pool.map(lambda name: _read_record(data_config, name, classes), names)
+        )
+
+
+def read_mapping(path: str | os.PathLike) -> tuple[str, ...]:
+    """Reads "id name" lines, in any order, into names by id.
+
+    Raises:
+        InputError: if ids have gaps or duplicates, or names are not unique.
+    """
+    names: dict[int, str] = {}
+    for number, line in _numbered_lines(path):
+        match = re.fullmatch(r"(\d+)\s+(\S.*)", line)
+        if not match:
+            raise InputError(
+                f"{path}, line {number}: {line!r} is not 'id name', such as '0 take'."
+            )
+        index, name = int(match[1]), match[2]
+        if index in names:
+            raise InputError(
+                f"{path}, line {number}: id {index} is given twice, to {names[index]!r}"
+                f" and to {name!r}; give every class its own id."
+            )
+        if name in names.values():
+            raise InputError(
+                f"{path}, line {number}: class {name!r} is given twice; keep one line."
+            )
+        names[index] = name
+    if not names:
+        raise InputError(f"{path} names no class; write one 'id name' a line.")
+    gaps = [index for index in range(max(names)) if index not in names]
+    if gaps:
+        raise InputError(
+            f"{path}: id {gaps[0]} is missing; number the {len(names)} classes "
+            f"0 to {len(names) - 1} without gaps."
+        )
+    return tuple(names[index] for index in range(len(names)))
+
+
+def read_labels(path: str | os.PathLike, classes: tuple[str, ...]) -> np.ndarray:
+    """Reads one class name a line into (num_labels,) int32 class indices.
+
+    Raises:
+        InputError: if the file is empty or names an unknown class.
+    """
+    index_of = {name: index for index, name in enumerate(classes)}
+    labels = []
+    for number, line in _numbered_lines(path):
+        if line not in index_of:
+            close = difflib.get_close_matches(line, classes, n=1)
+            hint = f"did you mean {close[0]!r}? " if close else ""
+            raise InputError(
+                f"{path}, line {number}: class {line!r} is not in mapping.txt; {hint}"
+                f"Correct the line, or add the class to mapping.txt."
+            )
+        labels.append(index_of[line])
+    if not labels:
+        raise InputError(
+            f"{path} holds no labels; write one class name a line, one line a frame, "
+            f"or take the video out of the split."
+        )
+    return np.asarray(labels, np.int32)
+
+
+def read_split_names(path: str | os.PathLike) -> tuple[str, ...]:
+    """Reads the video names of a split file, without ".txt".
+
+    Raises:
+        InputError: if the split is empty or names a video twice.
+    """
+    names: list[str] = []
+    for number, line in _numbered_lines(path):
+        name = line.removesuffix(".txt")
+        if name in names:
+            raise InputError(
+                f"{path}, line {number}: video {name!r} is listed twice; keep one line."
+            )
+        names.append(name)
+    if not names:
+        raise InputError(f"{path} lists no video; write one NAME.txt a line.")
+    return tuple(names)
+
+
+def hold_out(
+    records: tuple[VideoRecord, ...], share: float, seed: int
+) -> tuple[tuple[VideoRecord, ...], tuple[VideoRecord, ...]]:
+    """Splits off validation videos, the same ones for the same seed.
+
+    Returns:
+        The videos to train on and those held out, at least one each, in their order.
+    """
+    if len(records) < 2:
+        raise InputError(
+            f"The training split has {len(records)} video, too few to hold one out for "
+            f"validation; add videos, or use --config.train.selection=test."
+        )
+    num_held = min(max(1, round(share * len(records))), len(records) - 1)
+    held = set(np.random.default_rng(seed).permutation(len(records))[:num_held])
+    kept = tuple(r for index, r in enumerate(records) if index not in held)
+    return kept, tuple(r for index, r in enumerate(records) if index in held)
+
+
+def _read_record(
+    data_config: ml_collections.ConfigDict, name: str, classes: tuple[str, ...]
+) -> VideoRecord:
+    root = _root(data_config)
+    label_path = root / "groundTruth" / f"{name}.txt"
+    labels = read_labels(label_path, classes)
+    video_path = _find_video(root, data_config.layout, name)
+    info = video.probe_video(video_path)
+    num_frames = info.num_frames
+    if num_frames != len(labels):  # headers lie: only one that agrees is believed
+        num_frames = video.count_frames(video_path)
+    if abs(num_frames - len(labels)) > data_config.clip_frames:
+        raise InputError(
+            f"{video_path} has {num_frames} frames, but {label_path} has {len(labels)} "
+            f"lines: they differ by more than one chunk (config.data.clip_frames="
+            f"{data_config.clip_frames}). Use the video at the frame rate that was "
+            f"labelled, one line a frame."
+        )
+    labels = labels[:num_frames]
+    labels.setflags(write=False)
+    return VideoRecord(name, str(video_path), labels, info.fps)
+
+
+def _find_video(root: pathlib.Path, layout: str, name: str) -> pathlib.Path:
+    stem = _breakfast_stem(name) if layout == "breakfast" else name
+    for suffix in VIDEO_SUFFIXES:
+        for spelling in (suffix, suffix.upper()):
+            path = root / "Videos" / f"{stem}{spelling}"
+            if path.is_file():
+                return path
+    raise MissingInputError(
+        f"The video of {name!r} is missing: no {root / 'Videos' / stem} with an ending "
+        f"of {' '.join(VIDEO_SUFFIXES)}. Put it there, or take {name} out of the split."
+    )
+
+
+def _breakfast_stem(name: str) -> str:
+    """P03_cam01_P03_cereals -> P03/cam01/P03_cereals; stereo has two channels."""
+    match = _BREAKFAST_NAME.fullmatch(name)
+    if not match:
+        raise InputError(
+            f"{name!r} is not a name of the layout 'breakfast', such as "
+            f"P03_cam01_P03_cereals; use --config.data.layout=flat for Videos/NAME.mp4."
+        )
+    person, camera, number, activity = match.groups()
+    if camera == "stereo":
+        return f"{person}/stereo/{activity.removesuffix('_ch0')}_ch0"
+    return f"{person}/{camera}{number}/{activity}"
+
+
+def _split_path(data_config: ml_collections.ConfigDict, subset: str) -> pathlib.Path:
+    folder, split = _root(data_config) / "splits", data_config.split
+    choices = (f"{subset}.split{split}.bundle", f"{subset}_split{split}.txt")
+    for name in choices:
+        if (folder / name).is_file():
+            return folder / name
+    found = sorted(path.name for path in folder.glob(f"{subset}*"))
+    raise MissingInputError(
+        f"Split {split} is missing: neither {choices[0]} nor {choices[1]} is in "
+        f"{folder} ({'there are ' + ', '.join(found) if found else 'none is there'}). "
+        f"Write one NAME.txt a line, or choose another with --config.data.split."
+    )
+
+
+def _root(data_config: ml_collections.ConfigDict) -> pathlib.Path:
+    root = pathlib.Path(data_config.root)
+    if root.is_dir():
+        return root
+    source = _SOURCES.get(data_config.dataset)
+    advice = (
+        f"Get the videos of {source} from its authors, and groundTruth/, splits/ and "
+        f"mapping.txt from the data that the authors of MS-TCN published. "
+        if source
+        else ""
+    )
+    raise MissingInputError(
+        f"The data folder {root} (config.data.root) of {data_config.dataset!r} does "
+        f"not exist. {_LAYOUT} {advice}Elsewhere: --config.data.root=FOLDER. "
+        f"Without any download, this runs now: --config=configs/demo_sete.py"
+    )
+
+
+def _numbered_lines(path: str | os.PathLike) -> list[tuple[int, str]]:
+    """Returns (number from 1, stripped line); blank lines at the end do not count."""
+    path = pathlib.Path(path)
+    if not path.is_file():
+        raise MissingInputError(f"{path} does not exist. {_LAYOUT}")
+    try:
+        lines = path.read_text(encoding="utf-8-sig").rstrip().splitlines()
+    except UnicodeDecodeError as error:
+        raise InputError(
+            f"{path} is not UTF-8 text (byte {error.start}); save it as UTF-8."
+        ) from error
+    stripped = [(number, line.strip()) for number, line in enumerate(lines, 1)]
+    for number, line in stripped:
+        if not line:
+            raise InputError(f"{path}, line {number} is blank; remove or fill it.")
+    return stripped

@@ -1,0 +1,124 @@
+"""Resize, crop and flip of uint8 frames; normalisation happens on the device.
+
+Resizing is linear and separable, so it is two matrix products. The crop selects rows
+of the two matrices and the flip reverses the rows of one of them: only pixels that are
+kept are computed. The matrices are banded, so the products go over small blocks.
+"""
+
+import functools
+from typing import NamedTuple
+
+import numpy as np
+
+_BLOCK = 8  # output pixels a block: small to skip zeros, large enough for BLAS
+
+
+class Crop(NamedTuple):
+    """A square of `size` pixels whose first row is `top` and first column `left`."""
+
+    size: int
+    top: int
+    left: int
+
+
+class _Block(NamedTuple):
+    outputs: slice
+    inputs: slice
+    weights: np.ndarray  # (outputs, inputs), or for columns with channels folded in
+
+
+def draw_crop(
+    rng: np.random.Generator, resize: tuple[int, int], crop: int
+) -> tuple[Crop, bool]:
+    """Draws where to crop a frame resized to `resize` (height, width), and the flip."""
+    top = int(rng.integers(resize[0] - crop + 1))
+    left = int(rng.integers(resize[1] - crop + 1))
+    return Crop(crop, top, left), bool(rng.integers(2))
+
+
+def centre_crop(resize: tuple[int, int], crop: int) -> Crop:
+    """Returns the crop in the middle of a frame resized to `resize`."""
+    return Crop(crop, round((resize[0] - crop) / 2), round((resize[1] - crop) / 2))
+
+
+@functools.lru_cache(maxsize=64)
+def resize_matrix(in_size: int, out_size: int) -> np.ndarray:
+    """Returns the (out_size, in_size) float32 matrix of antialiased linear resizing.
+
+    The triangle filter is as wide as the shrinking demands, so that every input pixel
+    counts; enlarging interpolates linearly.
+    """
+    scale = in_size / out_size
+    support = max(scale, 1.0)
+    centres = (np.arange(out_size) + 0.5) * scale
+    distances = np.arange(in_size) + 0.5 - centres[:, None]
+    weights = np.maximum(0.0, 1.0 - np.abs(distances) / support)
+    weights = (weights / weights.sum(axis=1, keepdims=True)).astype(np.float32)
+    weights.setflags(write=False)  # shared by all callers through the cache
+    return weights
+
+
+def transform_frames(
+    frames: np.ndarray, *, resize: tuple[int, int], crop: Crop, flip: bool = False
+) -> np.ndarray:
+    """Resizes, crops and flips frames.
+
+    Args:
+        frames: (T, H, W, 3) uint8.
+        resize: height and width of the whole resized frame.
+        crop: the square of it to keep, a `Crop` or (size, top, left).
+        flip: mirrors left and right.
+
+    Returns:
+        (T, size, size, 3) uint8.
+    """
+    size, top, left = crop
+    height, width = frames.shape[1:3]
+    if (height, width) == tuple(resize):
+        kept = frames[:, top : top + size, left : left + size]
+        return np.ascontiguousarray(kept[:, :, ::-1] if flip else kept)
+    rows = _blocks(height, resize[0], top, size, False, 1)
+    columns = _blocks(width, resize[1], left, size, flip, 3)
+    out = np.empty((len(frames), size, size, 3), np.uint8)
+    for frame, target in zip(frames, out, strict=True):
+        _transform_frame(frame, rows, columns, target)
+    return out
+
+
+def _transform_frame(
+    frame: np.ndarray,
+    rows: tuple[_Block, ...],
+    columns: tuple[_Block, ...],
+    target: np.ndarray,
+) -> None:
+    height, width, channels = frame.shape
+    size = len(target)
+    flat = frame.reshape(height, width * channels)
+    tall = np.empty((size, width * channels), np.float32)
+    for outputs, inputs, weights in rows:
+        np.matmul(weights, flat[inputs].astype(np.float32), out=tall[outputs])
+    result = np.empty((size, size * channels), np.float32)
+    for outputs, inputs, weights in columns:
+        np.matmul(tall[:, inputs], weights.T, out=result[:, outputs])
+    result += 0.5  # rounds to nearest; weights sum to 1, so 0..255 holds up to rounding
+    np.clip(result, 0, 255, out=result)
+    target[...] = result.reshape(size, size, channels)
+
+
+@functools.lru_cache(maxsize=1024)
+def _blocks(
+    in_size: int, out_size: int, start: int, size: int, flip: bool, channels: int
+) -> tuple[_Block, ...]:
+    """Cuts the kept rows of the resize matrix into blocks and drops their zeros."""
+    matrix = resize_matrix(in_size, out_size)[start : start + size]
+    if flip:
+        matrix = matrix[::-1]
+    blocks = []
+    for first in range(0, size, _BLOCK):
+        rows = matrix[first : first + _BLOCK]
+        used = np.flatnonzero(rows.any(axis=0))
+        low, high = int(used[0]), int(used[-1]) + 1
+        weights = np.kron(rows[:, low:high], np.eye(channels, dtype=np.float32))
+        outputs = slice(first * channels, (first + len(rows)) * channels)
+        blocks.append(_Block(outputs, slice(low * channels, high * channels), weights))
+    return tuple(blocks)
