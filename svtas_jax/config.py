@@ -56,6 +56,8 @@ def _model_defaults() -> ml_collections.ConfigDict:
     model.joint_layers = 3  # layers of the transformer joint net
     model.joint_heads = 8  # heads of the transformer joint net
     model.joint_dropout = 0.1  # dropout of the transformer joint net
+    model.joint_positions = "learned"  # of the transformer joint net; "fixed" is sines
+    # of the step, "fixed_by_row" the public code's sines of the batch row
     model.prompt = "learned"  # "learned" or "fixed"
     model.prompt_len = 50  # tokens of a prompt, padded or cut
     model.num_context = 8  # trainable vectors before the class name (learned prompt)
@@ -146,6 +148,8 @@ def _check_model(model: ml_collections.ConfigDict) -> None:
     _check_choice(model, "model", system=SYSTEMS, dtype=("float32", "bfloat16"))
     _check_choice(model, "model", joint=("memory_tcn", "fc", "transformer"))
     _check_choice(model, "model", prompt=("learned", "fixed"))
+    positions = ("learned", "fixed", "fixed_by_row")
+    _check_choice(model, "model", joint_positions=positions)
     _check_choice(model, "model", class_position=("end", "middle", "front"))
     _check_at_least(model, "model", features=1, num_layers=1, num_stages=1)
     _check_at_least(model, "model", joint_features=1, joint_layers=1, joint_heads=1)

@@ -71,7 +71,7 @@ class TrainState:
 
 @dataclasses.dataclass(frozen=True)
 class StreamSpec:
-    """How a video is cut into windows. Windows do not overlap unless `hop_frames` says so.
+    """How a video is cut into windows; they do not overlap unless `hop_frames` says so.
 
     Attributes:
         clip_frames: raw frames in a window.

@@ -1,0 +1,101 @@
+"""The losses of one chunk. The chunks of a video sum; section 6 of the paper's code.
+
+Every video counts the same however long it is: a chunk's loss is divided by the number
+of chunks of its video.
+"""
+
+import jax
+import jax.numpy as jnp
+import optax
+
+from svtas_jax.models.image import step_valid
+from svtas_jax.structs import IGNORE_LABEL, Chunk, ChunkOutput
+
+SMOOTH_CLAMP = 16.0  # squared log-probability differences are cut here (MS-TCN: tau^2)
+
+
+def chunk_loss(
+    output: ChunkOutput, chunk: Chunk, *, smooth_weight: float, clip_weight: float
+) -> tuple[jax.Array, dict[str, jax.Array]]:
+    """Returns the loss of a chunk and its named parts, scalars."""
+    stride = chunk.labels.shape[1] // output.logits.shape[2]
+    logits = jnp.repeat(output.logits, stride, axis=2)
+    segmentation = segmentation_loss(logits, chunk, smooth_weight=smooth_weight)
+    if output.text_features is None:
+        return segmentation, {"segmentation_loss": segmentation}
+    contrast = clip_loss(
+        output.image_features, output.text_features, output.logit_scale, chunk
+    )
+    parts = {"segmentation_loss": segmentation, "clip_loss": contrast}
+    return segmentation + clip_weight * contrast, parts
+
+
+def segmentation_loss(
+    logits: jax.Array,
+    chunk: Chunk,
+    *,
+    smooth_weight: float,
+    class_weights: jax.Array | None = None,
+) -> jax.Array:
+    """Cross entropy plus truncated smoothing of the log-probabilities over time.
+
+    Abu Farha, Gall: MS-TCN, CVPR 2019, with the public SVTAS code's normalisation:
+    cross entropy by the labels in the batch, both terms by the chunks of each video.
+
+    Args:
+        logits: (S, B, F, K) at full rate; the stages' losses sum.
+        chunk: labels, valid, num_chunks.
+        smooth_weight: weight of the smoothing.
+        class_weights: (K,), multiply the cross entropy of their class.
+    """
+    logits = logits.astype(jnp.float32)
+    labelled = chunk.labels != IGNORE_LABEL
+    labels = jnp.where(labelled, chunk.labels, 0)
+    log_scores = jax.nn.log_softmax(logits)
+    wanted = jnp.broadcast_to(labels, logits.shape[:-1])[..., None]
+    cross_entropy = -jnp.take_along_axis(log_scores, wanted, axis=-1)[..., 0]
+    if class_weights is not None:
+        cross_entropy *= class_weights[labels]
+    cross_entropy = jnp.where(labelled, cross_entropy, 0)
+    num_labels = jnp.maximum(jnp.sum(labelled), 1)
+    ce = jnp.sum(jnp.sum(cross_entropy, -1) / chunk.num_chunks, -1) / num_labels
+    change = log_scores[:, :, 1:] - jax.lax.stop_gradient(log_scores[:, :, :-1])
+    change = jnp.minimum(jnp.square(change), SMOOTH_CLAMP)
+    change = jnp.where(chunk.valid[:, 1:, None], change, 0)
+    smooth = jnp.mean(jnp.mean(change, (-2, -1)) / chunk.num_chunks, -1)
+    return jnp.sum(ce + smooth_weight * smooth)
+
+
+def clip_loss(
+    image: jax.Array, text: jax.Array, logit_scale: jax.Array, chunk: Chunk
+) -> jax.Array:
+    """Contrasts the steps of a chunk: every image step with its own text step.
+
+    Radford et al.: CLIP, ICML 2021, over the T steps of each video's chunk instead of
+    the samples of a batch. Invalid steps still stand among the negatives, as in the
+    public code.
+
+    Args:
+        image, text: (B, T, D).
+        logit_scale: () natural logarithm of the scale.
+        chunk: valid, num_chunks.
+    """
+    valid = step_valid(chunk)
+    image, text = _unit(image), _unit(text)
+    logits = jnp.exp(logit_scale) * jnp.einsum("btd,bsd->bts", image, text)
+    own = jnp.broadcast_to(jnp.arange(logits.shape[-1]), valid.shape)
+    both = [
+        optax.softmax_cross_entropy_with_integer_labels(directed, own)
+        for directed in (logits, jnp.swapaxes(logits, 1, 2))
+    ]
+    per_step = jnp.where(valid, sum(both) / 2, 0)
+    per_video = jnp.sum(per_step, axis=-1) / chunk.num_chunks
+    return jnp.sum(per_video) / jnp.maximum(jnp.sum(chunk.valid), 1)
+
+
+def _unit(x: jax.Array) -> jax.Array:
+    """Scales to length 1. A zero vector (an invalid step) stays zero and its gradient
+    finite, which x / norm(x) does not give."""
+    x = x.astype(jnp.float32)
+    square = jnp.sum(jnp.square(x), axis=-1, keepdims=True)
+    return jnp.where(square > 0, x * jax.lax.rsqrt(jnp.where(square > 0, square, 1)), 0)

@@ -1,0 +1,55 @@
+"""The image branch: frames of a chunk to one feature vector per step."""
+
+import flax.linen as nn
+import jax
+import jax.numpy as jnp
+
+from svtas_jax.models.layers import where_valid
+from svtas_jax.models.mobilenet_tsm import MobileNetTSM
+from svtas_jax.structs import Chunk
+
+
+def normalise(frames: jax.Array, mean, std) -> jax.Array:
+    """Scales uint8 RGB (..., 3) to 0..1, subtracts `mean`, divides by `std`.
+
+    Float frames are taken as already normalised.
+    """
+    if frames.dtype != jnp.uint8:
+        return frames
+    mean, std = jnp.asarray(mean, jnp.float32), jnp.asarray(std, jnp.float32)
+    return frames.astype(jnp.float32) * (1 / (255 * std)) - mean / std
+
+
+def step_valid(chunk: Chunk) -> jax.Array:
+    """Returns which decoded steps are real, (B, T) bool."""
+    stride = chunk.valid.shape[1] // chunk.frames.shape[1]
+    return chunk.valid[:, ::stride]
+
+
+def step_labels(chunk: Chunk) -> jax.Array:
+    """Returns the labels of the decoded steps, (B, T) int32."""
+    stride = chunk.labels.shape[1] // chunk.frames.shape[1]
+    return chunk.labels[:, ::stride]
+
+
+class ImageBranch(nn.Module):
+    """Normalise, MobileNetV2 with temporal shift, average over the image."""
+
+    mean: tuple[float, ...]
+    std: tuple[float, ...]
+    width: float = 1.0
+    reference_padding: bool = False
+    dtype: jnp.dtype = jnp.float32
+
+    @nn.compact
+    def __call__(self, chunk: Chunk, *, train: bool) -> jax.Array:
+        """Returns features (B, T, 1280), zero in invalid steps."""
+        valid = step_valid(chunk)
+        x = normalise(chunk.frames, self.mean, self.std)
+        x = MobileNetTSM(
+            width=self.width,
+            reference_padding=self.reference_padding,
+            dtype=self.dtype,
+            name="backbone",
+        )(x, valid, train=train)
+        return where_valid(valid, jnp.mean(x, axis=(2, 3)))

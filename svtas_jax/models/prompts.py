@@ -1,0 +1,271 @@
+"""Label sequences to prompts, inside jit: tables built once, indexed per step.
+
+A prompt describes one decoded step of a labelled chunk:
+
+    [SOS] ordinal[k] "This action lasted {n} frames in current windows, "
+          "This is frame {t+1} of the action, "  context vectors  "{name}." [EOS]
+
+with k the number of the step's run of equal labels, n the run's length in steps and t
+the step's place in the chunk. CLIP's byte pair encoding never merges across words, so a
+prompt is a concatenation of table rows chosen by k, n, t and the class.
+"""
+
+import dataclasses
+import functools
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from svtas_jax.models import tokenizer
+from svtas_jax.structs import IGNORE_LABEL, NO_LABEL
+
+PAD = -1  # a zero vector
+CONTEXT = -2  # context vector i of the step's class is CONTEXT - i
+MAX_RUNS = 35  # ordinals there are; later runs use the last one
+
+TEMPLATES = (
+    "the person is {}.",
+    "the person is performing the action of {}.",
+    "the character is {}.",
+    "he or she is {}.",
+    "the action {} is being played.",
+    "it is the action of {}.",
+    "the human is {}.",
+    "the person is working on {}.",
+    "the scene is {}.",
+    "the person is focusing on {}.",
+    "the person is completing the action of {}.",
+    "the step is {}",
+    "the action is {}.",
+    "the action step is {}.",
+)
+
+_ORDINAL_ONES = "first second third fourth fifth sixth seventh eighth ninth".split()
+_ORDINAL_TEENS = (
+    "tenth eleventh twelfth thirteenth fourteenth fifteenth sixteenth seventeenth "
+    "eighteenth nineteenth"
+).split()
+_ORDINAL_TENS = {20: "twentieth", 30: "thirtieth"}
+# The public code's own spelling of three learned and six fixed prompts' ordinals.
+_LEARNED_ODD = {
+    11: "This is the eleventhly, ",
+    12: "This is the twelfthly action, ",
+    16: "This is the sixteenth, ",
+}
+_FIXED_WITHOUT_LY = range(16, 21)
+
+
+def _ordinal(number: int) -> str:
+    if number < 10:
+        return _ORDINAL_ONES[number - 1]
+    if number < 20:
+        return _ORDINAL_TEENS[number - 10]
+    tens, ones = number // 10 * 10, number % 10
+    if not ones:
+        return _ORDINAL_TENS[tens]
+    return f"{tokenizer.number_words(tens)}-{_ORDINAL_ONES[ones - 1]}"
+
+
+def learned_ordinal(number: int) -> str:
+    """Returns how a learned prompt begins in run `number` (from 1)."""
+    plain = f"This is the {_ordinal(number)} action, "
+    return _LEARNED_ODD.get(number, plain)
+
+
+def fixed_ordinal(number: int) -> str:
+    """Returns how a fixed prompt begins in run `number` (from 1)."""
+    suffix = "" if number in _FIXED_WITHOUT_LY else "ly"
+    return f"{_ordinal(number)}{suffix}, ".capitalize()
+
+
+@dataclasses.dataclass(frozen=True)
+class Table:
+    """Token sequences of unequal length: row i holds `lengths[i]` of `ids[i]`."""
+
+    ids: np.ndarray  # (rows, longest) int32
+    lengths: np.ndarray  # (rows,) int32
+
+    @classmethod
+    def of(cls, sequences) -> "Table":
+        """Packs sequences of ids."""
+        lengths = np.array([len(s) for s in sequences], np.int32)
+        ids = np.full((len(sequences), max(1, lengths.max())), PAD, np.int32)
+        for row, sequence in zip(ids, sequences, strict=True):
+            row[: len(sequence)] = sequence
+        return cls(ids, lengths)
+
+
+@dataclasses.dataclass(frozen=True)
+class PromptTables:
+    """The parts of a prompt in order; each is chosen by one index per step."""
+
+    parts: tuple[tuple[str, Table], ...]  # (index name, table)
+    max_len: int
+
+    def token_ids(self) -> np.ndarray:
+        """Returns every id that a prompt can hold, ascending."""
+        ids = [table.ids[table.ids >= 0] for _, table in self.parts]
+        return np.unique(np.concatenate([*ids, [tokenizer.START, tokenizer.END]]))
+
+
+def build_tables(
+    class_names: tuple[str, ...],
+    *,
+    kind: str,
+    clip_steps: int,
+    max_len: int,
+    num_context: int = 8,
+    class_position: str = "end",
+) -> PromptTables:
+    """Precomputes the token ids of all parts.
+
+    Args:
+        class_names: by class index.
+        kind: "learned" (context vectors and the name) or "fixed" (a template).
+        clip_steps: steps of a chunk: the largest count and position.
+        max_len: tokens of a prompt, padded or cut.
+        num_context: context vectors of a learned prompt.
+        class_position: "end", "middle" or "front".
+    """
+    numbers = [tokenizer.number_words(n) for n in range(1, clip_steps + 1)]
+    ordinal = learned_ordinal if kind == "learned" else fixed_ordinal
+    encode = tokenizer.encode
+    prefix = (
+        ("run", Table.of([encode(ordinal(n + 1)) for n in range(MAX_RUNS)])),
+        (
+            "count",
+            _sentences("This action lasted {} frames in current windows, ", numbers),
+        ),
+        ("position", _sentences("This is frame {} of the action, ", numbers)),
+    )
+    if kind == "learned":
+        context = tuple(CONTEXT - i for i in range(num_context))
+        parts = _learned_parts(class_names, context, prefix, class_position)
+    else:
+        parts = _fixed_parts(class_names, prefix, class_position)
+    start = ("zero", Table.of([(tokenizer.START,)]))
+    return PromptTables((start, *parts), max_len)
+
+
+def _sentences(template, words):
+    return Table.of([tokenizer.encode(template.format(word)) for word in words])
+
+
+def _learned_parts(class_names, context, prefix, class_position):
+    names = [tokenizer.encode(name) for name in class_names]
+    dot = tokenizer.encode(".")
+    end = ("zero", Table.of([(*dot, tokenizer.END)]))
+    if class_position == "end":
+        label = Table.of([(*context, *name) for name in names])
+        return (*prefix, ("label", label), end)
+    if class_position == "middle":
+        half = len(context) // 2
+        label = Table.of([(*context[:half], *n, *context[half:]) for n in names])
+        return (*prefix, ("label", label), end)
+    label = Table.of([(*name, *context) for name in names])
+    return (("label", label), *prefix, end)
+
+
+def _fixed_parts(class_names, prefix, class_position):
+    label = Table.of(
+        [
+            tokenizer.encode(template.format(name))
+            for name in class_names
+            for template in TEMPLATES
+        ]
+    )
+    # Two ends, as in the public code: the template's own and the prompt's.
+    end = ("zero", Table.of([(tokenizer.END, tokenizer.END)]))
+    if class_position == "front":
+        return (("template", label), *prefix, end)
+    return (*prefix, ("template", label), end)
+
+
+def run_lengths(labels: jax.Array) -> tuple[jax.Array, jax.Array]:
+    """Returns for each step the index of its run and the run's length, (B, T) int32.
+
+    Args:
+        labels: (B, T) int32.
+    """
+    changes = labels[:, 1:] != labels[:, :-1]
+    run = jnp.pad(jnp.cumsum(changes, axis=1, dtype=jnp.int32), ((0, 0), (1, 0)))
+    count = jnp.sum(run[:, :, None] == run[:, None, :], axis=-1, dtype=jnp.int32)
+    return run, count
+
+
+def prompt_ids(
+    tables: PromptTables, labels: jax.Array, template: jax.Array | int = 0
+) -> jax.Array:
+    """Returns the prompts' ids (B, T, max_len): tokens, PAD, or CONTEXT - i.
+
+    A row whose labels are all NO_LABEL (a stream's first chunk) is SOS everywhere; one
+    that holds IGNORE_LABEL is EOS everywhere.
+
+    Args:
+        tables: see `build_tables`.
+        labels: (B, T) int32 of the decoded steps.
+        template: index into TEMPLATES, () or (B, T); fixed prompts only.
+    """
+    steps = jnp.arange(labels.shape[1], dtype=jnp.int32)
+    run, count = run_lengths(labels)
+    label = jnp.maximum(labels, 0)
+    zero = jnp.zeros_like(labels)
+    index = {
+        "zero": zero,
+        "run": jnp.minimum(run, MAX_RUNS - 1),
+        "count": count - 1,
+        "position": zero + steps,
+        "label": label,
+        "template": label * len(TEMPLATES) + template,
+    }
+    ids = _concatenate([(t, index[name]) for name, t in tables.parts], tables.max_len)
+    first = jnp.all(labels == NO_LABEL, axis=1)[:, None, None]
+    ignored = jnp.any(labels == IGNORE_LABEL, axis=1)[:, None, None]
+    ids = jnp.where(first, tokenizer.START, ids)
+    return jnp.where(ignored, tokenizer.END, ids)
+
+
+def _concatenate(parts, max_len):
+    """Joins one table row per step and part: ids (B, T, max_len)."""
+    place = jnp.arange(max_len, dtype=jnp.int32)
+    start = jnp.zeros_like(parts[0][1])[..., None]
+    ids = jnp.full((*parts[0][1].shape, max_len), PAD, jnp.int32)
+    for table, index in parts:
+        length = jnp.asarray(table.lengths)[index][..., None]
+        offset = place - start
+        inside = (offset >= 0) & (offset < length)
+        row = jnp.asarray(table.ids)[index]
+        column = jnp.clip(offset, 0, table.ids.shape[1] - 1)
+        ids = jnp.where(inside, jnp.take_along_axis(row, column, axis=-1), ids)
+        start = start + length
+    return ids
+
+
+def embed(
+    ids: jax.Array, labels: jax.Array, tokens: jax.Array, context: jax.Array | None
+) -> jax.Array:
+    """Returns the prompts' vectors (B, T, max_len, D).
+
+    Args:
+        ids: (B, T, max_len) of `prompt_ids`.
+        labels: (B, T) int32, choose the row of `context`.
+        tokens: (vocabulary, D).
+        context: (K, num_context, D); (num_context, D) shared by all classes; None.
+    """
+    vectors = tokens[jnp.maximum(ids, 0)]
+    vectors = jnp.where((ids == PAD)[..., None], 0, vectors)
+    if context is None:
+        return vectors
+    place = jnp.clip(CONTEXT - ids, 0, context.shape[-2] - 1)
+    if context.ndim == 2:
+        learned = context[place]
+    else:
+        learned = context[jnp.maximum(labels, 0)[..., None], place]
+    return jnp.where((ids <= CONTEXT)[..., None], learned, vectors)
+
+
+@functools.partial(jax.jit, static_argnames=("shape",))
+def draw_templates(key: jax.Array, shape: tuple[int, ...]) -> jax.Array:
+    """Draws one template per step, as the public code does."""
+    return jax.random.randint(key, shape, 0, len(TEMPLATES))

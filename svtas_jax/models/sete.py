@@ -1,0 +1,85 @@
+"""SETE and METE: an image branch and a memory TCN, trained end to end on a stream."""
+
+import math
+
+import flax.linen as nn
+import jax
+import jax.numpy as jnp
+
+from svtas_jax.models import memory_tcn, prompts
+from svtas_jax.models.image import ImageBranch, step_labels, step_valid
+from svtas_jax.models.text_encoder import TextEncoder
+from svtas_jax.structs import NO_LABEL, Chunk, ChunkOutput, StreamState
+
+LOGIT_SCALE = math.log(1 / 0.07)  # CLIP's initial temperature
+
+
+class Sete(nn.Module):
+    """Streaming End-to-end Training framEwork. With a text encoder it is METE.
+
+    METE trains the TCN's projected image feature to match a text feature of the same
+    chunk's labels. At inference the text branch does not run, so METE costs what SETE
+    costs.
+    """
+
+    image: ImageBranch
+    head: memory_tcn.MemoryTCN
+    clip_steps: int
+    text: TextEncoder | None = None
+    train_logit_scale: bool = False
+
+    def initial_state(self, batch_size: int) -> StreamState:
+        """Returns the state of `batch_size` streams that have seen nothing."""
+        context = memory_tcn.initial_context(
+            batch_size,
+            features=self.head.features,
+            num_layers=self.head.num_layers,
+            num_stages=self.head.num_stages,
+        )
+        labels = jnp.full((batch_size, self.clip_steps), NO_LABEL, jnp.int32)
+        return StreamState(labels=labels, context=context)
+
+    @nn.compact
+    def __call__(
+        self,
+        state: StreamState,
+        chunk: Chunk,
+        *,
+        train: bool = False,
+        templates: jax.Array | None = None,
+    ) -> tuple[StreamState, ChunkOutput]:
+        """Scores one chunk.
+
+        Args:
+            state: of the stream before this chunk.
+            chunk: leaves (B, ...).
+            train: batch statistics, and METE's text feature.
+            templates: (B, T) the sentence of every step's fixed prompt; drawn in
+                training (rng "templates") if not given.
+        """
+        valid = step_valid(chunk)
+        features = self.image(chunk, train=train)
+        context, logits, projected = self.head(
+            state.context, features, valid, train=train
+        )
+        state = state.replace(context=context)
+        output = ChunkOutput(logits=logits)
+        if self.text is None or not (train or self.is_initializing()):
+            return state, output
+        labels = step_labels(chunk)
+        if templates is None:
+            templates = _draw_templates(self, labels.shape)
+        scale = jnp.float32(LOGIT_SCALE)
+        if self.train_logit_scale:
+            scale = self.param("logit_scale", nn.initializers.constant(LOGIT_SCALE), ())
+        return state, output.replace(
+            image_features=projected,
+            text_features=self.text(labels, templates),
+            logit_scale=scale,
+        )
+
+
+def _draw_templates(module: nn.Module, shape) -> jax.Array:
+    if not module.has_rng("templates"):
+        return jnp.zeros(shape, jnp.int32)
+    return prompts.draw_templates(module.make_rng("templates"), shape)

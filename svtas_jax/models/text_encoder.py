@@ -1,0 +1,111 @@
+"""The text branch: the labels of a chunk, told as prompts, to one feature per step."""
+
+import flax.linen as nn
+import jax
+import jax.numpy as jnp
+
+from svtas_jax.models import prompts, tokenizer
+from svtas_jax.models.layers import Linear
+
+
+class TextEncoder(nn.Module):
+    """CLIP's text transformer over the tokens of each step's prompt.
+
+    Steps do not see each other, pads are seen, nothing is masked. Radford et al.:
+    CLIP, ICML 2021; public SVTAS code for how a prompt becomes one vector.
+    """
+
+    tables: prompts.PromptTables
+    num_classes: int
+    clip_steps: int
+    features: int = 64
+    width: int = 512
+    num_layers: int = 3
+    num_heads: int = 8
+    num_context: int = 0  # 0: fixed prompts
+    shared_context: bool = False
+    dtype: jnp.dtype = jnp.float32
+
+    def setup(self):
+        normal = nn.initializers.normal
+        self.token_embedding = self.param(
+            "token_embedding", normal(0.02), (tokenizer.VOCAB_SIZE, self.width)
+        )
+        self.positional_embedding = self.param(
+            "positional_embedding",
+            normal(0.01),
+            (self.clip_steps, self.tables.max_len, self.width),
+        )
+        if self.num_context:
+            rows = () if self.shared_context else (self.num_classes,)
+            shape = (*rows, self.num_context, self.width)
+            self.ctx = self.param("ctx", normal(0.2), shape)
+        self.resblocks = [
+            TransformerBlock(self.num_heads, self.dtype) for _ in range(self.num_layers)
+        ]
+        self.ln_final = nn.LayerNorm(epsilon=1e-5, dtype=self.dtype)
+        self.text_projection = Linear(self.features, dtype=self.dtype)
+        self.squeeze_sentence = Linear(self.features, dtype=self.dtype)
+
+    def embed_prompts(self, labels: jax.Array, templates: jax.Array | int = 0):
+        """Returns the prompts' vectors (B, T, max_len, width), without positions."""
+        ids = prompts.prompt_ids(self.tables, labels, templates)
+        context = self.ctx if self.num_context else None
+        return prompts.embed(ids, labels, self.token_embedding, context)
+
+    def __call__(self, labels: jax.Array, templates: jax.Array | int = 0) -> jax.Array:
+        """Returns features (B, T, features).
+
+        Args:
+            labels: (B, T) int32 of a chunk's decoded steps.
+            templates: () or (B, T) int32, see `prompts.TEMPLATES`.
+        """
+        x = self.embed_prompts(labels, templates) + self.positional_embedding
+        batch_size, num_steps = labels.shape
+        x = x.astype(self.dtype).reshape((batch_size * num_steps, *x.shape[2:]))
+        for block in self.resblocks:
+            x = block(x)
+        x = self.text_projection(self.ln_final(x))
+        x = x.reshape((batch_size, num_steps, -1))
+        return self.squeeze_sentence(x)
+
+
+class TransformerBlock(nn.Module):
+    """Pre-norm attention and MLP with x * sigmoid(1.702 x), as in CLIP."""
+
+    num_heads: int
+    dtype: jnp.dtype
+
+    @nn.compact
+    def __call__(self, x: jax.Array) -> jax.Array:
+        width = x.shape[-1]
+        y = nn.LayerNorm(epsilon=1e-5, dtype=self.dtype, name="ln_1")(x)
+        x = x + SelfAttention(self.num_heads, self.dtype, name="attn")(y)
+        y = nn.LayerNorm(epsilon=1e-5, dtype=self.dtype, name="ln_2")(x)
+        y = Linear(4 * width, dtype=self.dtype, name="mlp_c_fc")(y)
+        y = y * nn.sigmoid(1.702 * y)
+        return x + Linear(width, dtype=self.dtype, name="mlp_c_proj")(y)
+
+
+class SelfAttention(nn.Module):
+    """Multi-head attention over the tokens (B, L, D), no mask."""
+
+    num_heads: int
+    dtype: jnp.dtype
+
+    @nn.compact
+    def __call__(self, x: jax.Array) -> jax.Array:
+        width = x.shape[-1]
+        xavier = nn.initializers.xavier_uniform()
+        qkv = nn.Dense(3 * width, kernel_init=xavier, dtype=self.dtype, name="in_proj")(
+            x
+        )
+        heads = (*x.shape[:-1], self.num_heads, width // self.num_heads)
+        query, key, value = (part.reshape(heads) for part in jnp.split(qkv, 3, -1))
+        y = jax.nn.dot_product_attention(query, key, value).reshape(x.shape)
+        return nn.Dense(
+            width,
+            kernel_init=nn.initializers.variance_scaling(1 / 3, "fan_in", "uniform"),
+            dtype=self.dtype,
+            name="out_proj",
+        )(y)

@@ -1,0 +1,53 @@
+"""Transeger: what was done in the last chunk, told in words, helps to read this one."""
+
+import flax.linen as nn
+import jax.numpy as jnp
+
+from svtas_jax.models import joint, memory_tcn
+from svtas_jax.models.image import ImageBranch, step_labels, step_valid
+from svtas_jax.models.layers import Linear, where_valid
+from svtas_jax.models.text_encoder import TextEncoder
+from svtas_jax.structs import NO_LABEL, Chunk, ChunkOutput, StreamState
+
+
+class Transeger(nn.Module):
+    """Image branch, text branch over the previous chunk's labels, joint net.
+
+    In training the previous labels are the true ones (teacher forcing), otherwise the
+    model's own: the class of the highest score, 0 in padded steps.
+    """
+
+    image: ImageBranch
+    text: TextEncoder
+    joint: nn.Module
+    clip_steps: int
+    features: int = 64
+    dtype: jnp.dtype = jnp.float32
+
+    def initial_state(self, batch_size: int) -> StreamState:
+        """Returns the state of `batch_size` streams that have seen nothing."""
+        context = ()
+        if isinstance(self.joint, joint.MemoryTCNJoint):
+            context = memory_tcn.initial_context(
+                batch_size,
+                features=self.joint.features,
+                num_layers=self.joint.num_layers,
+            )
+        labels = jnp.full((batch_size, self.clip_steps), NO_LABEL, jnp.int32)
+        return StreamState(labels=labels, context=context)
+
+    @nn.compact
+    def __call__(
+        self, state: StreamState, chunk: Chunk, *, train: bool = False
+    ) -> tuple[StreamState, ChunkOutput]:
+        """Scores one chunk; `state.labels` holds the previous chunk's labels."""
+        valid = step_valid(chunk)
+        project = Linear(
+            self.features, use_bias=False, dtype=self.dtype, name="project"
+        )
+        image = where_valid(valid, project(self.image(chunk, train=train)))
+        text = self.text(state.labels)
+        context, logits = self.joint(state.context, image, text, valid, train=train)
+        labels = step_labels(chunk) if train else jnp.argmax(logits[-1], axis=-1)
+        state = StreamState(labels=labels.astype(jnp.int32), context=context)
+        return state, ChunkOutput(logits=logits)
