@@ -17,10 +17,12 @@ class WindowPlan:
     Attributes:
         frames: (N, T) int32, raw frame index of every decoded step, -1 is padding.
         valid: (N, F) bool, True where a frame has both a picture and a label.
+        starts: (N,) int32, raw frame at which a window starts.
     """
 
     frames: np.ndarray
     valid: np.ndarray
+    starts: np.ndarray
 
 
 def num_windows(num_frames: int, spec: StreamSpec) -> int:
@@ -29,25 +31,35 @@ def num_windows(num_frames: int, spec: StreamSpec) -> int:
 
 
 def plan_windows(
-    num_frames: int, spec: StreamSpec, *, num_labels: int | None = None
+    num_frames: int,
+    spec: StreamSpec,
+    *,
+    num_labels: int | None = None,
+    first: int = 0,
+    count: int | None = None,
 ) -> WindowPlan:
-    """Plans all windows of a video.
+    """Plans the windows of a video.
 
     Args:
         num_frames: pictures in the video.
         spec: how videos are cut.
         num_labels: lines of the label file; they decide the number of windows.
             Defaults to `num_frames`.
+        first: the window to begin with.
+        count: how many windows, all that are left by default; windows past the end of
+            the video are padding.
     """
     if num_labels is None:
         num_labels = num_frames
-    starts = np.arange(num_windows(num_labels, spec), dtype=np.int32)[:, None]
-    positions = starts * spec.hop + np.arange(spec.clip_frames, dtype=np.int32)
+    if count is None:
+        count = max(0, num_windows(num_labels, spec) - first)
+    starts = np.arange(first, first + count, dtype=np.int32) * np.int32(spec.hop)
+    positions = starts[:, None] + np.arange(spec.clip_frames, dtype=np.int32)
     steps = positions[:, :: spec.frame_stride]
-    return WindowPlan(
-        frames=np.where(steps < num_frames, steps, np.int32(-1)),
-        valid=positions < min(num_frames, num_labels),
-    )
+    frames = np.where(steps < num_frames, steps, np.int32(-1))
+    # Labels decide where a video ends: past their last window all is padding.
+    frames[max(0, num_windows(num_labels, spec) - first) :] = -1
+    return WindowPlan(frames, positions < min(num_frames, num_labels), starts)
 
 
 def step_valid(valid: np.ndarray, spec: StreamSpec) -> np.ndarray:
@@ -58,42 +70,30 @@ def step_valid(valid: np.ndarray, spec: StreamSpec) -> np.ndarray:
 def window_labels(
     labels: np.ndarray, plan: WindowPlan, spec: StreamSpec, *, per_step: bool
 ) -> np.ndarray:
-    """Cuts the labels of a video into its windows.
-
-    Args:
-        labels: (num_labels,) class of every raw frame.
-        plan: of the same video.
-        spec: how videos are cut.
-        per_step: True repeats the labels of the decoded steps `frame_stride` times,
-            as training wants; False gives every raw frame its own label.
-
-    Returns:
-        (N, F) int32, IGNORE_LABEL where there is no frame.
-    """
+    """Returns the (N, F) int32 labels of `window_targets` alone."""
     return window_targets(labels, plan, spec, per_step=per_step)[0]
 
 
 def window_targets(
     labels: np.ndarray, plan: WindowPlan, spec: StreamSpec, *, per_step: bool
 ) -> tuple[np.ndarray, np.ndarray]:
-    """Returns `window_labels` and the validity that belongs to them.
+    """Cuts the labels of a video into its windows, and says which of them count.
 
-    A step is real as a whole in training (`per_step`), so the two validities differ in
-    the last step of a video: evaluation counts every raw frame.
+    Args:
+        labels: (num_labels,) class of every raw frame of the video.
+        plan: of the same video.
+        spec: how videos are cut.
+        per_step: True repeats label and validity of the decoded steps `frame_stride`
+            times, as training wants; False gives every raw frame its own. The two
+            differ in validity only in a video's last step.
 
     Returns:
-        labels (N, F) int32 and valid (N, F) bool.
+        labels (N, F) int32, IGNORE_LABEL where there is no frame; valid (N, F) bool.
     """
-    num_plan, clip_frames = plan.valid.shape
-    positions = np.arange(num_plan)[:, None] * spec.hop + np.arange(clip_frames)
+    positions = plan.starts[:, None] + np.arange(spec.clip_frames)
     valid = plan.valid
     if per_step:
-        positions = _repeat_steps(positions, spec)
-        valid = _repeat_steps(valid, spec)
+        positions = np.repeat(step_valid(positions, spec), spec.frame_stride, axis=-1)
+        valid = np.repeat(step_valid(valid, spec), spec.frame_stride, axis=-1)
     padded = np.append(np.asarray(labels, np.int32), np.int32(IGNORE_LABEL))
     return padded[np.where(valid, positions, -1)], valid
-
-
-def _repeat_steps(full_rate: np.ndarray, spec: StreamSpec) -> np.ndarray:
-    steps = full_rate[..., :: spec.frame_stride]
-    return np.repeat(steps, spec.frame_stride, axis=-1)
