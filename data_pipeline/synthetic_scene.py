@@ -1,0 +1,436 @@
+"""Draws the demo data's kitchen: what a camera on the cook's head sees of one action.
+
+An action is a motion. `pose_at` says where everything is when a share `u` of an action
+has passed, `draw` paints it. Taking and putting are the same motion forwards and
+backwards, so are opening and closing; stirring and scooping hold the same spoon over
+the same vessel. A single frame therefore cannot always tell what is being done.
+
+Coordinates are pixels of a 128 x 96 picture, x to the right and y down.
+"""
+
+import dataclasses
+import math
+
+import cv2
+import numpy as np
+
+HEIGHT, WIDTH = 96, 128
+_MARGIN = 12  # painted around the picture so that a moving camera sees no edge
+_SUBPIXEL = 4  # fractional bits of OpenCV's drawing coordinates
+
+Point = tuple[float, float]
+Colour = tuple[float, float, float]  # blue, green, red: OpenCV's order
+
+SHELF_Y = 20.0
+BASE = (58.0, 62.0)  # where the cup or the bread stands
+SIDE = (91.0, 58.0)  # where the jar or the bottle stands
+REST = (76.0, 92.0)  # the hand between two actions
+
+
+@dataclasses.dataclass(frozen=True)
+class Look:
+    """What one video looks like, apart from what happens in it."""
+
+    skin: Colour
+    sleeve: Colour
+    table: Colour
+    wall: Colour
+    items: dict[str, Colour]
+    shelf_x: dict[str, float]
+    clutter: tuple[tuple[float, float, float, Colour], ...]  # x, y, size, colour
+    hand_size: float
+    noise: float  # standard deviation of the sensor's noise, in levels
+    shake: float  # pixels the camera wanders
+    mirrored: bool
+
+
+@dataclasses.dataclass(frozen=True)
+class Style:
+    """How one action is carried out: amplitude, seconds a stroke, phase, pause."""
+
+    amplitude: float
+    period_s: float
+    phase: float
+    pause: tuple[float, float]  # share of the action before the pause, and of it
+
+
+@dataclasses.dataclass(frozen=True)
+class Scene:
+    """What lasts from one action to the next."""
+
+    placed: frozenset[str] = (
+        frozenset()
+    )  # objects on the table, all others on the shelf
+    lid_off: bool = False
+    smeared: bool = False
+    folded: bool = False
+
+
+@dataclasses.dataclass(frozen=True)
+class Pose:
+    """Where everything is in one frame."""
+
+    hand: Point
+    places: dict[str, tuple[float, float, float]]  # object -> x, y, angle
+    lid: Point | None = None  # None: on the jar
+    fold: float = 0.0
+    smear: float = 0.0
+    stream: tuple[Point, Point] | None = None
+    tool: tuple[str, Point] | None = None  # spoon or knife in the hand, and its tip
+
+
+def spot_of(item: str) -> Point:
+    """Returns where an object stands on the table."""
+    return BASE if item in ("cup", "bread") else SIDE
+
+
+def after(scene: Scene, action: str, item: str) -> Scene:
+    """Returns the scene that an action leaves behind."""
+    match action:
+        case "take":
+            return dataclasses.replace(scene, placed=scene.placed | {item})
+        case "put":
+            return dataclasses.replace(scene, placed=scene.placed - {item})
+        case "open" | "close":
+            return dataclasses.replace(scene, lid_off=action == "open")
+        case "spread":
+            return dataclasses.replace(scene, smeared=True)
+        case "fold":
+            return dataclasses.replace(scene, folded=True)
+    return scene
+
+
+def pose_at(
+    scene: Scene,
+    action: str,
+    item: str,
+    *,
+    u: float,
+    seconds: float,
+    look: Look,
+    style: Style,
+) -> Pose:
+    """Returns the pose when a share `u` of an action of that many seconds has passed.
+
+    Args:
+        scene: the scene before the action.
+        item: the object acted on; for "background" where the hand hovers, or "".
+    """
+    pose = _still(scene, look)
+    u = float(np.interp(u, (0, style.pause[0], sum(style.pause), 1), (0, 0.5, 0.5, 1)))
+    turns = style.phase + u * seconds / style.period_s
+    swing = (
+        style.amplitude * math.cos(math.tau * turns),
+        style.amplitude * math.sin(math.tau * turns),
+    )
+    match action:
+        case "take" | "put":
+            return _carry(pose, item, u if action == "take" else 1 - u, look)
+        case "open" | "close":
+            return _lid(pose, u if action == "open" else 1 - u, swing, look)
+        case "stir" | "scoop":
+            return _spoon(pose, item, u, swing, action)
+        case "shake":
+            return _shake(pose, item, u, swing)
+        case "pour":
+            return _pour(pose, item, u)
+        case "spread":
+            return _spread(pose, u, swing)
+        case "fold":
+            return _fold(pose, u)
+    return _idle(pose, item, u, swing)
+
+
+def _still(scene: Scene, look: Look) -> Pose:
+    places = {
+        item: (*spot_of(item), 0.0) if item in scene.placed else (x, SHELF_Y, 0.0)
+        for item, x in look.shelf_x.items()
+    }
+    lid = _LID_DOWN if scene.lid_off else None
+    return Pose(REST, places, lid, float(scene.folded), float(scene.smeared))
+
+
+_LID_ON = (SIDE[0], SIDE[1] - 12)
+_LID_DOWN = (SIDE[0] + 2, SIDE[1] + 26)
+
+
+def _mix(a: Point, b: Point, share: float) -> Point:
+    return a[0] + (b[0] - a[0]) * share, a[1] + (b[1] - a[1]) * share
+
+
+def _along(path: tuple[tuple[float, Point], ...], u: float) -> Point:
+    """Follows way points, each with the time at which it is reached."""
+    times = [time for time, _ in path]
+    return (
+        float(np.interp(u, times, [point[0] for _, point in path])),
+        float(np.interp(u, times, [point[1] for _, point in path])),
+    )
+
+
+def _carry(pose: Pose, item: str, u: float, look: Look) -> Pose:
+    shelf, spot = (look.shelf_x[item], SHELF_Y), spot_of(item)
+    hand = _along(((0, REST), (0.35, shelf), (0.85, spot), (1, REST)), u)
+    place = _along(((0.35, shelf), (0.85, spot)), u)
+    return dataclasses.replace(
+        pose, hand=hand, places={**pose.places, item: (*place, 0.0)}
+    )
+
+
+def _lid(pose: Pose, u: float, swing: Point, look: Look) -> Pose:
+    aside = (SIDE[0] - 26, SIDE[1] - 24)
+    path = ((0.45, _LID_ON), (0.65, aside), (0.88, _LID_DOWN))
+    hand = _along(((0, REST), (0.2, _LID_ON), *path, (1, REST)), u)
+    if 0.2 < u < 0.45:  # the lid is turned before it comes off
+        hand = hand[0] + 0.35 * swing[0], hand[1]
+    lid = None if u < 0.45 else _along(path, u)
+    return dataclasses.replace(pose, hand=hand, lid=lid)
+
+
+def _reach(u: float, point: Point) -> Point:
+    """Goes from rest to a point, stays there, and returns."""
+    return _along(((0, REST), (0.15, point), (0.85, point), (1, REST)), u)
+
+
+def _spoon(pose: Pose, item: str, u: float, swing: Point, action: str) -> Pose:
+    x, y = spot_of(item)
+    wide, high = (1.0, 0.25) if action == "stir" else (0.2, 1.0)
+    hand = _reach(u, (x + wide * swing[0], y - 17 + high * swing[1]))
+    return dataclasses.replace(
+        pose, hand=hand, tool=("spoon", (hand[0] - 7, hand[1] + 15))
+    )
+
+
+def _shake(pose: Pose, item: str, u: float, swing: Point) -> Pose:
+    held = (SIDE[0] - 18, SIDE[1] - 16)
+    spot = spot_of(item)
+    place = _along(((0, spot), (0.2, held), (0.8, held), (1, spot)), u)
+    amount = float(np.interp(u, (0, 0.2, 0.8, 1), (0, 1, 1, 0)))
+    place = place[0] + 1.3 * amount * swing[0], place[1]
+    angle = amount * 3.5 * swing[0]
+    hand = _along(((0, REST), (0.1, place), (0.9, place), (1, REST)), u)
+    return dataclasses.replace(
+        pose, hand=hand, places={**pose.places, item: (*place, angle)}
+    )
+
+
+def _pour(pose: Pose, item: str, u: float) -> Pose:
+    held, spot = (BASE[0] + 20, BASE[1] - 26), spot_of(item)
+    place = _along(((0, spot), (0.25, held), (0.8, held), (1, spot)), u)
+    tilt = float(np.interp(u, (0.15, 0.35, 0.7, 0.85), (0, 1, 1, 0)))
+    hand = _along(((0, REST), (0.1, place), (0.9, place), (1, REST)), u)
+    mouth = (BASE[0] + 4, BASE[1] - 22)
+    stream = (mouth, (BASE[0] + 2, BASE[1] - 4)) if tilt > 0.9 else None
+    return dataclasses.replace(
+        pose,
+        hand=hand,
+        places={**pose.places, item: (*place, -105 * tilt)},
+        stream=stream,
+    )
+
+
+def _spread(pose: Pose, u: float, swing: Point) -> Pose:
+    x, y = BASE
+    hand = _reach(u, (x + 10 + 1.4 * swing[0], y + 2))
+    return dataclasses.replace(
+        pose,
+        hand=hand,
+        tool=("knife", (hand[0] - 16, hand[1] - 2)),
+        smear=max(pose.smear, u),
+    )
+
+
+def _fold(pose: Pose, u: float) -> Pose:
+    fold = float(np.interp(u, (0.2, 0.85), (0, 1)))
+    hand = _along(((0, REST), (0.2, _bread_edge(0)), (1, _bread_edge(1))), u)
+    if 0.2 <= u < 0.85:
+        hand = _bread_edge(fold)
+    elif u >= 0.85:
+        hand = _mix(_bread_edge(1), REST, (u - 0.85) / 0.15)
+    return dataclasses.replace(pose, hand=hand, fold=fold)
+
+
+def _bread_edge(fold: float) -> Point:
+    angle = math.pi * fold
+    return BASE[0] + 20 * math.cos(angle), BASE[1] - 18 * math.sin(angle)
+
+
+def _idle(pose: Pose, item: str, u: float, swing: Point) -> Pose:
+    if not item:
+        hand = (REST[0] + 0.25 * swing[0], REST[1] + 0.25 * swing[1])
+        return dataclasses.replace(pose, hand=hand)
+    x, y, _ = pose.places[item]
+    return dataclasses.replace(
+        pose, hand=_along(((0, REST), (0.5, (x, y)), (1, REST)), u)
+    )
+
+
+# ------------------------------------------------------------------------- painting
+
+
+def background(look: Look, rng: np.random.Generator) -> np.ndarray:
+    """Paints what stays: wall, shelf, table with its grain, clutter. (H, W, 3) BGR."""
+    height, width = HEIGHT + 2 * _MARGIN, WIDTH + 2 * _MARGIN
+    image = np.empty((height, width, 3), np.float32)
+    edge = _MARGIN + 34
+    image[:edge], image[edge:] = look.wall, look.table
+    grain = rng.normal(0, 1, (height, width // 8 + 1)).astype(np.float32)
+    image[edge:] += 5 * cv2.resize(grain, (width, height))[edge:, :, None]
+    image = np.clip(image, 0, 255).astype(np.uint8)
+    shelf = [(-30, SHELF_Y + 11), (160, SHELF_Y + 11), (160, 34), (-30, 34)]
+    _polygon(image, shelf, tuple(0.6 * c for c in look.wall))
+    for x, y, size, colour in look.clutter:
+        corners = [(x - size, y - size), (x + size, y - size), (x + size, y + size)]
+        _polygon(image, [*corners, (x - size, y + size)], colour)
+    return image
+
+
+def draw(canvas: np.ndarray, pose: Pose, look: Look) -> None:
+    """Paints a pose over a copy of the background, in place."""
+    for item, (x, y, angle) in pose.places.items():
+        _draw_item(canvas, item, (x, y), angle, pose, look)
+    if pose.lid is not None:
+        _box(canvas, pose.lid, (11, 4), 0, look.items["lid"])
+    if pose.stream is not None:
+        _line(canvas, *pose.stream, 3, look.items["liquid"])
+    if pose.tool is not None:
+        _draw_tool(canvas, pose, look)
+    _draw_hand(canvas, pose.hand, look)
+
+
+def _draw_item(
+    image: np.ndarray, item: str, at: Point, angle: float, pose: Pose, look: Look
+) -> None:
+    colour = look.items[item]
+    dark = tuple(0.35 * c for c in colour)
+    if item == "cup":
+        _polygon(image, [(-11, -11), (11, -11), (8, 12), (-8, 12)], colour, at, angle)
+        _ellipse(image, at, (0, -11), (11, 4), angle, dark)
+    elif item == "jar":
+        _box(image, at, (11, 11), angle, colour)
+        _box(image, at, (6, 5), angle, (225, 235, 235))
+        _ellipse(image, at, (0, -11), (11, 3), angle, dark)
+        if pose.lid is None:
+            _polygon(
+                image,
+                [(-11, -16), (11, -16), (11, -8), (-11, -8)],
+                look.items["lid"],
+                at,
+                angle,
+            )
+    elif item == "bottle":
+        _polygon(image, [(-7, -6), (7, -6), (7, 14), (-7, 14)], colour, at, angle)
+        _polygon(image, [(-3, -17), (3, -17), (3, -6), (-3, -6)], dark, at, angle)
+    else:
+        _draw_bread(image, at, pose, look)
+
+
+def _draw_bread(image: np.ndarray, at: Point, pose: Pose, look: Look) -> None:
+    x, y = at
+    colour = look.items["bread"]
+    crust = tuple(0.6 * c for c in colour)
+    edge = pose.fold * math.pi
+    left, right = -21, 21 * math.cos(edge)
+    lift = -18 * math.sin(edge)
+    _polygon(image, [(left, -9), (0, -9), (0, 10), (left, 10)], colour, at)
+    if pose.smear:
+        _ellipse(image, at, (-9, 0), (9 * pose.smear, 6), 0, look.items["smear"])
+    flap = crust if pose.fold > 0.5 else colour
+    _polygon(
+        image, [(0, -9), (right, -9 + lift), (right, 10 + lift), (0, 10)], flap, at
+    )
+    if pose.smear and pose.fold == 0:
+        _ellipse(image, at, (9, 0), (9 * pose.smear, 6), 0, look.items["smear"])
+
+
+def _draw_tool(image: np.ndarray, pose: Pose, look: Look) -> None:
+    kind, tip = pose.tool
+    metal = look.items["metal"]
+    _line(image, pose.hand, tip, 3, metal)
+    if kind == "spoon":
+        _ellipse(image, tip, (0, 0), (4, 3), 60, metal)
+    else:
+        _line(image, _mix(pose.hand, tip, 0.4), tip, 5, metal)
+
+
+def _draw_hand(image: np.ndarray, grip: Point, look: Look) -> None:
+    """Paints arm and hand: the finger tips are at the grip, which stays in view."""
+    size = look.hand_size
+    hand = (grip[0] + 0.7 * size, grip[1] + 0.7 * size)
+    elbow = (0.6 * REST[0] + 0.4 * hand[0] + 16, HEIGHT + _MARGIN + 6.0)
+    _line(image, elbow, hand, round(1.1 * size), look.skin)
+    _line(image, elbow, _mix(elbow, hand, 0.6), round(1.5 * size), look.sleeve)
+    _ellipse(image, hand, (0, 0), (0.9 * size, 0.75 * size), 30, look.skin)
+    shade = tuple(0.72 * c for c in look.skin)
+    for across in (-0.5, 0.0, 0.5):  # fingers
+        root = (hand[0] + (across - 0.2) * size, hand[1] - (across + 0.3) * size)
+        _line(image, root, (root[0] - 0.5 * size, root[1] - 0.5 * size), 2, shade)
+
+
+def film(
+    canvas: np.ndarray,
+    look: Look,
+    *,
+    shift: tuple[int, int],
+    grain: tuple[np.ndarray, np.ndarray],
+) -> np.ndarray:
+    """Looks at a painted canvas through a wandering, noisy camera.
+
+    Args:
+        shift: pixels by which the camera is off, to the right and down.
+        grain: noise to add and to subtract, (HEIGHT, WIDTH, 3) uint8 each.
+
+    Returns:
+        (HEIGHT, WIDTH, 3) uint8 BGR.
+    """
+    left, top = (_MARGIN + int(np.clip(s, -_MARGIN, _MARGIN)) for s in shift)
+    picture = canvas[top : top + HEIGHT, left : left + WIDTH]
+    if look.mirrored:
+        picture = cv2.flip(picture, 1)
+    return cv2.subtract(cv2.add(picture, grain[0]), grain[1])
+
+
+def _fixed(point: Point) -> tuple[int, int]:
+    """Turns a point into the canvas's fixed-point coordinates."""
+    scale = 1 << _SUBPIXEL
+    return round((point[0] + _MARGIN) * scale), round((point[1] + _MARGIN) * scale)
+
+
+def _polygon(
+    image: np.ndarray,
+    points: list[Point],
+    colour: Colour,
+    at: Point = (0, 0),
+    angle: float = 0.0,
+) -> None:
+    cos, sin = math.cos(math.radians(angle)), math.sin(math.radians(angle))
+    turned = [
+        _fixed((at[0] + x * cos - y * sin, at[1] + x * sin + y * cos))
+        for x, y in points
+    ]
+    cv2.fillPoly(image, [np.array(turned, np.int32)], colour, cv2.LINE_AA, _SUBPIXEL)
+
+
+def _box(
+    image: np.ndarray, at: Point, half: Point, angle: float, colour: Colour
+) -> None:
+    w, h = half
+    _polygon(image, [(-w, -h), (w, -h), (w, h), (-w, h)], colour, at, angle)
+
+
+def _ellipse(
+    image: np.ndarray,
+    at: Point,
+    offset: Point,
+    axes: Point,
+    angle: float,
+    colour: Colour,
+) -> None:
+    cos, sin = math.cos(math.radians(angle)), math.sin(math.radians(angle))
+    x, y = offset
+    centre = _fixed((at[0] + x * cos - y * sin, at[1] + x * sin + y * cos))
+    size = [round(a * (1 << _SUBPIXEL)) for a in axes]
+    cv2.ellipse(image, centre, size, angle, 0, 360, colour, -1, cv2.LINE_AA, _SUBPIXEL)
+
+
+def _line(image: np.ndarray, a: Point, b: Point, width: int, colour: Colour) -> None:
+    cv2.line(image, _fixed(a), _fixed(b), colour, width, cv2.LINE_AA, _SUBPIXEL)
