@@ -143,7 +143,7 @@ def make_dataset(
     num_epochs: int = 1,
     seed: int = 0,
     train: bool,
-) -> grain.IterDataset[StreamBatch]:
+) -> "StreamDataset":
     """Streams batches of videos, the next `chunks_per_call` chunks at a time.
 
     Args:
@@ -170,15 +170,7 @@ def make_dataset(
         shuffle_seed=seed if train else None,
     )
     source = ChunkSource(tuple(records), view, schedule)
-    num_threads = batch_size // max(1, num_workers)
-    dataset = grain.MapDataset.source(source).to_iter_dataset(
-        grain.ReadOptions(num_threads=num_threads, prefetch_buffer_size=2 * num_threads)
-    )
-    if num_workers:
-        if not flags.FLAGS.is_parsed():  # outside absl's app.run; Grain insists
-            flags.FLAGS.mark_as_parsed()
-        dataset = dataset.mp_prefetch(grain.MultiprocessingOptions(num_workers))
-    return dataset.batch(batch_size, batch_fn=_stack_slots)
+    return StreamDataset(source, num_workers=num_workers)
 
 
 def make_view(
@@ -247,7 +239,7 @@ class ChunkSource:
     schedule: Schedule
 
     def __post_init__(self) -> None:
-        self._slots = tuple(_Slot() for _ in range(self.schedule.videos.shape[1]))
+        self._slots = tuple(_Slot() for _ in range(self.num_slots))
 
     def __reduce__(self) -> tuple[Any, ...]:
         """Lets worker processes have a copy, with nothing open."""
@@ -257,13 +249,18 @@ class ChunkSource:
         """Stays short in Grain's messages."""
         return f"ChunkSource({len(self.records)} videos, {len(self)} elements)"
 
+    @property
+    def num_slots(self) -> int:
+        """Videos side by side (B)."""
+        return self.schedule.videos.shape[1]
+
     def __len__(self) -> int:
         """Number of elements: calls times slots."""
-        return self.schedule.num_calls * len(self._slots)
+        return self.schedule.num_calls * self.num_slots
 
     def __getitem__(self, index: int) -> tuple[Chunk, np.ndarray]:
         """Returns the Chunk (K, ...) of a slot and its (video, first, last, epoch)."""
-        call, slot_index = divmod(int(index), len(self._slots))
+        call, slot_index = divmod(int(index), self.num_slots)
         step, first_chunk, is_last = self.schedule.locate(call)
         epoch = int(self.schedule.epochs[step])
         video_index = int(self.schedule.videos[step, slot_index])
@@ -292,6 +289,81 @@ class ChunkSource:
                 epoch=epoch,
                 video_index=video_index,
             )
+
+
+class StreamDataset(grain.IterDataset):
+    """Batches of a `ChunkSource`. Grain asks for a class here."""
+
+    def __init__(self, source: ChunkSource, *, num_workers: int) -> None:
+        super().__init__()
+        self._source = source
+        self._num_workers = num_workers
+
+    def __iter__(self) -> "StreamIterator":
+        """Starts at the first batch."""
+        return StreamIterator(self)
+
+    def __str__(self) -> str:
+        """Stays short in Grain's messages."""
+        return f"StreamDataset({self._source}, num_workers={self._num_workers})"
+
+    def open(self, next_call: int) -> grain.DatasetIterator:
+        """Returns Grain's own iterator from batch `next_call` on."""
+        batch_size = self._source.num_slots
+        elements = grain.MapDataset.source(self._source)[next_call * batch_size :]
+        num_threads = batch_size // max(1, self._num_workers)
+        options = grain.ReadOptions(
+            num_threads=num_threads, prefetch_buffer_size=2 * num_threads
+        )
+        dataset = elements.to_iter_dataset(options)
+        if self._num_workers:
+            if not flags.FLAGS.is_parsed():  # outside absl's app.run; Grain insists
+                flags.FLAGS.mark_as_parsed()
+            dataset = dataset.mp_prefetch(
+                grain.MultiprocessingOptions(self._num_workers)
+            )
+        return iter(dataset.batch(batch_size, batch_fn=_stack_slots))
+
+
+class StreamIterator(grain.DatasetIterator):
+    """Gives batches and remembers how many: the same state for any `num_workers`.
+
+    Grain's own state depends on the number of workers, and a run that is resumed on
+    another machine may have more of them.
+    """
+
+    def __init__(self, dataset: StreamDataset) -> None:
+        super().__init__()
+        self._dataset = dataset
+        self._next_call = 0
+        self._batches: grain.DatasetIterator | None = None
+
+    def __next__(self) -> StreamBatch:
+        """Returns the next batch."""
+        if self._batches is None:
+            self._batches = self._dataset.open(self._next_call)
+        batch = next(self._batches)
+        self._next_call += 1
+        return batch
+
+    def get_state(self) -> dict[str, int]:
+        """Returns where the iterator stands, for a checkpoint."""
+        return {"next_call": self._next_call}
+
+    def set_state(self, state: dict[str, int]) -> None:
+        """Goes on from where `get_state` was called."""
+        self._stop()
+        self._next_call = state["next_call"]
+
+    def close(self) -> None:
+        """Ends threads and processes."""
+        super().close()
+        self._stop()
+
+    def _stop(self) -> None:
+        if self._batches is not None:
+            self._batches.close()
+        self._batches = None
 
 
 def _load_chunks(
@@ -350,7 +422,7 @@ def _stack_slots(elements: Sequence[tuple[Chunk, np.ndarray]]) -> StreamBatch:
     fields = [field.name for field in dataclasses.fields(Chunk)]
     chunks = Chunk(
         **{
-            name: np.stack([getattr(slot, name) for slot in slots], axis=1)
+            name: np.stack([np.asarray(getattr(slot, name)) for slot in slots], axis=1)
             for name in fields
         }
     )
