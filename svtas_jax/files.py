@@ -2,7 +2,6 @@
 
 import os
 import pathlib
-import tempfile
 
 from svtas_jax.errors import InputError
 
@@ -29,18 +28,9 @@ def write_atomic(path: str | os.PathLike, content: str | bytes) -> pathlib.Path:
 
 
 def _replace(path: pathlib.Path, data: bytes) -> None:
-    handle, temporary = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.")
+    temporary = path.with_name(f".{path.name}.{os.getpid()}")
     try:
-        with os.fdopen(handle, "wb") as file:
-            file.write(data)
-        os.chmod(temporary, 0o666 & ~_umask())  # mkstemp's 0600 would hide it
+        temporary.write_bytes(data)
         os.replace(temporary, path)
-    except BaseException:
-        os.unlink(temporary)
-        raise
-
-
-def _umask() -> int:
-    mask = os.umask(0o022)
-    os.umask(mask)
-    return mask
+    finally:
+        temporary.unlink(missing_ok=True)
