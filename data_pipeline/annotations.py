@@ -170,7 +170,7 @@ def _read_record(
     info = video.probe_video(video_path)
     num_frames = info.num_frames
     if num_frames != len(labels):  # headers lie: only one that agrees is believed
-        num_frames = video.count_frames(video_path)
+        num_frames = video.remembered_count(video_path)
     if abs(num_frames - len(labels)) > data_config.clip_frames:
         raise InputError(
             f"{video_path} has {num_frames} frames, but {label_path} has {len(labels)} "

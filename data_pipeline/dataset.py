@@ -8,6 +8,7 @@ change the speed, never the data.
 """
 
 import dataclasses
+import gc
 import threading
 from collections.abc import Sequence
 from typing import Any
@@ -303,6 +304,11 @@ class StreamDataset(grain.IterDataset):
         """Starts at the first batch."""
         return StreamIterator(self)
 
+    @property
+    def num_calls(self) -> int:
+        """Number of batches."""
+        return self._source.schedule.num_calls
+
     def __str__(self) -> str:
         """Stays short in Grain's messages."""
         return f"StreamDataset({self._source}, num_workers={self._num_workers})"
@@ -340,6 +346,9 @@ class StreamIterator(grain.DatasetIterator):
 
     def __next__(self) -> StreamBatch:
         """Returns the next batch."""
+        if self._next_call == self._dataset.num_calls:
+            self._stop()
+            raise StopIteration
         if self._batches is None:
             self._batches = self._dataset.open(self._next_call)
         batch = next(self._batches)
@@ -361,9 +370,12 @@ class StreamIterator(grain.DatasetIterator):
         self._stop()
 
     def _stop(self) -> None:
-        if self._batches is not None:
-            self._batches.close()
+        if self._batches is None:
+            return
+        self._batches.close()
         self._batches = None
+        # Grain's iterators refer to themselves and still hold shared memory.
+        gc.collect()
 
 
 def _load_chunks(

@@ -7,6 +7,7 @@ window) and reopens the file to go back.
 
 import contextlib
 import dataclasses
+import hashlib
 import math
 import os
 import pathlib
@@ -90,7 +91,7 @@ class FrameReader:
         expected = self.expected_frames
         if expected is None:
             expected = int(self._capture.get(cv2.CAP_PROP_FRAME_COUNT))
-        return _damaged(self.path, self._position + 1, expected)
+        return damaged(self.path, self._position + 1, expected)
 
 
 def probe_video(path: str | os.PathLike) -> VideoInfo:
@@ -105,7 +106,7 @@ def probe_video(path: str | os.PathLike) -> VideoInfo:
         ok, image = capture.read()
         count = capture.get(cv2.CAP_PROP_FRAME_COUNT)
         if not ok or image is None:
-            raise _damaged(path, 0, int(count))
+            raise damaged(path, 0, int(count))
         fps = capture.get(cv2.CAP_PROP_FPS)
         return VideoInfo(
             num_frames=max(0, int(count)),
@@ -131,7 +132,29 @@ def count_frames(path: str | os.PathLike) -> int:
     finally:
         capture.release()
     if not num_frames:
-        raise _damaged(path, 0, None)
+        raise damaged(path, 0, None)
+    return num_frames
+
+
+def remembered_count(path: str | os.PathLike) -> int:
+    """Returns `count_frames`, kept between runs as long as the file is the same.
+
+    Decoding a data set once to count takes minutes; the counts lie in the user's cache
+    folder, one small file a video.
+    """
+    path = pathlib.Path(path).resolve()
+    status = path.stat()
+    identity = f"{path}\n{status.st_size}\n{status.st_mtime_ns}"
+    entry = _cache_folder() / hashlib.sha256(identity.encode()).hexdigest()
+    with contextlib.suppress(OSError, ValueError):
+        return int(entry.read_text())
+    logging.info("Counting the frames of %s (once).", path)
+    num_frames = count_frames(path)
+    with contextlib.suppress(OSError):  # a cache that cannot be written is no error
+        entry.parent.mkdir(parents=True, exist_ok=True)
+        draft = entry.with_name(f"{entry.name}.{os.getpid()}.{threading.get_ident()}")
+        draft.write_text(str(num_frames))
+        os.replace(draft, entry)
     return num_frames
 
 
@@ -197,6 +220,23 @@ def iter_frames(
         capture.release()
 
 
+def damaged(
+    path: str | os.PathLike, num_read: int, num_expected: int | None
+) -> InputError:
+    """Returns the error for a file of which only `num_read` frames could be read."""
+    expected = f" of {num_expected} expected" if num_expected else ""
+    return InputError(
+        f"Video {path} is damaged, cut off or not a video: {num_read} frames"
+        f"{expected} could be read. Download or copy it again, or re-encode it: "
+        f"ffmpeg -i INPUT -c:v libx264 OUTPUT.mp4"
+    )
+
+
+def _cache_folder() -> pathlib.Path:
+    base = os.environ.get("XDG_CACHE_HOME") or pathlib.Path.home() / ".cache"
+    return pathlib.Path(base) / "svtas_jax" / "frame_counts"
+
+
 def _iter_capture(
     capture: cv2.VideoCapture, source: str, stride: int, is_file: bool
 ) -> Generator[tuple[int, float, np.ndarray], None, int]:
@@ -214,7 +254,7 @@ def _iter_capture(
         index += 1
     promised = int(capture.get(cv2.CAP_PROP_FRAME_COUNT)) if is_file else None
     if not index:
-        raise _damaged(source, 0, promised) if is_file else _no_signal(source)
+        raise damaged(source, 0, promised) if is_file else _no_signal(source)
     if is_file and index < promised:
         logging.warning(
             "%s ended after %d frames although its header promises %d.",
@@ -244,7 +284,7 @@ def _open_file(path: str | os.PathLike) -> cv2.VideoCapture:
     if not capture.isOpened():
         capture = _quiet_open(str(path), cv2.CAP_ANY, [])
     if not capture.isOpened():
-        raise _damaged(path, 0, None)
+        raise damaged(path, 0, None)
     return capture
 
 
@@ -268,17 +308,6 @@ def _quiet_open(source: str | int, api: int, params: list[int]) -> cv2.VideoCapt
             return cv2.VideoCapture(source, api, params)
         finally:
             cv2.utils.logging.setLogLevel(level)
-
-
-def _damaged(
-    path: str | os.PathLike, num_read: int, num_expected: int | None
-) -> InputError:
-    expected = f" of {num_expected} expected" if num_expected else ""
-    return InputError(
-        f"Video {path} is damaged, cut off or not a video: {num_read} frames"
-        f"{expected} could be read. Download or copy it again, or re-encode it: "
-        f"ffmpeg -i INPUT -c:v libx264 OUTPUT.mp4"
-    )
 
 
 def _no_signal(source: str) -> InputError:

@@ -1,0 +1,85 @@
+"""Looks at a split before training: fails in seconds, not after an hour."""
+
+import collections
+import concurrent.futures
+import os
+from collections.abc import Sequence
+
+import numpy as np
+
+from data_pipeline import video
+from svtas_jax.errors import InputError
+from svtas_jax.structs import VideoRecord
+
+
+def check_records(records: Sequence[VideoRecord], class_names: Sequence[str]) -> None:
+    """Checks labels, names and both ends of every video file.
+
+    Raises:
+        InputError: naming the first video that breaks a rule.
+    """
+    counts = collections.Counter(record.name for record in records)
+    for name, count in counts.items():
+        if count > 1:
+            raise InputError(f"Video {name!r} is {count} times in a split; keep one.")
+    for record in records:
+        _check_labels(record, len(class_names))
+    with concurrent.futures.ThreadPoolExecutor(os.cpu_count()) as pool:
+        list(pool.map(_check_video, records))
+
+
+def check_disjoint(
+    train: Sequence[VideoRecord], test: Sequence[VideoRecord], *, split: int
+) -> None:
+    """Checks that no video is both trained on and tested on."""
+    shared = sorted({r.name for r in train} & {r.name for r in test})
+    if shared:
+        raise InputError(
+            f"Split {split} has {len(shared)} videos in both train and test, such as "
+            f"{shared[0]!r}: results would be wrong. Take them out of one of the two."
+        )
+
+
+def describe(records: Sequence[VideoRecord], class_names: Sequence[str]) -> str:
+    """Returns a small table: how much there is of every class."""
+    frames = np.zeros(len(class_names), np.int64)
+    segments = np.zeros(len(class_names), np.int64)
+    for record in records:
+        first = np.flatnonzero(np.diff(record.labels, prepend=-1))
+        frames += np.bincount(record.labels, minlength=len(class_names))
+        segments += np.bincount(record.labels[first], minlength=len(class_names))
+    rates = " ".join(f"{rate:g}" for rate in sorted({r.fps for r in records}))
+    width = max(len("class"), *map(len, class_names))
+    lines = [
+        f"{len(records)} videos, {frames.sum()} frames at {rates} fps, "
+        f"{segments.sum()} segments",
+        f"{'class':<{width}}  {'frames':>8}  {'share':>6}  {'segments':>8}",
+    ]
+    for index in np.argsort(-frames, kind="stable"):
+        share = f"{100 * frames[index] / max(1, frames.sum()):.1f}%"
+        lines.append(
+            f"{class_names[index]:<{width}}  {frames[index]:>8}  {share:>6}  "
+            f"{segments[index]:>8}"
+        )
+    return "\n".join(lines)
+
+
+def _check_labels(record: VideoRecord, num_classes: int) -> None:
+    labels = record.labels
+    if not len(labels):
+        raise InputError(f"Video {record.name!r} has no labelled frames; leave it out.")
+    if labels.min() < 0 or labels.max() >= num_classes:
+        raise InputError(
+            f"The labels of {record.name!r} reach from {labels.min()} to "
+            f"{labels.max()}, but there are {num_classes} classes, 0 to "
+            f"{num_classes - 1}; correct mapping.txt or the labels."
+        )
+
+
+def _check_video(record: VideoRecord) -> None:
+    """Counts the frames only where the end of the file looks damaged."""
+    if video.tail_is_readable(record.video_path):
+        return
+    num_frames = video.count_frames(record.video_path)
+    if num_frames < record.num_frames:
+        raise video.damaged(record.video_path, num_frames, record.num_frames)
