@@ -1,77 +1,72 @@
 """One line that says how far long work is, how fast it goes and when it ends."""
 
+import collections
 import dataclasses
 import math
+import time
+from collections.abc import Callable
 
 WINDOW_S = 60.0  # the rate is that of the last minute: compilation soon drops out of it
 
 
-@dataclasses.dataclass(frozen=True)
+@dataclasses.dataclass
 class Progress:
-    """Where some work of `total` steps stands; `advance` returns the next standing.
+    """Keeps the pace of work that goes from step `first` to step `last`.
 
-    The clock is the caller's (`time.monotonic()`), so that this stays a pure value:
-
-        progress = Progress(total=500).start(0, now=time.monotonic())
+        progress = Progress(first=0, last=500)
         ...
-        progress = progress.advance(step, num_frames=1024, now=time.monotonic())
-        logging.info(progress.line(loss=0.51))
+        progress.add(num_frames)
+        logging.info(progress.line(step, "loss 0.51"))
         # step 120/500 (24%) loss 0.51 | 85 frames/s | ETA 3m20s
 
     Attributes:
-        total: steps when all is done.
-        unit: what a step is called.
-        marks: (time in s, step, frames since the start) of the recent past.
+        first: steps that were done before, by a run that is resumed.
+        last: steps when all is done.
+        unit: what `add` counts.
+        clock: gives seconds.
     """
 
-    total: int
-    unit: str = "step"
-    marks: tuple[tuple[float, int, int], ...] = ()
+    first: int
+    last: int
+    unit: str = "frames"
+    clock: Callable[[], float] = time.monotonic
 
-    def start(self, step: int, *, now: float) -> "Progress":
-        """Returns the standing where work begins or is resumed after `step` steps."""
-        return dataclasses.replace(self, marks=((now, step, 0),))
+    def __post_init__(self):
+        self._amount = 0.0
+        # (time, step, amount) of the recent lines.
+        self._marks = collections.deque([(self.clock(), self.first, self._amount)])
 
-    def advance(self, step: int, *, num_frames: int, now: float) -> "Progress":
-        """Returns the standing at `step`, `num_frames` after the last one."""
-        if not self.marks:
-            raise ValueError("Progress.start comes before Progress.advance.")
-        marks = (*self.marks, (now, step, self.marks[-1][2] + num_frames))
-        recent = [i for i, mark in enumerate(marks) if now - mark[0] <= WINDOW_S]
-        # The oldest mark kept is the last one before the window: the rate then spans
-        # at least the window, and one interval when steps are slower than that.
-        first = min(max(0, recent[0] - 1), len(marks) - 2)
-        return dataclasses.replace(self, marks=marks[first:])
+    def add(self, amount: float) -> None:
+        """Counts what was done since the last call, in `unit`."""
+        self._amount += amount
 
-    @property
-    def frames_per_s(self) -> float:
-        """Frames a second of the recent past, 0 before the first step."""
-        return self._rate(2)
+    def line(self, step: int, text: str = "") -> str:
+        """Returns where the work stands now, after `step` steps, with `text` in it."""
+        self._mark(step)
+        share = step / self.last if self.last else 1.0
+        what = f"step {step}/{self.last} ({share:.0%}) {text}".rstrip()
+        pace = f"{_digits(self._rate(2))} {self.unit}/s"
+        return f"{what} | {pace} | ETA {format_duration(self.eta_s)}"
 
     @property
     def eta_s(self) -> float:
-        """Seconds to the end at the recent pace, infinity before the first step."""
-        steps_per_s = self._rate(1)
-        remaining = self.total - (self.marks[-1][1] if self.marks else 0)
+        """Seconds to the end at the recent pace; infinity if nothing moves."""
+        remaining = self.last - self._marks[-1][1]
         if remaining <= 0:
             return 0.0
+        steps_per_s = self._rate(1)
         return remaining / steps_per_s if steps_per_s else math.inf
 
-    def line(self, **values: float) -> str:
-        """Returns the line, with `values` such as loss=0.51 in it."""
-        step = self.marks[-1][1] if self.marks else 0
-        share = step / self.total if self.total else 1.0
-        what = [f"{self.unit} {step}/{self.total} ({share:.0%})"]
-        what += [f"{name} {value:.3g}" for name, value in values.items()]
-        parts = [" ".join(what), f"{self.frames_per_s:.3g} frames/s"]
-        if self.frames_per_s >= 1000:
-            parts[1] = f"{self.frames_per_s:.0f} frames/s"
-        return " | ".join([*parts, f"ETA {format_duration(self.eta_s)}"])
+    def _mark(self, step: int) -> None:
+        now = self.clock()
+        self._marks.append((now, step, self._amount))
+        # The oldest mark kept is the last one before the window, so that the rate
+        # spans the window, or one interval where that is longer.
+        while len(self._marks) > 2 and now - self._marks[1][0] >= WINDOW_S:
+            self._marks.popleft()
 
     def _rate(self, field: int) -> float:
-        if len(self.marks) < 2:
-            return 0.0
-        first, last = self.marks[0], self.marks[-1]
+        first, last = self._marks[0], self._marks[-1]
         passed = last[0] - first[0]
         return (last[field] - first[field]) / passed if passed > 0 else 0.0
 
@@ -89,3 +84,7 @@ def format_duration(seconds: float) -> str:
         if seconds >= factor:
             return f"{seconds // factor}{big}{seconds % factor // size:02d}{small}"
     return f"{seconds}s"
+
+
+def _digits(rate: float) -> str:
+    return f"{rate:.3g}" if rate < 1000 else f"{rate:.0f}"

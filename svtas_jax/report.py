@@ -77,16 +77,25 @@ def run_info() -> dict[str, Any]:
     """Returns the code, the packages and the machine of this process."""
     return {
         "date": datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds"),
-        "svtas_jax": svtas_jax.__version__,
         "git_commit": _git_commit(pathlib.Path(__file__).resolve().parent.parent),
-        "python": platform.python_version(),
-        "packages": _package_versions(),
+        "versions": versions(),
         "device": _device(),
         "host": {
             "system": f"{platform.system()} {platform.machine()}",
             "cpu": _cpu_name(),
             "num_cores": os.cpu_count(),
         },
+    }
+
+
+def versions() -> dict[str, str]:
+    """Returns the versions of this package, of Python and of what both stand on."""
+    found = {name: _version(name) for name in PACKAGES}
+    return {
+        "svtas_jax": svtas_jax.__version__,
+        "python": platform.python_version(),
+        **{name: version for name, version in found.items() if version},
+        "opencv": cv2.__version__,
     }
 
 
@@ -263,12 +272,6 @@ def _number(name: str, value: float | None) -> str:
 
 def _percent(share: float) -> str:
     return "-" if math.isnan(share) else f"{100 * share:.1f}"
-
-
-def _package_versions() -> dict[str, str]:
-    versions = {name: _version(name) for name in PACKAGES}
-    versions["opencv"] = cv2.__version__
-    return {name: version for name, version in versions.items() if version}
 
 
 def _version(package: str) -> str | None:

@@ -68,6 +68,20 @@ def scores_to_labels(scores: np.ndarray) -> np.ndarray:
     return np.argmax(scores, axis=-1).astype(np.int32)
 
 
+def scores_to_confidence(scores: np.ndarray) -> np.ndarray:
+    """Returns the probability (softmax) of the best class of every frame.
+
+    Args:
+        scores: (..., K) what the model gave, unnormalised.
+
+    Returns:
+        (...,) float32 in 1/K..1.
+    """
+    scores = np.asarray(scores, np.float32)
+    best = np.max(scores, axis=-1, keepdims=True)
+    return 1 / np.sum(np.exp(scores - best), axis=-1)
+
+
 def labels_to_segments(labels: np.ndarray) -> list[Segment]:
     """Returns the maximal runs of equal labels in their order of time.
 

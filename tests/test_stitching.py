@@ -65,6 +65,13 @@ def test_scores_to_labels_gives_ties_to_the_first_class():
     np.testing.assert_array_equal(labels, [0, 1])
 
 
+def test_scores_to_confidence_is_the_softmax_of_the_best_class():
+    logits = np.array([[0.0, np.log(3.0)], [0.0, 0.0], [500.0, -500.0]])
+    confidence = stitching.scores_to_confidence(logits)
+    assert confidence.dtype == np.float32
+    np.testing.assert_allclose(confidence, [0.75, 0.5, 1.0], rtol=1e-6)
+
+
 def test_labels_to_segments_of_a_hand_made_case():
     assert stitching.labels_to_segments(np.array([4, 4, 0, 4])) == [
         Segment(4, 0, 2),
