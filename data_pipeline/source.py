@@ -1,0 +1,175 @@
+"""Videos as chunks on the host, each found by its index alone."""
+
+import dataclasses
+import threading
+from typing import Any
+
+import ml_collections
+import numpy as np
+
+from data_pipeline import transforms, video, windows
+from data_pipeline.schedule import EMPTY_SLOT, Schedule
+from svtas_jax.structs import IGNORE_LABEL, Chunk, StreamSpec, VideoRecord
+
+
+@dataclasses.dataclass(frozen=True)
+class View:
+    """How pictures and labels of a video are presented."""
+
+    spec: StreamSpec
+    resize: tuple[int, int]
+    crop: int
+    augment: str  # "video", "frame" or "none"
+    per_step: bool  # labels of decoded steps only (training)
+    seed: int
+
+    def place(
+        self, epoch: int, video_index: int, frame: int
+    ) -> tuple[transforms.Crop, bool]:
+        """Returns crop and flip of one frame, drawn from its identity alone."""
+        if self.augment == "none":
+            return transforms.centre_crop(self.resize, self.crop), False
+        entropy = [self.seed, epoch, video_index]
+        if self.augment == "frame":
+            entropy.append(frame)
+        rng = np.random.default_rng(entropy)
+        return transforms.draw_crop(rng, self.resize, self.crop)
+
+
+def make_view(
+    data_config: ml_collections.ConfigDict, *, train: bool, seed: int
+) -> View:
+    """Returns how `config.data` presents videos in training or evaluation."""
+    return View(
+        spec=StreamSpec(data_config.clip_frames, data_config.frame_stride),
+        resize=tuple(data_config.resize),
+        crop=data_config.crop,
+        augment=data_config.augment if train else "none",
+        per_step=train,
+        seed=seed,
+    )
+
+
+@dataclasses.dataclass
+class _Slot:
+    """A video kept open between two calls."""
+
+    lock: threading.Lock = dataclasses.field(default_factory=threading.Lock)
+    reader: video.FrameReader | None = None
+
+
+@dataclasses.dataclass
+class ChunkSource:
+    """Random access to the elements, as Grain's sources have it: call-major, slots."""
+
+    records: tuple[VideoRecord, ...]
+    view: View
+    schedule: Schedule
+
+    def __post_init__(self) -> None:
+        self._slots = tuple(_Slot() for _ in range(self.num_slots))
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        """Lets worker processes have a copy, with nothing open."""
+        return ChunkSource, (self.records, self.view, self.schedule)
+
+    def __repr__(self) -> str:
+        """Stays short in Grain's messages."""
+        return f"ChunkSource({len(self.records)} videos, {len(self)} elements)"
+
+    @property
+    def num_slots(self) -> int:
+        """Videos side by side (B)."""
+        return self.schedule.videos.shape[1]
+
+    def __len__(self) -> int:
+        """Number of elements: calls times slots."""
+        return self.schedule.num_calls * self.num_slots
+
+    def __getitem__(self, index: int) -> tuple[Chunk, np.ndarray]:
+        """Returns the Chunk (K, ...) of a slot and its (video, first, last, epoch)."""
+        call, slot_index = divmod(int(index), self.num_slots)
+        step, first_chunk, is_last = self.schedule.locate(call)
+        epoch = int(self.schedule.epochs[step])
+        video_index = int(self.schedule.videos[step, slot_index])
+        count = self.schedule.chunks_per_call
+        if video_index == EMPTY_SLOT:
+            chunks = empty_chunks(self.view, first=first_chunk, count=count)
+        else:
+            chunks = self._read(slot_index, video_index, first_chunk, epoch)
+        return chunks, np.array([video_index, first_chunk, is_last, epoch], np.int32)
+
+    def _read(
+        self, slot_index: int, video_index: int, first_chunk: int, epoch: int
+    ) -> Chunk:
+        record, slot = self.records[video_index], self._slots[slot_index]
+        with slot.lock:
+            if slot.reader is None or slot.reader.path != record.video_path:
+                if slot.reader is not None:
+                    slot.reader.close()
+                slot.reader = video.FrameReader(record.video_path, record.num_frames)
+            return load_chunks(
+                record,
+                slot.reader,
+                self.view,
+                first=first_chunk,
+                count=self.schedule.chunks_per_call,
+                epoch=epoch,
+                video_index=video_index,
+            )
+
+
+def load_chunks(
+    record: VideoRecord,
+    reader: video.FrameReader,
+    view: View,
+    *,
+    first: int,
+    count: int,
+    epoch: int,
+    video_index: int,
+) -> Chunk:
+    """Reads chunks `first` to `first + count` of a video, leaves (count, ...).
+
+    Chunks past its end are empty. `epoch` and `video_index` seed the augmentation.
+    """
+    plan = windows.plan_windows(record.num_frames, view.spec, first=first, count=count)
+    labels, valid = windows.window_targets(
+        record.labels, plan, view.spec, per_step=view.per_step
+    )
+    frames = np.zeros((*plan.frames.shape, view.crop, view.crop, 3), np.uint8)
+    for window, step in np.argwhere(plan.frames >= 0):
+        index = int(plan.frames[window, step])
+        crop, flip = view.place(epoch, video_index, index)
+        frames[window, step] = transforms.transform_frames(
+            reader.frame(index)[None], resize=view.resize, crop=crop, flip=flip
+        )[0]
+    total = windows.num_windows(record.num_frames, view.spec)
+    return _with_position(frames, labels, valid, first=first, num_chunks=total)
+
+
+def empty_chunks(view: View, *, first: int, count: int) -> Chunk:
+    """Returns chunks without a video."""
+    shape = (count, view.spec.clip_steps, view.crop, view.crop, 3)
+    labels = np.full((count, view.spec.clip_frames), IGNORE_LABEL, np.int32)
+    return _with_position(
+        np.zeros(shape, np.uint8), labels, labels >= 0, first=first, num_chunks=1
+    )
+
+
+def _with_position(
+    frames: np.ndarray,
+    labels: np.ndarray,
+    valid: np.ndarray,
+    *,
+    first: int,
+    num_chunks: int,
+) -> Chunk:
+    count = len(frames)
+    return Chunk(
+        frames=frames,
+        labels=labels,
+        valid=valid,
+        starts=np.arange(first, first + count) == 0,
+        num_chunks=np.full(count, num_chunks, np.int32),
+    )
