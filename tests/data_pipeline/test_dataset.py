@@ -1,0 +1,291 @@
+"""The data set must give the same batches however it is read."""
+
+import dataclasses
+import json
+
+import grain
+import jax
+import numpy as np
+import pytest
+
+from data_pipeline import annotations, dataset, schedule, source, windows
+from svtas_jax.errors import InputError
+from svtas_jax.structs import IGNORE_LABEL, Chunk
+
+FIELDS = [field.name for field in dataclasses.fields(Chunk)]
+
+
+@pytest.fixture
+def records(folder):
+    for name, num_frames in (("a", 20), ("b", 70), ("c", 33)):
+        folder.add(name, num_frames)
+    return annotations.read_split(folder.config, "train")
+
+
+def _make(folder, records, **options):
+    options = {"batch_size": 2, "chunks_per_call": 2, "train": True} | options
+    return dataset.make_dataset(records, folder.config, **options)
+
+
+def _spec(folder):
+    return source.make_view(folder.config, train=False, seed=0).spec
+
+
+def _assert_same(first, second):
+    for name in FIELDS:
+        np.testing.assert_array_equal(
+            getattr(first.chunks, name), getattr(second.chunks, name)
+        )
+    np.testing.assert_array_equal(first.videos, second.videos)
+    for name in ("first_chunk", "is_last", "epoch"):
+        assert getattr(first, name) == getattr(second, name)
+
+
+def _video(batches, index):
+    """Puts the chunks of one video together again: a Chunk with leaves (N, ...)."""
+    parts = [
+        [getattr(batch.chunks, name)[:, list(batch.videos).index(index)]]
+        for batch in batches
+        if index in batch.videos
+        for name in FIELDS
+    ]
+    columns = [
+        np.concatenate([part[0] for part in parts[i :: len(FIELDS)]])
+        for i in range(len(FIELDS))
+    ]
+    return Chunk(**dict(zip(FIELDS, columns, strict=True)))
+
+
+def test_evaluation_gives_every_video_in_order_with_all_labels(folder, records):
+    batches = list(_make(folder, records, train=False))
+    assert [batch.videos.tolist() for batch in batches] == [[0, 1]] * 3 + [[2, -1]] * 2
+    assert [batch.first_chunk for batch in batches] == [0, 2, 4, 0, 2]
+    assert [batch.is_last for batch in batches] == [False, False, True, False, True]
+    for index, record in enumerate(records):
+        chunk = _video(batches, index)
+        labels = chunk.labels[chunk.valid]
+        np.testing.assert_array_equal(labels, record.labels)
+        alone = dataset.load_video(record, folder.config)
+        count = windows.num_windows(record.num_frames, _spec(folder))
+        assert len(alone.frames) == count
+        for name in FIELDS:
+            np.testing.assert_array_equal(
+                getattr(chunk, name)[:count], getattr(alone, name)
+            )
+
+
+def test_batches_have_the_promised_shapes(folder, records):
+    batch = next(iter(_make(folder, records, train=False)))
+    shapes = {name: getattr(batch.chunks, name).shape for name in FIELDS}
+    assert shapes["frames"] == (2, 2, 4, 32, 32, 3)
+    assert shapes["labels"] == shapes["valid"] == (2, 2, 16)
+    assert shapes["starts"] == shapes["num_chunks"] == (2, 2)
+    dtypes = [getattr(batch.chunks, name).dtype for name in FIELDS]
+    assert dtypes == [np.uint8, np.int32, bool, bool, np.int32]
+    assert all(type(getattr(batch.chunks, name)) is np.ndarray for name in FIELDS)
+
+
+def test_padding_is_empty(folder, records):
+    batches = list(_make(folder, records, train=False))
+    short = _video(batches, 0)  # 20 frames: 2 chunks of 6
+    assert short.valid.sum() == 20 and not short.frames[2:].any()
+    assert (short.labels[~short.valid] == IGNORE_LABEL).all()
+    np.testing.assert_array_equal(short.starts, [True] + [False] * 5)
+    np.testing.assert_array_equal(short.num_chunks, [2] * 6)
+    empty = batches[-1].chunks  # slot 1 has no video
+    assert not empty.frames[:, 1].any() and not empty.valid[:, 1].any()
+    assert (empty.labels[:, 1] == IGNORE_LABEL).all()
+    assert (empty.num_chunks[:, 1] == 1).all()
+
+
+def test_the_last_steps_are_black_past_the_end(folder, records):
+    frames = dataset.load_video(records[0], folder.config).frames  # 20 = 16 + 4
+    assert frames[1, 0].any() and not frames[1, 1:].any()
+
+
+def test_training_repeats_the_labels_of_decoded_steps(folder, records):
+    chunk = dataset.load_video(records[2], folder.config, train=True)  # 33 frames
+    assert chunk.valid.sum() == 36  # the last step is real as a whole
+    steps = records[2].labels[::4]
+    np.testing.assert_array_equal(chunk.labels[chunk.valid], np.repeat(steps, 4))
+
+
+def test_pictures_belong_to_their_labels(folder, records, numbered):
+    folder.config.update(resize=(64, 96), crop=64)
+    frames = dataset.load_video(records[1], folder.config).frames
+    # The centre crop shows the columns 16 to 80: bars 2 to 9.
+    for step, frame in enumerate(frames.reshape(-1, 64, 64, 3)[:18]):
+        bars = [frame[4:28, b * 8 + 2 : b * 8 + 6].mean() > 127 for b in range(8)]
+        assert sum(int(bar) << b for b, bar in enumerate(bars)) == (4 * step >> 2) % 256
+
+
+def test_training_shows_every_video_once_an_epoch(folder, records):
+    batches = list(_make(folder, records, num_epochs=3))
+    orders = []
+    for epoch in range(3):
+        shown = [b.videos for b in batches if b.epoch == epoch and not b.first_chunk]
+        orders.append(tuple(np.concatenate(shown).tolist()))
+        assert sorted(orders[-1]) == [-1, 0, 1, 2]
+    assert len(set(orders)) > 1
+    assert sum(b.is_last for b in batches) == dataset.num_steps(records, 2, 3) == 6
+
+
+def test_same_seed_same_batches_other_seed_others(folder, records):
+    first = list(_make(folder, records, seed=1))
+    second = list(_make(folder, records, seed=1))
+    for one, other in zip(first, second, strict=True):
+        _assert_same(one, other)
+    others = [
+        b.chunks.frames for b in _make(folder, records, seed=2) if not b.first_chunk
+    ]
+    firsts = [b.chunks.frames for b in first if not b.first_chunk]
+    assert any(not np.array_equal(a, b) for a, b in zip(firsts, others, strict=True))
+
+
+def test_one_crop_and_flip_a_video(folder, records):
+    folder.config.augment = "video"
+    view = source.make_view(folder.config, train=True, seed=0)
+    assert len({view.place(0, 1, frame) for frame in range(20)}) == 1
+    assert len({view.place(epoch, 1, 0) for epoch in range(20)}) > 10
+    assert len({view.place(0, video, 0) for video in range(20)}) > 10
+
+
+def test_one_crop_and_flip_a_frame(folder, records):
+    folder.config.augment = "frame"
+    view = source.make_view(folder.config, train=True, seed=0)
+    places = [view.place(0, 1, frame) for frame in range(20)]
+    assert len(set(places)) > 10
+    assert places == [view.place(0, 1, frame) for frame in range(20)]
+
+
+@pytest.mark.parametrize(("augment", "train"), [("none", True), ("video", False)])
+def test_centre_crop_without_augmentation(folder, records, augment, train):
+    folder.config.augment = augment
+    view = source.make_view(folder.config, train=train, seed=0)
+    assert {view.place(e, v, 0) for e in range(9) for v in range(9)} == {
+        ((32, 4, 8), False)
+    }
+
+
+def test_how_chunks_are_grouped_changes_nothing(folder, records):
+    singly = list(_make(folder, records, chunks_per_call=1, seed=5))
+    grouped = list(_make(folder, records, chunks_per_call=4, seed=5))
+    for index, record in enumerate(records):
+        count = windows.num_windows(record.num_frames, _spec(folder))
+        one, other = _video(singly, index), _video(grouped, index)
+        for name in FIELDS:
+            np.testing.assert_array_equal(
+                getattr(one, name)[:count], getattr(other, name)[:count]
+            )
+
+
+def test_a_restored_iterator_goes_on_in_the_middle_of_a_video(folder, records):
+    stream = _make(folder, records, num_epochs=2)
+    batches = list(stream)
+    iterator = iter(stream)
+    for _ in range(3):
+        next(iterator)
+    state = json.loads(json.dumps(iterator.get_state()))
+    assert len(json.dumps(state)) < 100
+    iterator.close()
+    restored = iter(_make(folder, records, num_epochs=2))
+    restored.set_state(state)
+    rest = list(restored)
+    assert len(rest) == len(batches) - 3
+    for one, other in zip(rest, batches[3:], strict=True):
+        _assert_same(one, other)
+
+
+def test_grain_agrees_that_checkpoints_are_exact(folder, records):
+    leaves = _make(folder, records).map(jax.tree.leaves)
+    grain.experimental.assert_equal_output_after_checkpoint(leaves)
+
+
+def test_a_state_can_be_set_back_while_reading(folder, records):
+    iterator = iter(_make(folder, records))
+    start = iterator.get_state()
+    first = next(iterator)
+    next(iterator)
+    iterator.set_state(start)
+    _assert_same(next(iterator), first)
+    iterator.close()
+
+
+def test_a_finished_iterator_stays_finished(folder, records):
+    iterator = iter(_make(folder, records))
+    count = len(list(iterator))
+    with pytest.raises(StopIteration):
+        next(iterator)
+    restored = iter(_make(folder, records))
+    restored.set_state({"next_call": count})
+    assert list(restored) == []
+
+
+@pytest.mark.slow
+def test_worker_processes_change_nothing(folder, records):
+    alone = list(_make(folder, records, num_epochs=2))
+    for num_workers in (1, 2):
+        folder.config.num_workers = num_workers
+        iterator = iter(_make(folder, records, num_epochs=2))
+        batches = list(iterator)
+        for one, other in zip(alone, batches, strict=True):
+            _assert_same(one, other)
+            assert type(other.chunks.frames) is np.ndarray
+        iterator.set_state({"next_call": 4})  # the state is that of any worker count
+        _assert_same(next(iterator), alone[4])
+        iterator.close()
+
+
+@pytest.mark.slow
+def test_an_error_in_a_worker_reaches_the_user(folder, records):
+    (folder.root / "Videos" / "b.avi").write_bytes(b"")
+    folder.config.num_workers = 2
+    iterator = iter(_make(folder, records, train=False))
+    with pytest.raises(InputError, match="b.avi is empty"):
+        list(iterator)
+    iterator.close()
+
+
+def test_a_video_cut_after_the_check_is_named(folder, records):
+    path = folder.root / "Videos" / "b.avi"
+    data = path.read_bytes()
+    path.write_bytes(data[: len(data) // 2])
+    with pytest.raises(InputError, match="b.avi is damaged.*of 70 expected"):
+        list(_make(folder, records, train=False))
+
+
+def test_workers_must_divide_the_batch(folder, records):
+    folder.config.num_workers = 3
+    with pytest.raises(InputError, match="num_workers=3.*batch size 4.*num_workers=2"):
+        _make(folder, records, batch_size=4)
+
+
+def test_no_videos_is_an_input_error(folder):
+    with pytest.raises(InputError, match="no videos"):
+        _make(folder, ())
+
+
+def test_memory_does_not_depend_on_the_length_of_a_video(folder, records):
+    long = dataclasses.replace(records[1], labels=np.zeros(10**6, np.int32))
+    one = next(iter(_make(folder, [records[1]], batch_size=1, train=False)))
+    other = next(iter(_make(folder, [long], batch_size=1, train=False)))
+    np.testing.assert_array_equal(one.chunks.frames, other.chunks.frames)
+    assert other.chunks.frames.shape == one.chunks.frames.shape
+
+
+def test_the_schedule_covers_every_chunk_once():
+    num_chunks = [3, 1, 8, 5, 2]
+    plan = schedule.make_schedule(
+        num_chunks, batch_size=2, chunks_per_call=3, num_epochs=2, shuffle_seed=0
+    )
+    seen = np.zeros((2, 5, 12), int)
+    for call in range(plan.num_calls):
+        step, first, is_last = plan.locate(call)
+        lengths = [num_chunks[v] for v in plan.videos[step] if v >= 0]
+        assert is_last == (first + 3 >= max(lengths))
+        for video in plan.videos[step]:
+            if video >= 0:
+                seen[plan.epochs[step], video, first : first + 3] += 1
+    for video, count in enumerate(num_chunks):
+        assert (seen[:, video, :count] == 1).all()
+    assert seen.max() == 1

@@ -1,0 +1,90 @@
+import json
+import pathlib
+
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from data_pipeline import transforms
+
+GOLDEN = np.load(pathlib.Path(__file__).parents[1] / "golden" / "transform.npz")
+CASES = json.loads(str(GOLDEN["meta_json"]))["cases"]
+
+
+def _noise(*shape):
+    return np.random.default_rng(0).integers(0, 256, shape, dtype=np.uint8)
+
+
+@pytest.mark.parametrize("index", range(len(CASES)))
+def test_evaluation_transform_is_within_one_level_of_the_reference(index):
+    case = CASES[index]
+    resize = tuple(case["resize"])
+    frames = transforms.transform_frames(
+        GOLDEN[f"{index}/image_uint8"][None],
+        resize=resize,
+        crop=transforms.centre_crop(resize, case["center_crop"]),
+    )
+    expected = GOLDEN[f"{index}/cropped_uint8"].astype(int)
+    assert frames.dtype == np.uint8
+    assert np.abs(frames[0].astype(int) - expected).max() <= 1
+
+
+@pytest.mark.parametrize("shape", [(30, 50), (48, 64), (101, 77)])
+@pytest.mark.parametrize("flip", [False, True])
+def test_crop_and_flip_equal_those_of_the_whole_resized_frame(shape, flip):
+    frames = _noise(2, *shape, 3)
+    height, width = 48, 64
+    tall = transforms.resize_matrix(shape[0], height)
+    wide = transforms.resize_matrix(shape[1], width)
+    whole = np.einsum(
+        "hi,tijc,wj->thwc", tall, frames.astype(np.float64), wide, optimize=True
+    )
+    expected = whole[:, 5:37, 11:43]
+    expected = expected[:, :, ::-1] if flip else expected
+    kept = transforms.transform_frames(
+        frames, resize=(height, width), crop=transforms.Crop(32, 5, 11), flip=flip
+    )
+    assert np.abs(kept - expected).max() <= 0.501  # rounded to the nearest level
+
+
+@given(in_size=st.integers(1, 300), out_size=st.integers(1, 300))
+def test_resize_matrix_averages_and_keeps_the_place(in_size, out_size):
+    matrix = transforms.resize_matrix(in_size, out_size)
+    np.testing.assert_allclose(matrix.sum(axis=1), 1, atol=1e-5)
+    assert matrix.min() >= 0
+    np.testing.assert_allclose(matrix, matrix[::-1, ::-1], atol=1e-5)
+
+
+def test_resize_to_the_same_size_changes_nothing():
+    frames = _noise(2, 40, 48, 3)
+    kept = transforms.transform_frames(
+        frames, resize=(40, 48), crop=transforms.Crop(32, 3, 4)
+    )
+    np.testing.assert_array_equal(kept, frames[:, 3:35, 4:36])
+    mirrored = transforms.transform_frames(
+        frames, resize=(40, 48), crop=transforms.Crop(32, 3, 4), flip=True
+    )
+    np.testing.assert_array_equal(mirrored, kept[:, :, ::-1])
+    np.testing.assert_array_equal(transforms.resize_matrix(40, 40), np.eye(40))
+
+
+def test_extremes_do_not_wrap_around():
+    for level in (0, 255):
+        frames = np.full((1, 100, 70, 3), level, np.uint8)
+        crop = transforms.Crop(32, 0, 0)
+        kept = transforms.transform_frames(frames, resize=(32, 48), crop=crop)
+        assert (kept == level).all()
+
+
+def test_drawn_crops_reach_every_place_and_stay_inside():
+    rng = np.random.default_rng(0)
+    draws = [transforms.draw_crop(rng, (10, 12), 8) for _ in range(300)]
+    assert {crop.top for crop, _ in draws} == {0, 1, 2}
+    assert {crop.left for crop, _ in draws} == {0, 1, 2, 3, 4}
+    assert {flip for _, flip in draws} == {False, True}
+    assert transforms.draw_crop(rng, (8, 8), 8)[0] == (8, 0, 0)
+
+
+def test_centre_crop_is_in_the_middle():
+    assert transforms.centre_crop((256, 320), 224) == (224, 16, 48)

@@ -1,0 +1,188 @@
+import os
+
+import numpy as np
+import pytest
+
+from data_pipeline import video
+from svtas_jax.errors import InputError, MissingInputError
+
+
+@pytest.fixture(scope="module", params=["clip one.mp4", "фильм.avi", "clip.mkv"])
+def clip(request, tmp_path_factory, numbered):
+    path = tmp_path_factory.mktemp("vidéos") / request.param
+    numbered.write(path, 90)
+    return path
+
+
+@pytest.mark.parametrize(
+    "indices",
+    [
+        range(0, 90, 4),
+        [89],
+        [1, 3, 5, 77, 89],
+        [50, 49, 3, 88, 0],
+        [7, 7, 7],
+        [60, -1, 2, -1],
+        [-1],
+        [],
+    ],
+)
+def test_read_frames_gives_exactly_the_frames_asked_for(clip, indices, numbered):
+    frames = video.read_frames(clip, indices)
+    assert frames.shape == (len(indices), numbered.height, numbered.width, 3)
+    assert frames.dtype == np.uint8
+    for frame, index in zip(frames, indices, strict=True):
+        if index == -1:
+            assert not frame.any()
+        else:
+            assert numbered.number(frame) == index
+
+
+def test_a_reader_goes_forward_and_back(clip, numbered):
+    reader = video.FrameReader(str(clip))
+    order = [0, 5, 6, 80, 3, 3, 4, 89, 0]
+    assert [numbered.number(frame) for frame in reader.frames(order)] == order
+    reader.close()
+    assert numbered.number(reader.frame(12)) == 12
+    reader.close()
+
+
+def test_probe_and_count_agree(clip, numbered):
+    assert video.probe_video(clip) == video.VideoInfo(
+        90, 15.0, numbered.width, numbered.height
+    )
+    assert video.count_frames(clip) == 90
+
+
+def test_colours_are_rgb(tmp_path):
+    import cv2
+
+    path = tmp_path / "red.avi"
+    codec = cv2.VideoWriter_fourcc(*"MJPG")
+    writer = cv2.VideoWriter(str(path), codec, 10, (32, 32))
+    writer.write(np.full((32, 32, 3), (0, 0, 255), np.uint8))  # OpenCV writes BGR
+    writer.release()
+    red, green, blue = video.read_frames(path, [0])[0, 16, 16].astype(int)
+    assert red > 200 and green < 50 and blue < 50
+
+
+@pytest.mark.parametrize("stride", [1, 4, 100])
+def test_iter_frames_yields_every_stride_th_frame(clip, stride, numbered):
+    frames = video.iter_frames(str(clip), stride)
+    seen = []
+    while True:
+        try:
+            index, time_s, frame = next(frames)
+        except StopIteration as end:
+            assert end.value == 90
+            break
+        assert numbered.number(frame) == index
+        assert time_s == pytest.approx(index / 15, abs=2e-3)
+        seen.append(index)
+    assert seen == list(range(0, 90, stride))
+
+
+def test_iter_frames_equals_read_frames(clip):
+    streamed = [frame for _, _, frame in video.iter_frames(str(clip), 7)]
+    np.testing.assert_array_equal(streamed, video.read_frames(clip, range(0, 90, 7)))
+
+
+def test_missing_video_is_named(tmp_path):
+    path = tmp_path / "nowhere.mp4"
+    for read in (video.probe_video, video.count_frames):
+        with pytest.raises(MissingInputError, match="nowhere.mp4 does not exist"):
+            read(path)
+    with pytest.raises(MissingInputError, match="nowhere.mp4 does not exist"):
+        next(video.iter_frames(str(path)))
+
+
+def test_empty_video_is_named(tmp_path):
+    path = tmp_path / "empty.mp4"
+    path.touch()
+    with pytest.raises(InputError, match=r"empty.mp4 is empty \(0 bytes\)"):
+        video.probe_video(path)
+
+
+def test_a_file_that_is_no_video_is_named(tmp_path, capfd):
+    path = tmp_path / "notes.mp4"
+    path.write_text("this is not a video\n" * 100)
+    for read in (video.probe_video, video.count_frames):
+        with pytest.raises(InputError, match="notes.mp4 is damaged.*re-encode"):
+            read(path)
+    with pytest.raises(InputError, match="notes.mp4 is damaged"):
+        list(video.iter_frames(str(path)))
+    assert "OpenCV" not in capfd.readouterr().err
+
+
+def _cut(path, target, share):
+    data = path.read_bytes()
+    target.write_bytes(data[: int(share * len(data))])
+    return target
+
+
+def test_a_video_cut_in_the_middle_tells_how_much_was_read(tmp_path, numbered):
+    path = tmp_path / "whole.avi"
+    numbered.write(path, 60)
+    assert video.tail_is_readable(path)
+    cut = _cut(path, tmp_path / "cut.avi", 0.5)
+    num_left = video.count_frames(cut)
+    assert 10 < num_left < 50
+    assert not video.tail_is_readable(cut)
+    reader = video.FrameReader(str(cut), expected_frames=60)
+    assert numbered.number(reader.frame(num_left - 2)) == num_left - 2
+    with pytest.raises(InputError, match=f"{num_left} frames of 60 expected"):
+        reader.frame(59)
+    with pytest.raises(InputError, match=f"cut.avi.*{num_left} frames"):
+        video.read_frames(cut, [0, 59])
+
+
+def test_an_mp4_cut_before_its_index_cannot_be_opened(tmp_path, numbered):
+    path = tmp_path / "whole.mp4"
+    numbered.write(path, 60)
+    cut = _cut(path, tmp_path / "cut.mp4", 0.7)
+    with pytest.raises(InputError, match="cut.mp4 is damaged, cut off"):
+        video.probe_video(cut)
+
+
+def test_no_camera_is_an_input_error():
+    with pytest.raises(InputError, match="Camera 97 gives no pictures"):
+        next(video.iter_frames("97"))
+
+
+def test_an_unreachable_stream_is_an_input_error():
+    with pytest.raises(InputError, match="Stream rtsp://127.0.0.1:9/x gives no"):
+        next(video.iter_frames("rtsp://127.0.0.1:9/x"))
+
+
+def test_frames_before_the_first_do_not_exist(clip):
+    with pytest.raises(InputError, match="Frame -1"):
+        video.FrameReader(str(clip)).frame(-1)
+    with pytest.raises(InputError, match="stride=0"):
+        next(video.iter_frames(str(clip), 0))
+
+
+def test_counts_are_remembered_until_the_file_changes(tmp_path, monkeypatch, numbered):
+    path = tmp_path / "clip.avi"
+    numbered.write(path, 20)
+    counted = []
+    count = video.count_frames
+    monkeypatch.setattr(
+        video, "count_frames", lambda path: counted.append(path) or count(path)
+    )
+    assert [video.remembered_count(path) for _ in range(3)] == [20, 20, 20]
+    assert len(counted) == 1
+    numbered.write(path, 23)
+    os.utime(path, ns=(1, 1))
+    assert video.remembered_count(path) == 23
+    for entry in (tmp_path / "cache").rglob("*"):
+        if entry.is_file():
+            entry.write_text("spoilt")
+    assert video.remembered_count(path) == 23
+
+
+def test_a_count_is_given_without_a_writable_cache(tmp_path, monkeypatch, numbered):
+    path = tmp_path / "clip.avi"
+    numbered.write(path, 20)
+    (tmp_path / "file").touch()
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "file"))
+    assert video.remembered_count(path) == 20
