@@ -18,6 +18,7 @@ import numpy as np
 from absl import flags
 
 from data_pipeline import video, windows
+from data_pipeline.schedule import EMPTY_SLOT as EMPTY_SLOT
 from data_pipeline.schedule import make_schedule
 from data_pipeline.source import ChunkSource, load_chunks, make_view
 from svtas_jax.errors import InputError

@@ -107,10 +107,9 @@ def probe_video(path: str | os.PathLike) -> VideoInfo:
         count = capture.get(cv2.CAP_PROP_FRAME_COUNT)
         if not ok or image is None:
             raise damaged(path, 0, int(count))
-        fps = capture.get(cv2.CAP_PROP_FPS)
         return VideoInfo(
             num_frames=max(0, int(count)),
-            fps=fps if math.isfinite(fps) and 0 < fps <= _MAX_FPS else 0.0,
+            fps=_fps(capture),
             width=image.shape[1],
             height=image.shape[0],
         )
@@ -195,6 +194,15 @@ def read_frames(path: str | os.PathLike, indices: Iterable[int]) -> np.ndarray:
     return frames
 
 
+def source_fps(source: str) -> float:
+    """Returns the frame rate of a file, an address or a camera; 0.0 if it tells none."""
+    capture = _open_source(source)
+    try:
+        return _fps(capture)
+    finally:
+        capture.release()
+
+
 def iter_frames(
     source: str, stride: int = 1
 ) -> Generator[tuple[int, float, np.ndarray], None, int]:
@@ -212,10 +220,9 @@ def iter_frames(
     """
     if stride < 1:
         raise InputError(f"stride={stride} must be at least 1.")
-    is_file = not (source.isdecimal() or "://" in source)
-    capture = _open_file(source) if is_file else _open_live(source)
+    capture = _open_source(source)
     try:
-        return (yield from _iter_capture(capture, source, stride, is_file))
+        return (yield from _iter_capture(capture, source, stride))
     finally:
         capture.release()
 
@@ -238,9 +245,9 @@ def _cache_folder() -> pathlib.Path:
 
 
 def _iter_capture(
-    capture: cv2.VideoCapture, source: str, stride: int, is_file: bool
+    capture: cv2.VideoCapture, source: str, stride: int
 ) -> Generator[tuple[int, float, np.ndarray], None, int]:
-    fps = capture.get(cv2.CAP_PROP_FPS)
+    is_file, fps = _is_file(source), _fps(capture)
     index, started = 0, None
     while capture.grab():
         now = time.monotonic()
@@ -269,6 +276,19 @@ def _file_time_s(capture: cv2.VideoCapture, index: int, fps: float) -> float:
     if index and not time_s > 0:
         return index / fps if fps > 0 else 0.0
     return max(0.0, time_s)
+
+
+def _fps(capture: cv2.VideoCapture) -> float:
+    fps = capture.get(cv2.CAP_PROP_FPS)
+    return fps if math.isfinite(fps) and 0 < fps <= _MAX_FPS else 0.0
+
+
+def _is_file(source: str) -> bool:
+    return not (source.isdecimal() or "://" in source)
+
+
+def _open_source(source: str) -> cv2.VideoCapture:
+    return _open_file(source) if _is_file(source) else _open_live(source)
 
 
 def _open_file(path: str | os.PathLike) -> cv2.VideoCapture:

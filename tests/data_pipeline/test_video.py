@@ -52,6 +52,7 @@ def test_probe_and_count_agree(clip, numbered):
         90, 15.0, numbered.width, numbered.height
     )
     assert video.count_frames(clip) == 90
+    assert video.source_fps(str(clip)) == 15.0
 
 
 def test_colours_are_rgb(tmp_path):
