@@ -195,7 +195,7 @@ def read_frames(path: str | os.PathLike, indices: Iterable[int]) -> np.ndarray:
 
 
 def source_fps(source: str) -> float:
-    """Returns the frame rate of a file, an address or a camera; 0.0 if it tells none."""
+    """Returns the frame rate of a file, address or camera; 0.0 if it tells none."""
     capture = _open_source(source)
     try:
         return _fps(capture)
