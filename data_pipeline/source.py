@@ -1,6 +1,7 @@
 """Videos as chunks on the host, each found by its index alone."""
 
 import dataclasses
+import functools
 import threading
 from typing import Any
 
@@ -29,11 +30,17 @@ class View:
         """Returns crop and flip of one frame, drawn from its identity alone."""
         if self.augment == "none":
             return transforms.centre_crop(self.resize, self.crop), False
-        entropy = [self.seed, epoch, video_index]
+        identity = (self.seed, epoch, video_index)
         if self.augment == "frame":
-            entropy.append(frame)
-        rng = np.random.default_rng(entropy)
-        return transforms.draw_crop(rng, self.resize, self.crop)
+            identity = (*identity, frame)
+        return _draw_place(self.resize, self.crop, identity)
+
+
+@functools.lru_cache(maxsize=1024)  # a draw takes as long as a small frame's resizing
+def _draw_place(
+    resize: tuple[int, int], crop: int, identity: tuple[int, ...]
+) -> tuple[transforms.Crop, bool]:
+    return transforms.draw_crop(np.random.default_rng(identity), resize, crop)
 
 
 def make_view(

@@ -10,7 +10,7 @@ from typing import NamedTuple
 
 import numpy as np
 
-_BLOCK = 8  # output pixels a block: small to skip zeros, large enough for BLAS
+_SPAN = 24  # pixels a block spans: few zeros inside, large enough for BLAS
 
 
 class Crop(NamedTuple):
@@ -100,8 +100,7 @@ def _transform_frame(
     result = np.empty((size, size * channels), np.float32)
     for outputs, inputs, weights in columns:
         np.matmul(tall[:, inputs], weights.T, out=result[:, outputs])
-    result += 0.5  # rounds to nearest; weights sum to 1, so 0..255 holds up to rounding
-    np.clip(result, 0, 255, out=result)
+    result += 0.5  # rounds to the nearest level; averages of 0..255 stay inside
     target[...] = result.reshape(size, size, channels)
 
 
@@ -114,8 +113,9 @@ def _blocks(
     if flip:
         matrix = matrix[::-1]
     blocks = []
-    for first in range(0, size, _BLOCK):
-        rows = matrix[first : first + _BLOCK]
+    step = max(1, round(_SPAN * min(1.0, out_size / in_size)))
+    for first in range(0, size, step):
+        rows = matrix[first : first + step]
         used = np.flatnonzero(rows.any(axis=0))
         low, high = int(used[0]), int(used[-1]) + 1
         weights = np.kron(rows[:, low:high], np.eye(channels, dtype=np.float32))
