@@ -32,12 +32,18 @@ def step_labels(chunk: Chunk) -> jax.Array:
     return chunk.labels[:, ::stride]
 
 
+def pool(features: jax.Array, valid: jax.Array) -> jax.Array:
+    """Averages (B, T, H, W, D) over the image; zero in invalid steps."""
+    return where_valid(valid, jnp.mean(features, axis=(2, 3)))
+
+
 class ImageBranch(nn.Module):
     """Normalise, MobileNetV2 with temporal shift, average over the image."""
 
     mean: tuple[float, ...]
     std: tuple[float, ...]
     width: float = 1.0
+    shift_div: int = 8
     reference_padding: bool = False
     dtype: jnp.dtype = jnp.float32
 
@@ -48,8 +54,9 @@ class ImageBranch(nn.Module):
         x = normalise(chunk.frames, self.mean, self.std)
         x = MobileNetTSM(
             width=self.width,
+            shift_div=self.shift_div,
             reference_padding=self.reference_padding,
             dtype=self.dtype,
             name="backbone",
         )(x, valid, train=train)
-        return where_valid(valid, jnp.mean(x, axis=(2, 3)))
+        return pool(x, valid)

@@ -1,0 +1,311 @@
+"""Our modules, dressed so that one driver can run them all on a golden file.
+
+Golden axes: images [N, T, 3, H, W], features [N, D, T], scores [stages, N, classes, F],
+memories [N, D, 2 * dilation]. Ours put features last.
+"""
+
+import dataclasses
+import functools
+from collections.abc import Callable
+from typing import Any
+
+import flax.linen as nn
+import flax.traverse_util
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from golden_checks.files import Arrays, GoldenFile, below, indices
+from svtas_jax import convert
+from svtas_jax.models import joint, memory_tcn, prompts, tokenizer
+from svtas_jax.models.memory_tcn import MemoryTCN
+from svtas_jax.models.mobilenet_tsm import MobileNetTSM
+from svtas_jax.models.text_encoder import TextEncoder
+from svtas_jax.structs import NO_LABEL, Params
+
+Outputs = dict[str, jax.Array]
+Loss = tuple[jax.Array, dict[str, jax.Array]]
+
+
+def sum_of_products(outputs: Outputs, inputs: dict[str, jax.Array]) -> Loss:
+    """The training loss of bare components: sum(y * cot)."""
+    return jnp.sum(outputs["y"] * inputs["cot"]), {}
+
+
+@dataclasses.dataclass(frozen=True)
+class Component:
+    """A module with the weights of a golden file.
+
+    Attributes:
+        rules: PyTorch's names of its variables.
+        variables: "params" and "batch_stats".
+        state: of new streams.
+        prepare: arrays of a chunk as in the file to what `apply` takes.
+        apply: (variables, state, inputs, train) to (state, outputs, batch_stats),
+            outputs with the file's names and axes.
+        loss: (outputs, inputs) to the loss and its parts.
+        contexts: the left contexts in a state, in the order of the layers.
+    """
+
+    rules: convert.Rules
+    variables: Params
+    state: Any
+    prepare: Callable[[Arrays], Any]
+    apply: Callable[..., tuple[Any, Outputs, Params]]
+    loss: Callable[[Outputs, Any], Loss] = sum_of_products
+    contexts: Callable[[Any], tuple[jax.Array, ...]] = lambda state: state
+
+
+def full_state(arrays: Arrays, prefix: str = "") -> dict[str, np.ndarray]:
+    """Returns a file's state dict; rows of token tables that it leaves out are zero."""
+    state = below(arrays, f"{prefix}state/")
+    for name, rows in below(arrays, f"{prefix}rows/").items():
+        table = np.zeros((tokenizer.VOCAB_SIZE, rows.shape[1]), rows.dtype)
+        table[arrays[f"row_ids/{name}"]] = rows
+        state[name] = table
+    return state
+
+
+def load_variables(
+    state: Arrays, rules: convert.Rules, module: nn.Module, *args, **kwargs
+) -> Params:
+    """Converts a state dict and demands that it is just what the module wants when it
+    is called with these arguments."""
+    variables, unplaced = convert.from_torch(state, rules)
+    if unplaced:
+        raise ValueError(f"no place for {', '.join(unplaced)}")
+    init = functools.partial(module.init, **kwargs)
+    wanted = _shapes(jax.eval_shape(init, jax.random.key(0), *args))
+    given = _shapes(variables)
+    wrong = sorted(k for k in wanted | given if wanted.get(k) != given.get(k))
+    if wrong:
+        found = [f"{k}: {given.get(k)} for {wanted.get(k)}" for k in wrong]
+        raise ValueError(f"weights do not fit the module: {'; '.join(found)}")
+    return {"batch_stats": {}, **jax.tree.map(jnp.asarray, variables)}
+
+
+def _shapes(variables: Params) -> dict[str, tuple[int, ...]]:
+    flat = flax.traverse_util.flatten_dict(variables, sep="/")
+    return {path: leaf.shape for path, leaf in flat.items()}
+
+
+def channels_last(x: np.ndarray) -> jax.Array:
+    """[N, D, T] to (B, T, D)."""
+    return jnp.asarray(np.moveaxis(x, 1, 2))
+
+
+def frame_mask(mask: np.ndarray) -> jax.Array:
+    """[N, T * stride] or [N, 1, T * stride] to (B, T * stride) bool."""
+    return jnp.asarray(mask.reshape(len(mask), -1) > 0)
+
+
+def every_step(frames: jax.Array, steps: jax.Array) -> jax.Array:
+    """Takes of (B, T * stride) what belongs to the decoded steps (B, T, ...)."""
+    return frames[:, :: frames.shape[1] // steps.shape[1]]
+
+
+def full_rate_scores(logits: jax.Array, num_frames: int) -> jax.Array:
+    """(S, B, T, K) to [S, N, K, T * stride]."""
+    logits = jnp.repeat(logits, num_frames // logits.shape[2], axis=2)
+    return jnp.swapaxes(logits, 2, 3)
+
+
+def mobilenet_tsm(file: GoldenFile) -> Component:
+    """The backbone: x [N * T, 3, H, W], mask [N * T, 1, 1, 1]."""
+    settings = file.settings
+    num_steps = settings["clip_seg_num"]
+    module = MobileNetTSM(
+        width=settings["widen_factor"],
+        shift_div=settings["shift_div"],
+        reference_padding=True,
+    )
+
+    def split(x):  # [N * T, D, H, W] -> (B, T, H, W, D)
+        return jnp.moveaxis(x.reshape((-1, num_steps, *x.shape[1:])), 2, -1)
+
+    def prepare(chunk):
+        x = split(jnp.asarray(chunk["in/x"]))
+        valid = jnp.asarray(chunk["in/mask"].reshape(x.shape[:2]) > 0)
+        return {"x": x, "valid": valid, **_cotangent(chunk)}
+
+    def apply(variables, state, inputs, train):
+        y, updates = module.apply(
+            variables,
+            inputs["x"],
+            inputs["valid"],
+            train=train,
+            mutable=["batch_stats"],
+        )
+        y = jnp.moveaxis(y, -1, 2)
+        return state, {"y": y.reshape((-1, *y.shape[2:]))}, updates["batch_stats"]
+
+    first, rules = prepare(first_chunk(file)), convert.MOBILENET_TSM
+    variables = load_variables(
+        full_state(file.arrays), rules, module, first["x"], first["valid"], train=False
+    )
+    return Component(rules, variables, (), prepare, apply)
+
+
+def memory_tcn_head(file: GoldenFile) -> Component:
+    """One or more stages: x [N, D, T], mask [N, 1, F]."""
+    state = full_state(file.arrays)
+    sizes = dict(
+        features=len(state["stage1.conv_1x1.bias"]),
+        num_layers=_count(state, "stage1.layers."),
+        num_stages=1 + _count(state, "stages."),
+    )
+    module = MemoryTCN(
+        num_classes=len(state["stage1.conv_out.bias"]), reference_padding=True, **sizes
+    )
+
+    def prepare(chunk):
+        x, mask = channels_last(chunk["in/x"]), frame_mask(chunk["in/mask"])
+        return {"x": x, "mask": mask, **_cotangent(chunk)}
+
+    def arguments(context, inputs):
+        x, mask = inputs["x"], inputs["mask"]
+        return context, x, every_step(mask, x)
+
+    def apply(variables, context, inputs, train):
+        (context, logits, projected), updates = module.apply(
+            variables, *arguments(context, inputs), train=train, mutable=["batch_stats"]
+        )
+        y = full_rate_scores(logits, inputs["mask"].shape[1])
+        outputs = {"y": y, "feature": jnp.swapaxes(projected, 1, 2)}
+        return context, outputs, updates["batch_stats"]
+
+    inputs = prepare(first_chunk(file))
+    context = memory_tcn.initial_context(len(inputs["x"]), **sizes)
+    rules = convert.MEMORY_TCN
+    variables = load_variables(
+        state, rules, module, *arguments(context, inputs), train=False
+    )
+    return Component(rules, variables, context, prepare, apply)
+
+
+def joint_net(file: GoldenFile) -> Component:
+    """Any of the joint nets: img and text [N, D, T], masks [N, F]."""
+    state = full_state(file.arrays)
+
+    def prepare(chunk):
+        image, text = channels_last(chunk["in/img"]), channels_last(chunk["in/text"])
+        mask = frame_mask(chunk["in/masks"])
+        return {"image": image, "text": text, "mask": mask, **_cotangent(chunk)}
+
+    def arguments(context, inputs):
+        image, mask = inputs["image"], inputs["mask"]
+        return context, image, inputs["text"], every_step(mask, image)
+
+    def apply(variables, context, inputs, train):
+        (context, logits), updates = module.apply(
+            variables, *arguments(context, inputs), train=train, mutable=["batch_stats"]
+        )
+        y = full_rate_scores(logits, inputs["mask"].shape[1])
+        return context, {"y": y}, updates.get("batch_stats", {})
+
+    inputs = prepare(first_chunk(file))
+    module, context = _joint_module(state, file.settings, inputs["image"].shape)
+    rules = convert.JOINT
+    variables = load_variables(
+        state, rules, module, *arguments(context, inputs), train=False
+    )
+    return Component(rules, variables, context, prepare, apply)
+
+
+def _joint_module(state, settings, image_shape) -> tuple[nn.Module, tuple]:
+    """Chooses the joint net by the names of its weights."""
+    batch_size, num_steps, _ = image_shape
+    if "fc1.weight" in state:
+        sizes = dict(
+            num_classes=len(state["fc2.bias"]), features=len(state["fc1.bias"])
+        )
+        return joint.FullyConnectedJoint(**sizes), ()
+    if "conv_cls.weight" in state:
+        fixed = settings.get("positional_encoding_type", "learned") == "fixed"
+        module = joint.TransformerJoint(
+            num_classes=len(state["conv_cls.bias"]),
+            clip_steps=num_steps,
+            features=len(state["decoder.layers.0.conv1.bias"]),
+            num_layers=_count(state, "decoder.layers."),
+            num_heads=settings.get("encoder_heads_num", 8),
+            dropout=0.0,
+            positions="fixed_by_row" if fixed else "learned",
+        )
+        return module, ()
+    sizes = dict(
+        features=len(state["conv_1x1.bias"]), num_layers=_count(state, "layers.")
+    )
+    module = joint.MemoryTCNJoint(
+        num_classes=len(state["conv_out.bias"]), reference_padding=True, **sizes
+    )
+    return module, memory_tcn.initial_context(batch_size, **sizes)
+
+
+def text_encoder(file: GoldenFile) -> Component:
+    """The text branch alone: labels [N, F], absent in a stream's first chunk."""
+    settings, state = file.settings, full_state(file.arrays)
+    kind = "learned" if "prompt_learner.ctx" in state else "fixed"
+    context_shape = state.get("prompt_learner.ctx", np.zeros((0, 0))).shape
+    num_steps, max_len, width = state["positional_embedding"].shape
+    class_names = tuple(settings["classes"])
+    tables = prompts.build_tables(
+        class_names,
+        kind=kind,
+        clip_steps=num_steps,
+        max_len=max_len,
+        num_context=context_shape[-2],
+        class_position=settings.get("class_token_position", "end"),
+    )
+    module = TextEncoder(
+        tables=tables,
+        num_classes=len(class_names),
+        clip_steps=num_steps,
+        features=len(state["squeeze_sentence.bias"]),
+        width=width,
+        num_layers=_count(state, "transformer.resblocks."),
+        num_heads=settings["heads"],
+        num_context=context_shape[-2],
+        shared_context=kind == "learned" and len(context_shape) == 2,
+    )
+
+    def prepare(chunk):
+        shape = (len(chunk["in/masks"]), num_steps)
+        labels = np.full(shape, NO_LABEL)
+        if "in/labels" in chunk:
+            labels = chunk["in/labels"][:, :: chunk["in/labels"].shape[1] // num_steps]
+        templates = np.maximum(chunk.get("out/template_idx", np.zeros(shape)), 0)
+        return {
+            "labels": jnp.asarray(labels, jnp.int32),
+            "templates": jnp.asarray(templates, jnp.int32),
+            **_cotangent(chunk),
+        }
+
+    def apply(variables, state, inputs, train):
+        del train  # the text branch has neither dropout nor statistics
+        told = inputs["labels"], inputs["templates"]
+        y = module.apply(variables, *told)
+        vectors = module.apply(variables, *told, method="embed_prompts")
+        outputs = {"y": jnp.swapaxes(y, 1, 2), "prompt_embedding": vectors}
+        return state, outputs, variables["batch_stats"]
+
+    rules = convert.TEXT_ENCODER[kind]
+    labels = prepare(first_chunk(file))["labels"]
+    variables = load_variables(state, rules, module, labels)
+    return Component(rules, variables, (), prepare, apply)
+
+
+def first_chunk(file: GoldenFile) -> dict[str, np.ndarray]:
+    """Returns the arrays of the first chunk of the file's first mode."""
+    for mode in ("eval", "train"):
+        for index in indices(file.arrays, f"{mode}/"):
+            return below(file.arrays, f"{mode}/{index}/")
+    raise ValueError("neither eval/0/... nor train/0/... is there")
+
+
+def _count(state: Arrays, prefix: str) -> int:
+    """Returns how many numbered modules follow a prefix."""
+    return len({name.split(".")[0] for name in below(state, prefix)})
+
+
+def _cotangent(chunk: Arrays) -> dict[str, jax.Array]:
+    return {"cot": jnp.asarray(chunk["in/cot"])} if "in/cot" in chunk else {}

@@ -1,0 +1,88 @@
+"""Reading golden files."""
+
+import dataclasses
+import json
+import pathlib
+import re
+import zipfile
+from collections.abc import Iterator, Mapping
+from typing import Any
+
+import numpy as np
+
+Arrays = Mapping[str, np.ndarray]
+
+
+@dataclasses.dataclass(frozen=True)
+class GoldenFile:
+    """What one file (and, for a .json, its .npz) says."""
+
+    name: str
+    meta: dict[str, Any]
+    arrays: dict[str, np.ndarray]
+
+    @property
+    def settings(self) -> dict[str, Any]:
+        """The metadata, with the arguments of a constructor among them."""
+        return {**self.meta, **self.meta.get("kwargs", {})}
+
+
+def below(arrays: Arrays, prefix: str) -> dict[str, np.ndarray]:
+    """Returns the arrays under a prefix, without it."""
+    return {k[len(prefix) :]: a for k, a in arrays.items() if k.startswith(prefix)}
+
+
+def indices(arrays: Arrays, prefix: str = "") -> list[int]:
+    """Returns the numbers that come next after a prefix, ascending."""
+    firsts = {key.split("/")[0] for key in below(arrays, prefix)}
+    return sorted(int(first) for first in firsts if first.isdecimal())
+
+
+def read_directory(folder: pathlib.Path) -> Iterator[GoldenFile]:
+    """Reads all golden files of a folder, in the order of their names.
+
+    An .npz that belongs to a .json comes with it. A file that cannot be read comes
+    without content, so that nobody overlooks it.
+    """
+    descriptions = {p: _read(_read_json, p) for p in sorted(folder.glob("*.json"))}
+    partners = {path: _partner(path, d) for path, d in descriptions.items()}
+    for path in sorted([*folder.glob("*.npz"), *descriptions]):
+        if path in partners.values():
+            continue
+        if path.suffix == ".npz":
+            arrays = _read(_read_npz, path)
+            meta = arrays.pop("meta_json", None)
+            yield GoldenFile(path.name, {} if meta is None else _parse(meta), arrays)
+        else:
+            partner = partners[path]
+            arrays = _read(_read_npz, partner) if partner else {}
+            yield GoldenFile(path.name, descriptions[path], arrays)
+
+
+def _partner(path: pathlib.Path, description: dict) -> pathlib.Path | None:
+    """Returns the .npz of a .json: of the same name, or the one that it mentions."""
+    named = re.search(r"[\w.-]+\.npz", str(description.get("arrays", "")))
+    candidates = [path.with_suffix(".npz")]
+    candidates += [path.parent / named[0]] if named else []
+    return next((c for c in candidates if c.exists()), None)
+
+
+def _read(reader, path: pathlib.Path) -> dict[str, Any]:
+    try:
+        return reader(path)
+    except (OSError, ValueError, EOFError, zipfile.BadZipFile):
+        return {}
+
+
+def _read_npz(path: pathlib.Path) -> dict[str, np.ndarray]:
+    with np.load(path) as data:
+        return dict(data)
+
+
+def _read_json(path: pathlib.Path) -> dict[str, Any]:
+    return _parse(path.read_text(encoding="utf-8"))
+
+
+def _parse(text) -> dict[str, Any]:
+    content = json.loads(str(text))
+    return content if isinstance(content, dict) else {}

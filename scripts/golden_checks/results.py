@@ -1,0 +1,90 @@
+"""One comparison and how its error is measured."""
+
+import dataclasses
+import math
+
+import numpy as np
+
+
+@dataclasses.dataclass(frozen=True)
+class Result:
+    """The error of one array, in units in which the tolerance is one number."""
+
+    mode: str  # what was run: "eval output", "gradient", ...
+    name: str  # the array
+    error: float
+    tolerance: float
+
+    @property
+    def passed(self) -> bool:
+        """Whether the error is within the tolerance; NaN is not."""
+        return self.error <= self.tolerance
+
+    @property
+    def excess(self) -> float:
+        """Orders results from best to worst: error per tolerance, NaN is worst."""
+        if math.isnan(self.error):
+            return math.inf
+        if self.tolerance:
+            return self.error / self.tolerance
+        return math.inf if self.error else 0.0
+
+
+def worst_by_mode(results: list[Result]) -> list[Result]:
+    """Returns the worst result of every mode, in the modes' first order."""
+    worst: dict[str, Result] = {}
+    for result in results:
+        if result.mode not in worst or result.excess > worst[result.mode].excess:
+            worst[result.mode] = result
+    return list(worst.values())
+
+
+def exact(mode: str, name: str, ours, reference) -> Result:
+    """Any difference is an error, measured by the largest."""
+    return Result(mode, name, _largest_difference(ours, reference), 0.0)
+
+
+def absolute(mode: str, name: str, ours, reference, tolerance: float) -> Result:
+    """The largest difference."""
+    return Result(mode, name, _largest_difference(ours, reference), tolerance)
+
+
+def relative(
+    mode: str, name: str, ours, reference, tolerance: float, *, least: float = 0.0
+) -> Result:
+    """The largest difference over the array's largest value, at least `least`."""
+    largest = max(_largest(reference), least)
+    error = _over(_largest_difference(ours, reference), largest)
+    return Result(mode, name, error, tolerance)
+
+
+def elementwise(
+    mode: str, name: str, ours, reference, *, rtol: float, atol: float = 0.0
+) -> Result:
+    """The largest of |difference| / (|value| + atol / rtol): passes where
+    |difference| <= atol + rtol * |value| everywhere."""
+    if np.shape(ours) != np.shape(reference):
+        return Result(mode, name, math.inf, rtol)
+    reference = np.asarray(reference, np.float64)
+    differences = np.abs(np.asarray(ours, np.float64) - reference)
+    allowed = np.abs(reference) + atol / rtol
+    errors = [_over(d, a) for d, a in zip(differences.flat, allowed.flat, strict=True)]
+    return Result(mode, name, float(np.max(errors, initial=0.0)), rtol)
+
+
+def _over(difference: float, scale: float) -> float:
+    if difference == 0:
+        return 0.0
+    return float(difference / scale) if scale else math.inf
+
+
+def _largest(array) -> float:
+    return float(np.max(np.abs(np.asarray(array, np.float64)), initial=0.0))
+
+
+def _largest_difference(ours, reference) -> float:
+    """Arrays of another shape differ infinitely."""
+    if np.shape(ours) != np.shape(reference):
+        return math.inf
+    difference = np.asarray(ours, np.float64) - np.asarray(reference, np.float64)
+    return _largest(difference)

@@ -1,0 +1,146 @@
+"""Runs a component over the chunks of a golden file, in evaluation and in training."""
+
+import re
+from collections.abc import Iterator
+
+import jax
+import numpy as np
+
+from golden_checks import results
+from golden_checks.components import Component
+from golden_checks.files import Arrays, GoldenFile, below, indices
+from golden_checks.results import Result
+from svtas_jax import convert
+from svtas_jax.structs import Params
+
+# The README of the golden directory, "Tolerances".
+EVAL_OUTPUT = 1e-4  # of the larger of 1 and the array's largest value
+TRAIN_OUTPUT = 5e-4  # of the array's largest value; also losses
+STATISTICS = 1e-4  # of the array's largest value
+GRADIENT = 2e-3  # of the array's largest value, plus
+GRADIENT_FLOOR = 1e-5  # of the largest gradient of the chunk
+
+# Inputs under out/ (drawn at random by the public code), and what it never uses.
+_NOT_COMPARED = ("template_idx", "pad_mask")
+
+
+def check_stream(file: GoldenFile, component: Component) -> Iterator[Result]:
+    """Compares everything the file holds."""
+    yield from _check_eval(file, component)
+    yield from _check_train(file, component)
+
+
+def _check_eval(file: GoldenFile, component: Component) -> Iterator[Result]:
+    step = jax.jit(lambda *args: component.apply(*args, False)[:2])
+    state = component.state
+    for index in indices(file.arrays, "eval/"):
+        where = f"eval/{index}/"
+        chunk = below(file.arrays, where)
+        inputs = component.prepare(chunk)
+        state, outputs = step(component.variables, state, inputs)
+        limits = dict(tolerance=EVAL_OUTPUT, least=1.0)
+        yield from _compare_outputs("eval output", where, outputs, chunk, **limits)
+        contexts = component.contexts(state)
+        yield from _compare_memory("eval memory", where, contexts, chunk, **limits)
+
+
+def _check_train(file: GoldenFile, component: Component) -> Iterator[Result]:
+    def objective(params, batch_stats, state, inputs):
+        variables = {"params": params, "batch_stats": batch_stats}
+        state, outputs, batch_stats = component.apply(variables, state, inputs, True)
+        loss, parts = component.loss(outputs, inputs)
+        return loss, (state, batch_stats, outputs, parts)
+
+    step = jax.jit(jax.value_and_grad(objective, has_aux=True))
+    params, batch_stats = (
+        component.variables["params"],
+        component.variables["batch_stats"],
+    )
+    state = component.state
+    for index in indices(file.arrays, "train/"):
+        where = f"train/{index}/"
+        chunk = below(file.arrays, where)
+        (loss, (state, batch_stats, outputs, parts)), grads = step(
+            params, batch_stats, state, component.prepare(chunk)
+        )
+        limits = dict(tolerance=TRAIN_OUTPUT)
+        yield from _compare_outputs("train output", where, outputs, chunk, **limits)
+        contexts = component.contexts(state)
+        yield from _compare_memory("train memory", where, contexts, chunk, **limits)
+        for name, ours in {"loss": loss, **parts}.items():
+            reference = chunk.get(name)
+            if reference is not None:
+                path = where + name
+                yield results.relative("train loss", path, ours, reference, **limits)
+        yield from _compare_statistics(where, batch_stats, chunk, component.rules)
+        yield from _compare_gradients(where, grads, chunk, file.arrays, component.rules)
+
+
+def _compare_outputs(mode, where, outputs, chunk: Arrays, **limits) -> Iterator[Result]:
+    for name, reference in below(chunk, "out/").items():
+        path = f"{where}out/{name}"
+        if name in _NOT_COMPARED:
+            continue
+        ours = outputs.get(name, np.zeros(0))
+        if reference.dtype.kind in "iub":
+            # Labels: ours are of the decoded steps, the file's of all frames.
+            stride = max(1, reference.shape[-1] // max(1, np.shape(ours)[-1]))
+            yield results.exact("label feedback", path, ours, reference[..., ::stride])
+        else:
+            yield results.relative(mode, path, ours, reference, **limits)
+
+
+def _compare_memory(mode, where, contexts, chunk: Arrays, **limits) -> Iterator[Result]:
+    memories = below(chunk, "memory/")
+    if not memories:
+        return
+    for name, context in zip(sorted(memories, key=_layer), contexts, strict=True):
+        ours, path = np.swapaxes(context, 1, 2), f"{where}memory/{name}"
+        yield results.relative(mode, path, ours, memories[name], **limits)
+
+
+def _layer(name: str) -> tuple[int, int]:
+    """Orders the names of memory layers by stage, then layer."""
+    stage = re.search(r"stages\.(\d+)", name)
+    return (1 + int(stage[1]) if stage else 0, int(name.split(".")[-1]))
+
+
+def _compare_statistics(where, batch_stats, chunk: Arrays, rules) -> Iterator[Result]:
+    references = below(chunk, "bn_after/")
+    if not references:
+        return
+    state = convert.to_torch({"batch_stats": batch_stats}, rules)
+    for name, reference in references.items():
+        if not name.endswith("num_batches_tracked"):
+            path = f"{where}bn_after/{name}"
+            ours = state.get(name, np.zeros(0))
+            yield results.relative(
+                "batch statistics", path, ours, reference, tolerance=STATISTICS
+            )
+
+
+def _compare_gradients(
+    where, grads: Params, chunk: Arrays, arrays: Arrays, rules
+) -> Iterator[Result]:
+    """Parameters that the file gives no gradient for must have none."""
+    given = below(chunk, "grad/")
+    if not given:
+        return
+    references = {**given, **below(chunk, "loss_param_grad/")}
+    largest = max(float(np.max(np.abs(r), initial=0)) for r in given.values())
+    least = GRADIENT_FLOOR / GRADIENT * largest
+    ours = convert.to_torch({"params": grads}, rules)
+    for name in sorted(ours | references):
+        path, gradient = f"{where}grad/{name}", ours.get(name, np.zeros(0))
+        reference = references.get(name, np.zeros_like(gradient))
+        if f"row_ids/{name}" in arrays and name in references:
+            table = np.zeros_like(gradient)
+            table[arrays[f"row_ids/{name}"]] = reference
+            reference = table
+        yield _gradient_result(path, gradient, reference, least)
+
+
+def _gradient_result(path, ours, reference, least) -> Result:
+    scale = float(np.max(np.abs(reference), initial=0)) + least
+    error = results.absolute("gradient", path, ours, reference, 0).error / scale
+    return Result("gradient", path, error, GRADIENT)
