@@ -6,6 +6,7 @@ derived inside a config file, so that every field can be overridden on the comma
 """
 
 import math
+from typing import Any
 
 import ml_collections
 
@@ -115,6 +116,51 @@ def validate_config(config: ml_collections.ConfigDict) -> None:
     _check_model(config.model)
     _check_train(config.train)
     _check_at_least(config.eval, "eval", batch_size=1)
+
+
+def load_config(
+    given: ml_collections.ConfigDict | None, stored: dict[str, Any]
+) -> ml_collections.ConfigDict:
+    """Returns the config to evaluate a run with: the given one, or the run's own.
+
+    Raises:
+        InputError: if the given config describes another model.
+    """
+    ours = default_config()
+    for section, fields in stored.items():
+        if isinstance(fields, dict):
+            for name, value in fields.items():
+                ours[section][name] = tuple(value) if isinstance(value, list) else value
+        else:
+            ours[section] = fields
+    if given is None:
+        return ours
+    _check_same(given.model, ours.model, "model", "the run's checkpoint has")
+    return given
+
+
+def check_resumable(config: ml_collections.ConfigDict, stored: dict[str, Any]) -> None:
+    """Checks that a run goes on as it began; only its length, what is logged and how it
+    is evaluated may change.
+
+    Raises:
+        InputError: naming a field that differs.
+    """
+    before = load_config(None, stored)
+    free = ("num_epochs", "log_every_steps", "chunks_per_call", "eval_every_epochs")
+    for section in ("data", "model", "train"):
+        _check_same(
+            config[section], before[section], section, "the run began with", free
+        )
+
+
+def _check_same(ours, theirs, where, who, free: tuple[str, ...] = ()) -> None:
+    for name in ours:
+        if ours[name] != theirs[name] and name not in free:
+            raise InputError(
+                f"config.{where}.{name}={ours[name]!r}, but {who} {theirs[name]!r}; "
+                f"use --config.{where}.{name}={theirs[name]}, or another --workdir."
+            )
 
 
 def _check_data(data: ml_collections.ConfigDict) -> None:

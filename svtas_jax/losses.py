@@ -94,8 +94,12 @@ def clip_loss(
 
 
 def _unit(x: jax.Array) -> jax.Array:
-    """Scales to length 1. A zero vector (an invalid step) stays zero and its gradient
-    finite, which x / norm(x) does not give."""
+    """Scales to length 1, as PyTorch does: lengths below 1e-10 count as 1e-10.
+
+    A zero vector (an invalid step) stays zero. Its gradient is huge but finite, which
+    that of x / norm(x) is not; where a step is invalid nothing of it gets through.
+    """
     x = x.astype(jnp.float32)
     square = jnp.sum(jnp.square(x), axis=-1, keepdims=True)
-    return jnp.where(square > 0, x * jax.lax.rsqrt(jnp.where(square > 0, square, 1)), 0)
+    length = jnp.where(square > 0, jnp.sqrt(jnp.where(square > 0, square, 1)), 0)
+    return x / jnp.maximum(length, 1e-10)

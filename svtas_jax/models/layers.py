@@ -76,14 +76,18 @@ class BatchNorm(nn.Module):
         if not self.is_initializing():
             unbiased = batch_var * count / jnp.maximum(count - 1, 1)
             rate = jnp.where(count > 0, self.momentum, 0.0)
-            mean.value += rate * (batch_mean - mean.value)
-            var.value += rate * (unbiased - var.value)
+            mean.value = _moved(mean.value, batch_mean, rate)
+            var.value = _moved(var.value, unbiased, rate)
         return _scale_shift(x, batch_mean, batch_var, scale, bias, self.epsilon)
+
+
+def _moved(old, new, rate):
+    return (old + rate * (new - old)).astype(old.dtype)
 
 
 def _moments(x, valid):
     """Returns mean, biased variance (D,) and the number of positions they cover."""
-    x = x.astype(jnp.float32)
+    x = x.astype(jnp.promote_types(x.dtype, jnp.float32))
     axes = tuple(range(x.ndim - 1))
     positions = math.prod(x.shape[:-1])
     if valid is None:

@@ -182,6 +182,20 @@ def _fixed_parts(class_names, prefix, class_position):
     return (*prefix, ("template", label), end)
 
 
+def told_labels(labels: jax.Array, num_steps: int) -> jax.Array:
+    """Returns the labels of the decoded steps, (B, T) int32, as prompts tell them.
+
+    A row with any frame to ignore is IGNORE_LABEL throughout, also where that frame
+    lies between two decoded steps.
+
+    Args:
+        labels: (B, F) int32 of all raw frames.
+        num_steps: T.
+    """
+    ignored = jnp.any(labels == IGNORE_LABEL, axis=1, keepdims=True)
+    return jnp.where(ignored, IGNORE_LABEL, labels[:, :: labels.shape[1] // num_steps])
+
+
 def run_lengths(labels: jax.Array) -> tuple[jax.Array, jax.Array]:
     """Returns for each step the index of its run and the run's length, (B, T) int32.
 

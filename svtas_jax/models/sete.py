@@ -7,7 +7,7 @@ import jax
 import jax.numpy as jnp
 
 from svtas_jax.models import memory_tcn, prompts
-from svtas_jax.models.image import ImageBranch, step_labels, step_valid
+from svtas_jax.models.image import ImageBranch, step_valid
 from svtas_jax.models.text_encoder import TextEncoder
 from svtas_jax.structs import NO_LABEL, Chunk, ChunkOutput, StreamState
 
@@ -66,7 +66,7 @@ class Sete(nn.Module):
         output = ChunkOutput(logits=logits)
         if self.text is None or not (train or self.is_initializing()):
             return state, output
-        labels = step_labels(chunk)
+        labels = prompts.told_labels(chunk.labels, self.clip_steps)
         if templates is None:
             templates = _draw_templates(self, labels.shape)
         scale = jnp.float32(LOGIT_SCALE)

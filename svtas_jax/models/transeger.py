@@ -3,8 +3,8 @@
 import flax.linen as nn
 import jax.numpy as jnp
 
-from svtas_jax.models import joint, memory_tcn
-from svtas_jax.models.image import ImageBranch, step_labels, step_valid
+from svtas_jax.models import joint, memory_tcn, prompts
+from svtas_jax.models.image import ImageBranch, step_valid
 from svtas_jax.models.layers import Linear, where_valid
 from svtas_jax.models.text_encoder import TextEncoder
 from svtas_jax.structs import NO_LABEL, Chunk, ChunkOutput, StreamState
@@ -48,6 +48,9 @@ class Transeger(nn.Module):
         image = where_valid(valid, project(self.image(chunk, train=train)))
         text = self.text(state.labels)
         context, logits = self.joint(state.context, image, text, valid, train=train)
-        labels = step_labels(chunk) if train else jnp.argmax(logits[-1], axis=-1)
+        if train:
+            labels = prompts.told_labels(chunk.labels, self.clip_steps)
+        else:
+            labels = jnp.argmax(logits[-1], axis=-1)
         state = StreamState(labels=labels.astype(jnp.int32), context=context)
         return state, ChunkOutput(logits=logits)

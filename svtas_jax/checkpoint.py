@@ -1,0 +1,222 @@
+"""Checkpoints with orbax: the newest and the best of a run, whole and self-describing.
+
+Each holds four items: `model` (parameters and batch statistics, what evaluation needs),
+`optimizer`, `data` (the input iterator's position) and `meta` (config, classes,
+versions).
+"""
+
+import dataclasses
+import pathlib
+from typing import Any
+
+import flax.traverse_util
+import jax
+import orbax.checkpoint as ocp
+from absl import logging
+from grain import checkpoint as grain_checkpoint
+from orbax.checkpoint.checkpoint_managers import preservation_policy
+
+from svtas_jax.errors import InputError, MissingInputError
+from svtas_jax.structs import Params, TrainState
+
+SELECTION_METRIC = "acc"
+_FOLDER = "checkpoints"
+
+
+@dataclasses.dataclass(frozen=True)
+class Meta:
+    """What a checkpoint says about itself."""
+
+    config: dict[str, Any]
+    class_names: tuple[str, ...]
+    fps: float  # of the training videos
+    step: int
+    epoch: int
+    versions: dict[str, str]
+
+
+def open_manager(workdir: str, *, read_only: bool = False) -> ocp.CheckpointManager:
+    """Opens the checkpoints of a run; keeps the newest and the best."""
+    policy = preservation_policy.AnyPreservationPolicy(
+        [
+            preservation_policy.LatestN(1),
+            preservation_policy.BestN(n=1, get_metric_fn=_selection, reverse=False),
+        ]
+    )
+    options = ocp.CheckpointManagerOptions(
+        best_fn=_selection,
+        best_mode="max",
+        preservation_policy=None if read_only else policy,
+        read_only=read_only,
+        create=not read_only,
+    )
+    folder = pathlib.Path(workdir).absolute() / _FOLDER
+    return ocp.CheckpointManager(folder, options=options)
+
+
+def _selection(metrics: dict[str, float]) -> float:
+    return metrics[SELECTION_METRIC]
+
+
+def save(
+    manager: ocp.CheckpointManager,
+    state: TrainState,
+    *,
+    data_iterator,
+    meta: Meta,
+    metrics: dict[str, float],
+) -> None:
+    """Starts to write a checkpoint in the background."""
+    args = ocp.args.Composite(
+        model=ocp.args.StandardSave(_model_item(state)),
+        optimizer=ocp.args.StandardSave(_optimizer_item(state)),
+        data=grain_checkpoint.CheckpointSave(data_iterator),
+        meta=ocp.args.JsonSave(dataclasses.asdict(meta)),
+    )
+    manager.save(meta.step, args=args, metrics=metrics)
+
+
+def _model_item(state: TrainState) -> Params:
+    return {"params": state.params, "batch_stats": state.batch_stats}
+
+
+def _optimizer_item(state: TrainState) -> Params:
+    return {"step": state.step, "opt_state": state.opt_state}
+
+
+def restore_training(
+    manager: ocp.CheckpointManager, state: TrainState, *, data_iterator
+) -> TrainState:
+    """Restores the newest checkpoint; moves `data_iterator` to its place."""
+    step = manager.latest_step()
+    _check_shapes(manager, step, _model_item(state))
+    restored = manager.restore(
+        step,
+        args=ocp.args.Composite(
+            model=ocp.args.StandardRestore(_abstract(_model_item(state))),
+            optimizer=ocp.args.StandardRestore(_abstract(_optimizer_item(state))),
+            data=grain_checkpoint.CheckpointRestore(data_iterator),
+        ),
+    )
+    return state.replace(**restored.model, **restored.optimizer)
+
+
+def restore_model(workdir: str, which: str, template: Params) -> Params:
+    """Returns "params" and "batch_stats" of a checkpoint.
+
+    Args:
+        workdir: of the run.
+        which: "best", "latest" or a step.
+        template: variables of the model, arrays or shapes.
+    """
+    with open_manager(workdir, read_only=True) as manager:
+        step = find_step(manager, workdir, which)
+        _check_shapes(manager, step, template)
+        args = ocp.args.Composite(model=ocp.args.StandardRestore(_abstract(template)))
+        return manager.restore(step, args=args).model
+
+
+def read_meta(workdir: str, which: str) -> Meta:
+    """Returns what a checkpoint of a run says about itself.
+
+    Raises:
+        MissingInputError: if there is no such run or checkpoint.
+    """
+    if not (pathlib.Path(workdir) / _FOLDER).is_dir():
+        raise MissingInputError(
+            f"--workdir={workdir} holds no checkpoints; train first: "
+            "python -m svtas_jax.train --config=... --workdir=" + str(workdir)
+        )
+    with open_manager(workdir, read_only=True) as manager:
+        step = find_step(manager, workdir, which)
+        args = ocp.args.Composite(meta=ocp.args.JsonRestore())
+        meta = manager.restore(step, args=args).meta
+    return Meta(**{**meta, "class_names": tuple(meta["class_names"])})
+
+
+def find_step(manager: ocp.CheckpointManager, workdir: str, which: str) -> int:
+    """Resolves "best", "latest" or a number to a step that exists."""
+    steps = sorted(manager.all_steps())
+    if not steps:
+        raise MissingInputError(
+            f"{workdir}/{_FOLDER} holds no finished checkpoint; run the training again."
+        )
+    if which == "latest":
+        return steps[-1]
+    if which == "best":
+        return manager.best_step()
+    if which.isdecimal() and int(which) in steps:
+        return int(which)
+    raise InputError(
+        f"--checkpoint={which} does not exist in {workdir}; there are best, latest and "
+        f"the steps {', '.join(map(str, steps))}."
+    )
+
+
+def initialise_from(folder: str, variables: Params) -> Params:
+    """Takes over every array of another run's best checkpoint whose name and shape
+    match; logs what did not."""
+    meta = read_meta(folder, "best")
+    with open_manager(folder, read_only=True) as manager:
+        on_disk = _on_disk(manager, meta.step)
+        template = flax.traverse_util.unflatten_dict(
+            {k: jax.ShapeDtypeStruct(v.shape, v.dtype) for k, v in on_disk.items()}
+        )
+        args = ocp.args.Composite(model=ocp.args.StandardRestore(template))
+        loaded = manager.restore(meta.step, args=args).model
+    return merge_matching(variables, loaded, source=folder)
+
+
+def merge_matching(variables: Params, loaded: Params, *, source: str) -> Params:
+    """Returns `variables` with every array that `loaded` has in the same shape.
+
+    Raises:
+        InputError: if not one array fits.
+    """
+    ours = flax.traverse_util.flatten_dict(variables)
+    theirs = flax.traverse_util.flatten_dict(loaded)
+    fitting = {
+        name: theirs[name].astype(value.dtype)
+        for name, value in ours.items()
+        if name in theirs and theirs[name].shape == value.shape
+    }
+    for name in sorted(ours.keys() | theirs.keys()):
+        if name not in fitting:
+            shapes = [
+                tree[name].shape if name in tree else "-" for tree in (theirs, ours)
+            ]
+            logging.info("not taken: %s, there %s, here %s", "/".join(name), *shapes)
+    if not fitting:
+        raise InputError(f"no array of {source} fits this model in name and shape.")
+    logging.info("%s: took %d of %d arrays", source, len(fitting), len(ours))
+    return flax.traverse_util.unflatten_dict({**ours, **fitting})
+
+
+def _abstract(tree: Params) -> Params:
+    return jax.tree.map(ocp.utils.to_shape_dtype_struct, tree)
+
+
+def _on_disk(manager, step) -> dict:
+    tree = manager.item_metadata(step)["model"].tree
+    return flax.traverse_util.flatten_dict(tree)
+
+
+def _check_shapes(manager, step, template: Params) -> None:
+    """Orbax silently gives back the shape on disk; compare before restoring."""
+    expected = {
+        name: tuple(leaf.shape)
+        for name, leaf in flax.traverse_util.flatten_dict(template).items()
+    }
+    found = {name: tuple(leaf.shape) for name, leaf in _on_disk(manager, step).items()}
+    if expected == found:
+        return
+    wrong = sorted(
+        n for n in expected.keys() | found.keys() if expected.get(n) != found.get(n)
+    )
+    name = wrong[0]
+    raise InputError(
+        f"the checkpoint of step {step} in {manager.directory} belongs to another "
+        f"model: {len(wrong)} arrays differ, such as {'/'.join(name)} with shape "
+        f"{found.get(name, 'absent')} there and {expected.get(name, 'absent')} here. "
+        "Use the config that the run was trained with, or another --workdir."
+    )

@@ -1,0 +1,98 @@
+"""The flags that commands share, and how a command ends when the input is wrong."""
+
+import errno
+import os
+import sys
+from collections.abc import Callable, Sequence
+
+import jax
+from absl import app, flags, logging
+from ml_collections import config_flags
+
+from svtas_jax.errors import InputError, MissingInputError
+
+WORKDIR = flags.DEFINE_string(
+    "workdir", None, "Folder of a run: checkpoints, logs, reports."
+)
+CONFIG = config_flags.DEFINE_config_file(
+    "config", None, "Config file, such as configs/gtea_transeger.py."
+)
+
+_FULL = (errno.ENOSPC, errno.EDQUOT)
+_REFUSED = (errno.EACCES, errno.EPERM, errno.EROFS)
+
+
+def run(main: Callable[[], None], *, required: Sequence[str] = ("workdir",)) -> None:
+    """Parses the flags and calls `main`.
+
+    A user's mistake ends with one message on stderr and exit code 2, without a
+    traceback; an unfinished disk operation likewise with 1.
+    """
+    logging.set_verbosity(logging.INFO)
+    logging.set_stderrthreshold("info")
+    logging.use_absl_handler()
+    _shorten_log_lines()
+
+    def guarded(argv):
+        try:
+            _check_flags(argv, required)
+            _use_compilation_cache()
+            main()
+        except InputError as error:
+            _fail(str(error), 2)
+        except OSError as error:
+            if error.errno not in (*_FULL, *_REFUSED):
+                raise
+            _fail(_explain_os_error(error), 1)
+
+    try:
+        app.run(guarded, flags_parser=_parse_flags)
+    except KeyboardInterrupt:
+        _fail("interrupted.", 130)
+
+
+def _parse_flags(argv):
+    try:
+        return flags.FLAGS(argv)
+    except flags.Error as error:
+        _fail(f"{error}", 2)
+    except FileNotFoundError as error:
+        _fail(f"--config: {error}. Configs that come with the program: configs/.", 2)
+    except (AttributeError, KeyError, TypeError, ValueError) as error:
+        _fail(f"--config: {error}", 2)
+
+
+def _check_flags(argv, required):
+    if len(argv) > 1:
+        raise InputError(
+            f"unexpected argument {argv[1]!r}; flags look like --name=value."
+        )
+    for name in required:
+        if flags.FLAGS[name].value is None:
+            raise MissingInputError(f"--{name} is missing; --help lists the flags.")
+
+
+def _shorten_log_lines():
+    logging.get_absl_handler().setFormatter(None)
+
+
+def _use_compilation_cache():
+    """Keeps compiled programs between runs: a second start takes seconds."""
+    if jax.config.jax_compilation_cache_dir is None:
+        cache = os.environ.get("XDG_CACHE_HOME", os.path.expanduser("~/.cache"))
+        jax.config.update("jax_compilation_cache_dir", f"{cache}/svtas_jax/xla")
+
+
+def _explain_os_error(error: OSError) -> str:
+    where = error.filename or "the run's folder"
+    if error.errno in _FULL:
+        return (
+            f"no space left for {where}. Free some space (old checkpoints are safe "
+            "to delete) and run the same command again: it resumes."
+        )
+    return f"{where}: {error.strerror}. Choose a --workdir that you may write to."
+
+
+def _fail(message: str, code: int) -> None:
+    print(f"error: {message}", file=sys.stderr)
+    sys.exit(code)

@@ -1,0 +1,220 @@
+"""Evaluates a run on the test videos: streams, stitches, measures, draws, reports.
+
+    python -m svtas_jax.evaluate --workdir=runs/x [--config=configs/x.py]
+        [--checkpoint=best|latest|STEP]
+
+Without --config the run's own config is used.
+"""
+
+import collections
+import dataclasses
+import pathlib
+import time
+from collections.abc import Iterator, Sequence
+
+import flax.linen as nn
+import jax
+import ml_collections
+import numpy as np
+from absl import flags, logging
+
+from data_pipeline import annotations, synthetic
+from data_pipeline.dataset import EMPTY_SLOT, make_dataset
+from svtas_jax import checkpoint, cli, draw, metrics, report
+from svtas_jax.config import load_config, stream_spec, validate_config
+from svtas_jax.errors import InputError
+from svtas_jax.models import build_model
+from svtas_jax.stitching import scores_to_confidence, scores_to_labels, stitch_scores
+from svtas_jax.streaming import Segmenter, blank_chunk, make_segmenter
+from svtas_jax.structs import Params, StreamSpec, VideoRecord
+
+CHECKPOINT = flags.DEFINE_string(
+    "checkpoint", "best", "best, latest or a step of the run."
+)
+
+
+@dataclasses.dataclass(frozen=True)
+class VideoScores:
+    """What a model says about every frame of a video."""
+
+    record: VideoRecord
+    scores: np.ndarray  # (num_frames, K) float32 logits
+
+    @property
+    def labels(self) -> np.ndarray:
+        """The predicted class of every frame, (num_frames,) int32."""
+        return scores_to_labels(self.scores)
+
+
+def main() -> None:
+    """Runs the command."""
+    workdir, which = cli.WORKDIR.value, CHECKPOINT.value
+    meta = checkpoint.read_meta(workdir, which)
+    config = load_config(cli.CONFIG.value, meta.config)
+    validate_config(config)
+    prepare_data(config)
+    check_classes(annotations.class_names(config.data), meta, config)
+    records = annotations.read_split(config.data, "test")
+    model, variables = restore(config, meta, workdir, which)
+    result = evaluate(config, meta, model, variables, records, workdir)
+    logging.info("%s", format_metrics(result.metrics))
+
+
+def prepare_data(config: ml_collections.ConfigDict) -> None:
+    """Renders the demo data where the config asks for it and they are absent."""
+    if config.data.dataset == "demo":
+        synthetic.ensure_dataset(config.data.root)
+
+
+def check_classes(
+    names: tuple[str, ...], meta: checkpoint.Meta, config: ml_collections.ConfigDict
+) -> None:
+    """Raises InputError if the data's classes are not those that were trained."""
+    if names != meta.class_names:
+        raise InputError(
+            f"{config.data.root}/mapping.txt has the classes {', '.join(names)}, but "
+            f"the checkpoint was trained on {', '.join(meta.class_names)}. Classes and "
+            "their order must agree; train on this data, or use the mapping of the run."
+        )
+
+
+def restore(
+    config: ml_collections.ConfigDict, meta: checkpoint.Meta, workdir: str, which: str
+) -> tuple[nn.Module, Params]:
+    """Builds the model of a run and restores its variables."""
+    model = build_model(config, meta.class_names)
+    chunk = blank_chunk(1, stream_spec(config), config.data.crop)
+    template = jax.eval_shape(
+        lambda: model.init(jax.random.key(0), model.initial_state(1), chunk)
+    )
+    return model, checkpoint.restore_model(workdir, which, template)
+
+
+def evaluate(
+    config: ml_collections.ConfigDict,
+    meta: checkpoint.Meta,
+    model: nn.Module,
+    variables: Params,
+    records: Sequence[VideoRecord],
+    workdir: str,
+) -> report.EvalReport:
+    """Scores all videos and writes the report to `workdir`/evaluation."""
+    folder = pathlib.Path(workdir) / "evaluation"
+    start = time.perf_counter()
+    counts = new_counts(config, meta.class_names)
+    videos, num_frames = {}, 0
+    segmenter = make_segmenter(model)
+    for index, video in enumerate(
+        score_videos(segmenter, model, variables, records, config), 1
+    ):
+        record = video.record
+        alone = new_counts(config, meta.class_names).add(
+            video.labels, record.labels, video.scores
+        )
+        counts = counts.add(video.labels, record.labels, video.scores)
+        num_frames += record.num_frames
+        videos[record.name] = {"num_frames": record.num_frames, **alone.compute()}
+        write_video(folder, video, meta.class_names, config.eval.background)
+        rate = num_frames / (time.perf_counter() - start)
+        logging.info(
+            "video %d/%d %s | %.0f frames/s", index, len(records), record.name, rate
+        )
+    seconds = time.perf_counter() - start
+    result = report.EvalReport(
+        metrics={**counts.compute(), **metrics.frame_metrics(counts)},
+        videos=videos,
+        class_names=meta.class_names,
+        confusion=counts.confusion,
+        run={
+            **report.run_info(),
+            "dataset": config.data.dataset,
+            "split": config.data.split,
+            "checkpoint_step": meta.step,
+            "seconds": seconds,
+            "frames_per_s": num_frames / seconds,
+            "config": config.to_dict(),
+        },
+    )
+    report.write_report(result, folder)
+    logging.info("report: %s", folder / "report.md")
+    return result
+
+
+def new_counts(
+    config: ml_collections.ConfigDict, class_names: tuple[str, ...]
+) -> metrics.SegmentCounts:
+    """Returns empty counts with the config's background classes."""
+    background = metrics.background_classes(class_names, config.eval.background)
+    return metrics.SegmentCounts.zero(len(class_names), background)
+
+
+def score_videos(
+    segmenter: Segmenter,
+    model: nn.Module,
+    variables: Params,
+    records: Sequence[VideoRecord],
+    config: ml_collections.ConfigDict,
+) -> Iterator[VideoScores]:
+    """Streams videos, `config.eval.batch_size` side by side, and yields each when it
+    has ended. Memory is that of a few chunks and the scores of one batch."""
+    spec, batch_size = stream_spec(config), config.eval.batch_size
+    batches = make_dataset(
+        records,
+        config.data,
+        batch_size=batch_size,
+        chunks_per_call=config.train.chunks_per_call,
+        train=False,
+    )
+    state = model.initial_state(batch_size)
+    logits = collections.defaultdict(list)
+    for batch in batches:
+        state, scores = segmenter(variables, state, batch.chunks)
+        scores = np.asarray(scores)
+        for slot, index in enumerate(batch.videos):
+            if index != EMPTY_SLOT:
+                logits[int(index)].append(scores[:, slot])
+        if batch.is_last:
+            yield from _stitch(logits, records, spec)
+            logits.clear()
+
+
+def _stitch(
+    logits: dict[int, list[np.ndarray]],
+    records: Sequence[VideoRecord],
+    spec: StreamSpec,
+) -> Iterator[VideoScores]:
+    for index, parts in sorted(logits.items()):
+        scores = stitch_scores(
+            np.concatenate(parts), num_frames=records[index].num_frames, spec=spec
+        )
+        yield VideoScores(records[index], scores)
+
+
+def write_video(
+    folder: pathlib.Path,
+    video: VideoScores,
+    class_names: tuple[str, ...],
+    background: tuple[str, ...],
+) -> None:
+    """Writes the predictions of a video and their picture."""
+    record = video.record
+    report.write_predictions(folder, record.name, video.labels, class_names)
+    picture = draw.draw_timeline(
+        record.labels,
+        video.labels,
+        class_names,
+        fps=record.fps,
+        title=record.name,
+        confidence=scores_to_confidence(video.scores),
+        background=background,
+    )
+    draw.write_picture(folder, record.name, picture)
+
+
+def format_metrics(values: dict[str, float]) -> str:
+    """Returns "acc 91.2 edit 88.0 ..." in percent."""
+    return " ".join(f"{name} {value:.2f}" for name, value in values.items())
+
+
+if __name__ == "__main__":
+    cli.run(main)

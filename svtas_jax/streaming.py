@@ -1,0 +1,111 @@
+"""The one way through a stream: training, evaluation and live use all come here.
+
+A stream is a pure function (state, chunk) -> (state, scores). Evaluation scans it over
+the chunks of a video, the live stream calls it chunk by chunk, training differentiates
+it.
+"""
+
+import functools
+from collections.abc import Callable
+
+import flax.linen as nn
+import jax
+import jax.numpy as jnp
+
+from svtas_jax.structs import Chunk, ChunkOutput, Params, StreamSpec, StreamState
+
+Segmenter = Callable[[Params, StreamState, Chunk], tuple[StreamState, jax.Array]]
+
+
+def blank_chunk(batch_size: int, spec: StreamSpec, crop: int) -> Chunk:
+    """Returns a chunk of black frames labelled 0, leaves (B, ...): it tells shapes."""
+    shape = (batch_size, spec.clip_frames)
+    return Chunk(
+        frames=jnp.zeros((batch_size, spec.clip_steps, crop, crop, 3), jnp.uint8),
+        labels=jnp.zeros(shape, jnp.int32),
+        valid=jnp.ones(shape, bool),
+        starts=jnp.ones((batch_size,), bool),
+        num_chunks=jnp.ones((batch_size,), jnp.int32),
+    )
+
+
+def reset_streams(model: nn.Module, state: StreamState, starts: jax.Array):
+    """Returns the state with every row where `starts` (B,) is True made new."""
+    fresh = model.initial_state(starts.shape[0])
+
+    def choose(new, old):
+        return jnp.where(starts.reshape((-1,) + (1,) * (old.ndim - 1)), new, old)
+
+    return jax.tree.map(choose, fresh, state)
+
+
+def apply_chunk(
+    model: nn.Module,
+    variables: Params,
+    state: StreamState,
+    chunk: Chunk,
+    *,
+    rngs: dict[str, jax.Array] | None = None,
+) -> tuple[StreamState, ChunkOutput, Params]:
+    """Resets streams that start, then runs the model on one chunk.
+
+    With `rngs` the model trains: batch statistics are used and updated.
+
+    Returns:
+        The next state, what the model says, and the batch statistics.
+    """
+    state = reset_streams(model, state, chunk.starts)
+    if rngs is None:
+        state, output = model.apply(variables, state, chunk)
+        return state, output, variables["batch_stats"]
+    (state, output), updates = model.apply(
+        variables, state, chunk, train=True, rngs=rngs, mutable=["batch_stats"]
+    )
+    return state, output, updates["batch_stats"]
+
+
+def segment_chunk(
+    variables: Params, state: StreamState, chunk: Chunk, *, model: nn.Module
+) -> tuple[StreamState, jax.Array]:
+    """Scores one chunk.
+
+    Args:
+        variables: "params" and "batch_stats" of the model.
+        state: of the B streams before this chunk.
+        chunk: leaves (B, ...).
+        model: see `svtas_jax.models`.
+
+    Returns:
+        The state after the chunk, and logits (B, T, K), zero in invalid steps.
+    """
+    state, output, _ = apply_chunk(model, variables, state, chunk)
+    return state, output.logits[-1]
+
+
+def segment_video(
+    variables: Params, state: StreamState, chunks: Chunk, *, model: nn.Module
+) -> tuple[StreamState, jax.Array]:
+    """Scores N consecutive chunks, leaves (N, B, ...); returns logits (N, B, T, K).
+
+    Chunks that are all padding cost nothing and leave the state as it is.
+    """
+    shape = jax.eval_shape(
+        functools.partial(segment_chunk, model=model),
+        variables,
+        state,
+        jax.tree.map(lambda leaf: leaf[0], chunks),
+    )[1]
+
+    def step(state, chunk):
+        return jax.lax.cond(
+            jnp.any(chunk.valid),
+            lambda: segment_chunk(variables, state, chunk, model=model),
+            lambda: (state, jnp.zeros(shape.shape, shape.dtype)),
+        )
+
+    return jax.lax.scan(step, state, chunks)
+
+
+def make_segmenter(model: nn.Module) -> Segmenter:
+    """Returns `segment_video` for this model, compiled."""
+    return jax.jit(functools.partial(segment_video, model=model))

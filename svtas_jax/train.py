@@ -1,0 +1,278 @@
+"""Trains a streaming segmentation model end to end on video files.
+
+    python -m svtas_jax.train --config=configs/gtea_transeger.py --workdir=runs/x
+
+The same command resumes a run that was stopped. Fields are overridden by
+--config.section.field=value.
+"""
+
+import dataclasses
+import math
+
+import flax.linen as nn
+import jax
+import ml_collections
+import numpy as np
+import optax
+from absl import logging
+from clu import parameter_overview
+
+from data_pipeline import annotations
+from data_pipeline.checks import describe
+from data_pipeline.dataset import make_dataset, num_steps
+from svtas_jax import checkpoint, cli, evaluate, report, writers
+from svtas_jax.config import check_resumable, stream_spec, validate_config
+from svtas_jax.errors import InputError
+from svtas_jax.models import build_model
+from svtas_jax.optim import make_optimizer
+from svtas_jax.progress import Progress
+from svtas_jax.sharding import make_mesh, replicate, shard_batch
+from svtas_jax.streaming import blank_chunk, make_segmenter
+from svtas_jax.structs import TrainState, VideoRecord
+from svtas_jax.train_step import init_carry, init_train_state, make_train_functions
+
+
+@dataclasses.dataclass(frozen=True)
+class TrainingData:
+    """What a run learns from and what it is selected on."""
+
+    class_names: tuple[str, ...]
+    train: tuple[VideoRecord, ...]
+    selection: tuple[VideoRecord, ...]
+
+    @property
+    def fps(self) -> float:
+        """The usual frame rate of the training videos."""
+        return float(np.median([record.fps for record in self.train]))
+
+
+def main() -> None:
+    """Runs the command."""
+    config, workdir = cli.CONFIG.value, cli.WORKDIR.value
+    validate_config(config)
+    train(config, workdir)
+
+
+def read_training_data(config: ml_collections.ConfigDict) -> TrainingData:
+    """Reads annotations; holds out validation videos unless the test split selects."""
+    evaluate.prepare_data(config)
+    records = annotations.read_split(config.data, "train")
+    if config.train.selection == "test":
+        held_out = annotations.read_split(config.data, "test")
+    else:
+        records, held_out = annotations.hold_out(
+            records, config.train.validation_share, config.seed
+        )
+    names = annotations.class_names(config.data)
+    logging.info("training videos\n%s", describe(records, names))
+    logging.info("videos to select on\n%s", describe(held_out, names))
+    return TrainingData(names, records, held_out)
+
+
+def train(config: ml_collections.ConfigDict, workdir: str) -> TrainState:
+    """Trains until the last epoch; returns the final state."""
+    data = read_training_data(config)
+    model = build_model(config, data.class_names)
+    steps_per_epoch = num_steps(data.train, config.train.batch_size)
+    tx = optimizer_of(config, steps_per_epoch)
+    with checkpoint.open_manager(workdir) as manager:
+        batches = iter(training_batches(config, data))
+        state = first_state(config, model, tx)
+        if manager.latest_step() is not None:
+            check_resumable(config, checkpoint.read_meta(workdir, "latest").config)
+            state = checkpoint.restore_training(manager, state, data_iterator=batches)
+            logging.info("resuming after step %d", state.step)
+        parameter_overview.log_parameter_overview(state.params, include_stats=False)
+        return _loop(config, workdir, data, model, tx, state, batches, manager)
+
+
+def optimizer_of(
+    config: ml_collections.ConfigDict, steps_per_epoch: int
+) -> optax.GradientTransformation:
+    """Returns the optimizer that `config.train` describes."""
+    return make_optimizer(
+        learning_rate=config.train.learning_rate,
+        weight_decay=config.train.weight_decay,
+        milestones=tuple(e * steps_per_epoch for e in config.train.lr_milestones),
+        decay=config.train.lr_decay,
+    )
+
+
+def training_batches(config: ml_collections.ConfigDict, data: TrainingData):
+    """Returns the data set of all epochs."""
+    return make_dataset(
+        data.train,
+        config.data,
+        batch_size=config.train.batch_size,
+        chunks_per_call=config.train.chunks_per_call,
+        num_epochs=config.train.num_epochs,
+        seed=config.seed,
+        train=True,
+    )
+
+
+def first_state(
+    config: ml_collections.ConfigDict,
+    model: nn.Module,
+    tx: optax.GradientTransformation,
+) -> TrainState:
+    """Returns fresh parameters, or those of `config.train.init_from` where they fit."""
+    chunk = blank_chunk(1, stream_spec(config), config.data.crop)
+    state = init_train_state(model, tx, chunk, jax.random.key(config.seed))
+    if config.train.init_from:
+        variables = {"params": state.params, "batch_stats": state.batch_stats}
+        state = state.replace(
+            **checkpoint.initialise_from(config.train.init_from, variables)
+        )
+    return state
+
+
+def _loop(config, workdir, data, model, tx, state, batches, manager) -> TrainState:
+    """Next batch, step; every so often log, evaluate, save."""
+    settings, key = config.train, jax.random.key(config.seed)
+    steps_per_epoch = num_steps(data.train, settings.batch_size)
+    last = steps_per_epoch * settings.num_epochs
+    eval_every = steps_per_epoch * settings.eval_every_epochs
+    accumulate, apply_gradients = make_train_functions(
+        model,
+        tx,
+        smooth_weight=settings.smooth_weight,
+        clip_weight=settings.clip_weight,
+    )
+    selector = Selector(config, data, model, make_segmenter(model))
+    mesh = make_mesh(settings.batch_size)
+    state = replicate(state, mesh)
+    carry = replicate(init_carry(state, model, settings.batch_size), mesh)
+    step = int(state.step)
+    log = TrainLog(workdir, config, first=step, last=last)
+    for batch in batches:
+        chunks = shard_batch(batch.chunks, mesh)
+        state, carry = accumulate(state, carry, chunks, key)
+        if not batch.is_last:
+            continue
+        state, carry, metrics = apply_gradients(state, carry)
+        step += 1
+        log.add(metrics)
+        evaluates = is_due(step, eval_every, last)
+        if evaluates or is_due(step, settings.log_every_steps, last):
+            log.write(step)  # also checks that what is saved next is finite
+        if evaluates:
+            scores = selector.evaluate(state)
+            log.write_selection(step, scores)
+            meta = describe_run(config, data, step, step // steps_per_epoch)
+            checkpoint.save(
+                manager, state, data_iterator=batches, meta=meta, metrics=scores
+            )
+    manager.wait_until_finished()
+    log.close()
+    return state
+
+
+def is_due(step: int, every: int, last: int) -> bool:
+    """Whether something that happens every `every` steps, and at the end, is due."""
+    return step % every == 0 or step == last
+
+
+def describe_run(
+    config: ml_collections.ConfigDict, data: TrainingData, step: int, epoch: int
+) -> checkpoint.Meta:
+    """Returns what is stored beside the weights."""
+    return checkpoint.Meta(
+        config=config.to_dict(),
+        class_names=data.class_names,
+        fps=data.fps,
+        step=step,
+        epoch=epoch,
+        versions=report.versions(),
+    )
+
+
+@dataclasses.dataclass(frozen=True)
+class Selector:
+    """Measures a state on the videos that choose the best checkpoint."""
+
+    config: ml_collections.ConfigDict
+    data: TrainingData
+    model: nn.Module
+    segmenter: evaluate.Segmenter
+
+    def evaluate(self, state: TrainState) -> dict[str, float]:
+        """Returns the metrics of the selection videos, in percent."""
+        variables = {"params": state.params, "batch_stats": state.batch_stats}
+        counts = evaluate.new_counts(self.config, self.data.class_names)
+        for video in evaluate.score_videos(
+            self.segmenter, self.model, variables, self.data.selection, self.config
+        ):
+            counts = counts.add(video.labels, video.record.labels)
+        return counts.compute()
+
+
+class TrainLog:
+    """Averages metrics between two log lines; the host waits for the device only
+    then."""
+
+    def __init__(self, workdir: str, config, *, first: int, last: int):
+        self._writer = writers.make_writer(
+            workdir, first_step=first + 1 if first else 0
+        )
+        if not first:
+            self._writer.write_hparams(flat_config(config))
+        self._progress = Progress(first=first, last=last, unit="frames")
+        self._pending: list[dict[str, jax.Array]] = []
+        self._since = first
+
+    def add(self, metrics: dict[str, jax.Array]) -> None:
+        """Takes the metrics of one step, still on the device."""
+        self._pending.append(metrics)
+
+    def write(self, step: int) -> None:
+        """Writes the averages since the last call.
+
+        Raises:
+            InputError: if a loss is not finite.
+        """
+        rows = jax.device_get(self._pending)
+        means = {name: float(np.mean([row[name] for row in rows])) for name in rows[0]}
+        if not math.isfinite(means["loss"] + means["grad_norm"]):
+            raise InputError(
+                f"the loss is not finite between steps {self._since + 1} and {step}. "
+                "The last checkpoint is untouched; try a smaller "
+                "--config.train.learning_rate, or --config.model.dtype=float32."
+            )
+        correct, valid = means.pop("correct_steps"), means.pop("valid_steps")
+        means["acc"] = 100 * correct / max(valid, 1)
+        self._progress.add(round(valid * len(rows)))
+        text = f"loss {means['loss']:.4f} acc {means['acc']:.1f}"
+        logging.info("%s", self._progress.line(step, text))
+        self._writer.write_scalars(
+            step, {f"train/{name}": value for name, value in means.items()}
+        )
+        self._pending, self._since = [], step
+
+    def write_selection(self, step: int, scores: dict[str, float]) -> None:
+        """Writes the metrics on the selection videos."""
+        logging.info("step %d selection %s", step, evaluate.format_metrics(scores))
+        self._writer.write_scalars(
+            step, {f"selection/{name}": value for name, value in scores.items()}
+        )
+        self._writer.flush()
+
+    def close(self) -> None:
+        """Writes what is buffered."""
+        self._writer.close()
+
+
+def flat_config(config: ml_collections.ConfigDict) -> dict[str, object]:
+    """Returns "section.field" -> value, tuples as text."""
+    flat = {"seed": config.seed}
+    for name, section in config.items():
+        if isinstance(section, ml_collections.ConfigDict):
+            for field, value in section.items():
+                flat[f"{name}.{field}"] = (
+                    str(value) if isinstance(value, tuple) else value
+                )
+    return flat
+
+
+if __name__ == "__main__":
+    cli.run(main, required=("config", "workdir"))

@@ -1,0 +1,164 @@
+"""One optimizer step from a batch of whole videos, a few chunks at a time.
+
+Gradients add up over the chunks of a video batch in a carry that crosses calls, so
+memory is that of a few chunks however long the videos are, and how chunks are grouped
+into calls changes nothing. The stream enters every chunk as data: gradients stop at the
+chunk's border.
+"""
+
+import functools
+
+import flax.linen as nn
+import flax.struct
+import jax
+import jax.numpy as jnp
+import optax
+
+from svtas_jax.losses import chunk_loss
+from svtas_jax.models.image import step_labels
+from svtas_jax.streaming import apply_chunk
+from svtas_jax.structs import IGNORE_LABEL, Chunk, Params, StreamState, TrainState
+
+METRICS = ("loss", "segmentation_loss", "clip_loss", "correct_steps", "valid_steps")
+
+
+@flax.struct.dataclass
+class BatchCarry:
+    """All that a video batch accumulates until its optimizer step."""
+
+    grads: Params
+    stream: StreamState
+    metrics: dict[str, jax.Array]  # sums over the chunks so far, see METRICS
+    chunk_index: jax.Array  # () int32
+
+
+def init_train_state(
+    model: nn.Module, tx: optax.GradientTransformation, chunk: Chunk, key: jax.Array
+) -> TrainState:
+    """Returns freshly initialised parameters; `chunk` tells shapes only."""
+
+    # Hundreds of small random kernels: optimising them takes longer than running them.
+    quick = {"xla_backend_optimization_level": 0}
+
+    @functools.partial(jax.jit, compiler_options=quick)
+    def init(key):
+        variables = model.init(key, model.initial_state(chunk.starts.shape[0]), chunk)
+        params, batch_stats = variables["params"], variables["batch_stats"]
+        return TrainState(jnp.int32(0), params, batch_stats, tx.init(params))
+
+    return init(key)
+
+
+def init_carry(state: TrainState, model: nn.Module, batch_size: int) -> BatchCarry:
+    """Returns the carry with which a video batch begins."""
+    return BatchCarry(
+        grads=jax.tree.map(jnp.zeros_like, state.params),
+        stream=model.initial_state(batch_size),
+        metrics={name: jnp.float32(0) for name in METRICS},
+        chunk_index=jnp.int32(0),
+    )
+
+
+def accumulate(
+    state: TrainState,
+    carry: BatchCarry,
+    chunks: Chunk,
+    key: jax.Array,
+    *,
+    model: nn.Module,
+    smooth_weight: float,
+    clip_weight: float,
+) -> tuple[TrainState, BatchCarry]:
+    """Adds the gradients of consecutive chunks, leaves (K, B, ...), to the carry.
+
+    Only `batch_stats` of the state changes. A chunk without a valid frame is skipped:
+    padding must not disturb gradients or statistics.
+    """
+    step_key = jax.random.fold_in(key, state.step)
+
+    def loss_fn(params, batch_stats, stream, chunk, chunk_key):
+        variables = {"params": params, "batch_stats": batch_stats}
+        rngs = {"dropout": chunk_key, "templates": jax.random.fold_in(chunk_key, 1)}
+        stream, output, batch_stats = apply_chunk(
+            model, variables, stream, chunk, rngs=rngs
+        )
+        loss, parts = chunk_loss(
+            output, chunk, smooth_weight=smooth_weight, clip_weight=clip_weight
+        )
+        metrics = {"loss": loss, **parts, **_count_correct(output.logits[-1], chunk)}
+        return loss, (stream, batch_stats, metrics)
+
+    def add_chunk(inner, chunk):
+        batch_stats, carry = inner
+        chunk_key = jax.random.fold_in(step_key, carry.chunk_index)
+        (_, (stream, batch_stats, metrics)), grads = jax.value_and_grad(
+            loss_fn, has_aux=True
+        )(state.params, batch_stats, carry.stream, chunk, chunk_key)
+        sums = {k: v + metrics.get(k, 0) for k, v in carry.metrics.items()}
+        carry = carry.replace(
+            grads=jax.tree.map(jnp.add, carry.grads, grads), stream=stream, metrics=sums
+        )
+        return batch_stats, carry
+
+    def step(inner, chunk):
+        batch_stats, carry = jax.lax.cond(
+            jnp.any(chunk.valid), add_chunk, lambda inner, _: inner, inner, chunk
+        )
+        carry = carry.replace(chunk_index=carry.chunk_index + 1)
+        return (batch_stats, carry), None
+
+    (batch_stats, carry), _ = jax.lax.scan(step, (state.batch_stats, carry), chunks)
+    return state.replace(batch_stats=batch_stats), carry
+
+
+def apply_gradients(
+    state: TrainState,
+    carry: BatchCarry,
+    *,
+    model: nn.Module,
+    tx: optax.GradientTransformation,
+) -> tuple[TrainState, BatchCarry, dict[str, jax.Array]]:
+    """Steps the optimizer with the carry's gradients.
+
+    Returns:
+        The next state, the carry of the next video batch, and the metrics of this one.
+    """
+    updates, opt_state = tx.update(carry.grads, state.opt_state, state.params)
+    metrics = {**carry.metrics, "grad_norm": optax.global_norm(carry.grads)}
+    state = state.replace(
+        step=state.step + 1,
+        params=optax.apply_updates(state.params, updates),
+        opt_state=opt_state,
+    )
+    batch_size = carry.stream.labels.shape[0]
+    return state, init_carry(state, model, batch_size), metrics
+
+
+def make_train_functions(
+    model: nn.Module,
+    tx: optax.GradientTransformation,
+    *,
+    smooth_weight: float,
+    clip_weight: float,
+):
+    """Returns `accumulate` and `apply_gradients` for this model, compiled."""
+    weights = dict(smooth_weight=smooth_weight, clip_weight=clip_weight)
+    return (
+        jax.jit(
+            functools.partial(accumulate, model=model, **weights), donate_argnums=(0, 1)
+        ),
+        jax.jit(
+            functools.partial(apply_gradients, model=model, tx=tx),
+            donate_argnums=(0, 1),
+        ),
+    )
+
+
+def _count_correct(logits: jax.Array, chunk: Chunk) -> dict[str, jax.Array]:
+    labels = step_labels(chunk)
+    labelled = labels != IGNORE_LABEL
+    correct = labelled & (jnp.argmax(logits, axis=-1) == labels)
+    return {
+        "correct_steps": jnp.sum(correct, dtype=jnp.float32),
+        "valid_steps": jnp.sum(labelled, dtype=jnp.float32),
+    }
