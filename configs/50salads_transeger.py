@@ -1,0 +1,27 @@
+"""Transeger on 50Salads with the paper's values; 5 splits: --config.data.split=1..5.
+
+    python -m svtas_jax.train --config=configs/50salads_transeger.py --workdir=runs/50salads_transeger
+
+Needs data/50salads (docs/data.md). The paper (weights from Kinetics-400, selection on
+the test split) reports Acc 82.51, F1@0.10 54.99.
+--config.train.selection=test is the paper's protocol.
+"""
+
+import ml_collections
+
+from svtas_jax.config import default_config
+
+
+def get_config() -> ml_collections.ConfigDict:
+    """Returns the config."""
+    config = default_config()
+    config.data.dataset = "50salads"
+    config.data.root = "data/50salads"
+    config.data.clip_frames = 640
+    config.data.frame_stride = 20
+    config.data.mean = (0.513, 0.511, 0.479)
+    config.data.std = (0.236, 0.233, 0.237)
+    config.model.system = "transeger"
+    config.data.crop = 256
+    config.train.smooth_weight = 0.5
+    return config

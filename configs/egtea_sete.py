@@ -1,0 +1,23 @@
+"""SETE on EGTEA Gaze+ with the paper's values; 3 splits: --config.data.split=1..3.
+
+    python -m svtas_jax.train --config=configs/egtea_sete.py --workdir=runs/egtea_sete
+
+Needs data/egtea (docs/data.md). The paper (weights from Kinetics-400, selection on the
+test split) reports Acc 63.19, F1@0.10 12.26.
+--config.train.selection=test is the paper's protocol.
+"""
+
+import ml_collections
+
+from svtas_jax.config import default_config
+
+
+def get_config() -> ml_collections.ConfigDict:
+    """Returns the config."""
+    config = default_config()
+    config.data.dataset = "egtea"
+    config.data.root = "data/egtea"
+    config.data.mean = (0.479, 0.307, 0.176)
+    config.data.std = (0.264, 0.204, 0.163)
+    config.train.num_epochs = 10
+    return config

@@ -1,0 +1,20 @@
+"""METE on GTEA with the paper's values; 4 splits: --config.data.split=1..4.
+
+    python -m svtas_jax.train --config=configs/gtea_mete.py --workdir=runs/gtea_mete
+
+Needs data/gtea (docs/data.md). The paper gives no figure for METE alone.
+--config.train.selection=test is the paper's protocol.
+"""
+
+import ml_collections
+
+from svtas_jax.config import default_config
+
+
+def get_config() -> ml_collections.ConfigDict:
+    """Returns the config."""
+    config = default_config()
+    config.model.system = "mete"
+    config.model.prompt = "fixed"
+    config.model.prompt_len = 40
+    return config

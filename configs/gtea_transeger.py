@@ -1,0 +1,21 @@
+"""Transeger on GTEA with the paper's values; 4 splits: --config.data.split=1..4.
+
+    python -m svtas_jax.train --config=configs/gtea_transeger.py --workdir=runs/gtea_transeger
+
+Needs data/gtea (docs/data.md). The paper (weights from Kinetics-400, selection on the
+test split) reports Acc 72.66, F1@0.10 72.36.
+--config.train.selection=test is the paper's protocol.
+"""
+
+import ml_collections
+
+from svtas_jax.config import default_config
+
+
+def get_config() -> ml_collections.ConfigDict:
+    """Returns the config."""
+    config = default_config()
+    config.model.system = "transeger"
+    config.data.crop = 256
+    config.train.smooth_weight = 0.5
+    return config
