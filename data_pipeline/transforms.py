@@ -11,6 +11,9 @@ from typing import NamedTuple
 import numpy as np
 
 _SPAN = 24  # pixels a block spans: few zeros inside, large enough for BLAS
+# OpenBLAS splits larger products over all cores, where its threads wait for each other
+# and for those that decode: many times slower on a busy machine.
+_MAX_PRODUCTS = 1 << 17
 
 
 class Crop(NamedTuple):
@@ -96,12 +99,23 @@ def _transform_frame(
     flat = frame.reshape(height, width * channels)
     tall = np.empty((size, width * channels), np.float32)
     for outputs, inputs, weights in rows:
-        np.matmul(weights, flat[inputs].astype(np.float32), out=tall[outputs])
+        pixels = flat[inputs].astype(np.float32)
+        for part in _parts(pixels.shape[1], weights.size):
+            np.matmul(weights, pixels[:, part], out=tall[outputs, part])
     result = np.empty((size, size * channels), np.float32)
     for outputs, inputs, weights in columns:
-        np.matmul(tall[:, inputs], weights.T, out=result[:, outputs])
+        for part in _parts(size, weights.size):
+            np.matmul(tall[part, inputs], weights.T, out=result[part, outputs])
     result += 0.5  # rounds to the nearest level; averages of 0..255 stay inside
     target[...] = result.reshape(size, size, channels)
+
+
+@functools.lru_cache(maxsize=1024)
+def _parts(length: int, cost: int) -> tuple[slice, ...]:
+    """Cuts `length` into equal parts of at most `_MAX_PRODUCTS // cost`."""
+    num_parts = -(-length * cost // _MAX_PRODUCTS)
+    bounds = [length * i // num_parts for i in range(num_parts + 1)]
+    return tuple(map(slice, bounds[:-1], bounds[1:]))
 
 
 @functools.lru_cache(maxsize=1024)

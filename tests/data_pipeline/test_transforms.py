@@ -88,3 +88,18 @@ def test_drawn_crops_reach_every_place_and_stay_inside():
 
 def test_centre_crop_is_in_the_middle():
     assert transforms.centre_crop((256, 320), 224) == (224, 16, 48)
+
+
+@pytest.mark.parametrize("shape", [(144, 192), (404, 720), (1080, 1920)])
+def test_products_are_too_small_to_be_split_over_cores(shape, monkeypatch):
+    sizes = []
+
+    def matmul(first, second, out):
+        sizes.append(first.shape[0] * first.shape[1] * second.shape[1])
+        out[...] = first @ second
+
+    monkeypatch.setattr(transforms.np, "matmul", matmul)
+    crop = transforms.Crop(224, 5, 9)
+    transforms.transform_frames(_noise(1, *shape, 3), resize=(256, 320), crop=crop)
+    assert 50 < len(sizes) < 2000
+    assert max(sizes) < 1 << 18  # OpenBLAS's own limit
