@@ -1,6 +1,6 @@
 """METE on 50Salads with the paper's values; 5 splits: --config.data.split=1..5.
 
-    python -m svtas_jax.train --config=configs/50salads_mete.py --workdir=runs/50salads_mete
+    python -m svtas_jax.train --config=configs/50salads_mete.py --workdir=runs/x
 
 Needs data/50salads (docs/data.md). The paper gives no figure for METE alone.
 --config.train.selection=test is the paper's protocol.

@@ -1,6 +1,6 @@
 """SETE on 50Salads with the paper's values; 5 splits: --config.data.split=1..5.
 
-    python -m svtas_jax.train --config=configs/50salads_sete.py --workdir=runs/50salads_sete
+    python -m svtas_jax.train --config=configs/50salads_sete.py --workdir=runs/x
 
 Needs data/50salads (docs/data.md). The paper (weights from Kinetics-400, selection on
 the test split) reports Acc 79.85, F1@0.10 48.51.

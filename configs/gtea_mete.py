@@ -1,6 +1,6 @@
 """METE on GTEA with the paper's values; 4 splits: --config.data.split=1..4.
 
-    python -m svtas_jax.train --config=configs/gtea_mete.py --workdir=runs/gtea_mete
+    python -m svtas_jax.train --config=configs/gtea_mete.py --workdir=runs/x
 
 Needs data/gtea (docs/data.md). The paper gives no figure for METE alone.
 --config.train.selection=test is the paper's protocol.
