@@ -50,8 +50,14 @@ def open_manager(workdir: str, *, read_only: bool = False) -> ocp.CheckpointMana
         read_only=read_only,
         create=not read_only,
     )
+    handlers = {
+        "model": ocp.StandardCheckpointHandler(),
+        "optimizer": ocp.StandardCheckpointHandler(),
+        "data": grain_checkpoint.CheckpointHandler(),
+        "meta": ocp.JsonCheckpointHandler(),
+    }
     folder = pathlib.Path(workdir).absolute() / _FOLDER
-    return ocp.CheckpointManager(folder, options=options)
+    return ocp.CheckpointManager(folder, options=options, item_handlers=handlers)
 
 
 def _selection(metrics: dict[str, float]) -> float:

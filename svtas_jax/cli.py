@@ -2,8 +2,10 @@
 
 import errno
 import os
+import pathlib
 import sys
 from collections.abc import Callable, Sequence
+from logging import INFO, WARNING
 
 import jax
 from absl import app, flags, logging
@@ -31,7 +33,8 @@ def run(main: Callable[[], None], *, required: Sequence[str] = ("workdir",)) -> 
     logging.set_verbosity(logging.INFO)
     logging.set_stderrthreshold("info")
     logging.use_absl_handler()
-    _shorten_log_lines()
+    logging.get_absl_handler().setFormatter(None)
+    logging.get_absl_handler().addFilter(_is_ours)
 
     def guarded(argv):
         try:
@@ -72,8 +75,12 @@ def _check_flags(argv, required):
             raise MissingInputError(f"--{name} is missing; --help lists the flags.")
 
 
-def _shorten_log_lines():
-    logging.get_absl_handler().setFormatter(None)
+def _is_ours(record) -> bool:
+    """Keeps the libraries' notes out of the log, not their warnings."""
+    folders = pathlib.Path(record.pathname).parts
+    if "orbax" in folders:
+        return record.levelno > WARNING
+    return record.levelno > INFO or folders[-2] in ("svtas_jax", "data_pipeline", "clu")
 
 
 def _use_compilation_cache():

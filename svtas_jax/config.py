@@ -112,6 +112,8 @@ def validate_config(config: ml_collections.ConfigDict) -> None:
     Raises:
         InputError: naming the first field that breaks its rule, and a fix.
     """
+    if config.seed < 0:
+        raise InputError(f"config.seed={config.seed} must be at least 0.")
     _check_data(config.data)
     _check_model(config.model)
     _check_train(config.train)

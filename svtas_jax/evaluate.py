@@ -7,6 +7,7 @@ Without --config the run's own config is used.
 """
 
 import collections
+import contextlib
 import dataclasses
 import pathlib
 import time
@@ -113,7 +114,8 @@ def evaluate(
         )
         counts = counts.add(video.labels, record.labels, video.scores)
         num_frames += record.num_frames
-        videos[record.name] = {"num_frames": record.num_frames, **alone.compute()}
+        own = alone.compute() if alone.num_videos else {}
+        videos[record.name] = {"num_frames": record.num_frames, **own}
         write_video(folder, video, meta.class_names, config.eval.background)
         rate = num_frames / (time.perf_counter() - start)
         logging.info(
@@ -167,15 +169,16 @@ def score_videos(
     )
     state = model.initial_state(batch_size)
     logits = collections.defaultdict(list)
-    for batch in batches:
-        state, scores = segmenter(variables, state, batch.chunks)
-        scores = np.asarray(scores)
-        for slot, index in enumerate(batch.videos):
-            if index != EMPTY_SLOT:
-                logits[int(index)].append(scores[:, slot])
-        if batch.is_last:
-            yield from _stitch(logits, records, spec)
-            logits.clear()
+    with contextlib.closing(iter(batches)) as batches:
+        for batch in batches:
+            state, scores = segmenter(variables, state, batch.chunks)
+            scores = np.asarray(scores)
+            for slot, index in enumerate(batch.videos):
+                if index != EMPTY_SLOT:
+                    logits[int(index)].append(scores[:, slot])
+            if batch.is_last:
+                yield from _stitch(logits, records, spec)
+                logits.clear()
 
 
 def _stitch(

@@ -29,8 +29,10 @@ from svtas_jax.stitching import (
     scores_to_confidence,
     scores_to_labels,
 )
-from svtas_jax.streaming import make_segmenter
+from svtas_jax.streaming import blank_chunk, make_segmenter
 from svtas_jax.structs import IGNORE_LABEL, Chunk, Params, StreamSpec
+
+FALLBACK_FPS = 25.0  # only turns frame numbers into seconds
 
 SOURCE = flags.DEFINE_string("source", None, "Video file, camera number, or URL.")
 
@@ -67,7 +69,10 @@ def main() -> None:
         config, meta, workdir, evaluate.CHECKPOINT.value
     )
     chunks = read_chunks(source, spec, config.data)
-    for index, result in enumerate(segment_stream(chunks, model, variables, spec, fps)):
+    results = segment_stream(
+        chunks, model, variables, spec, crop=config.data.crop, fps=fps
+    )
+    for index, result in enumerate(results):
         line = {"chunk": index, **describe(result, meta.class_names, fps)}
         sys.stdout.write(json.dumps(line) + "\n")
         sys.stdout.flush()
@@ -78,9 +83,10 @@ def live_spec(
 ) -> tuple[StreamSpec, float]:
     """Fits the stride to the source, so that steps are as far apart in time as in
     training; returns it with the source's frame rate."""
-    if not fps:
-        logging.warning("the source tells no frame rate; taking %g fps", trained_fps)
-        return spec, trained_fps
+    if not (fps and trained_fps):
+        known = fps or trained_fps or FALLBACK_FPS
+        logging.warning("no frame rate of the source or the training; taking %g", known)
+        return spec, known
     stride = max(1, round(spec.frame_stride * fps / trained_fps))
     if stride != spec.frame_stride:
         logging.warning(
@@ -129,11 +135,15 @@ def segment_stream(
     model: nn.Module,
     variables: Params,
     spec: StreamSpec,
+    *,
+    crop: int,
     fps: float,
 ) -> Iterator[ChunkResult]:
     """Segments chunks one by one, the state in hand."""
     segmenter = make_segmenter(model)
     state, starts = model.initial_state(1), True
+    blank = blank_chunk(1, spec, crop)  # compiles before the first frame is shot
+    segmenter(variables, state, jax.tree.map(lambda leaf: leaf[None], blank))
     for live in chunks:
         begin = time.perf_counter()
         chunk = to_chunk(live, spec, starts=starts)

@@ -6,6 +6,7 @@ The same command resumes a run that was stopped. Fields are overridden by
 --config.section.field=value.
 """
 
+import contextlib
 import dataclasses
 import math
 
@@ -18,7 +19,7 @@ from absl import logging
 from clu import parameter_overview
 
 from data_pipeline import annotations
-from data_pipeline.checks import describe
+from data_pipeline.checks import check_disjoint, check_records, describe
 from data_pipeline.dataset import make_dataset, num_steps
 from svtas_jax import checkpoint, cli, evaluate, report, writers
 from svtas_jax.config import check_resumable, stream_spec, validate_config
@@ -42,8 +43,9 @@ class TrainingData:
 
     @property
     def fps(self) -> float:
-        """The usual frame rate of the training videos."""
-        return float(np.median([record.fps for record in self.train]))
+        """The usual frame rate of the training videos, 0 if no file tells its own."""
+        told = [record.fps for record in self.train if record.fps]
+        return float(np.median(told)) if told else 0.0
 
 
 def main() -> None:
@@ -64,6 +66,8 @@ def read_training_data(config: ml_collections.ConfigDict) -> TrainingData:
             records, config.train.validation_share, config.seed
         )
     names = annotations.class_names(config.data)
+    check_disjoint(records, held_out, split=config.data.split)
+    check_records((*records, *held_out), names)
     logging.info("training videos\n%s", describe(records, names))
     logging.info("videos to select on\n%s", describe(held_out, names))
     return TrainingData(names, records, held_out)
@@ -83,7 +87,8 @@ def train(config: ml_collections.ConfigDict, workdir: str) -> TrainState:
             state = checkpoint.restore_training(manager, state, data_iterator=batches)
             logging.info("resuming after step %d", state.step)
         parameter_overview.log_parameter_overview(state.params, include_stats=False)
-        return _loop(config, workdir, data, model, tx, state, batches, manager)
+        with contextlib.closing(batches):
+            return _loop(config, workdir, data, model, tx, state, batches, manager)
 
 
 def optimizer_of(

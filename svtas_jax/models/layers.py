@@ -215,11 +215,12 @@ def _shifted_gradients(x, kernel, grad, *, stride):
     padded = jnp.pad(x, ((0, 0), (1, 1), (1, 1), (0, 0)))
 
     def add_image(total, image):
-        views, image_grad = _views(image[0], stride), image[1].astype(jnp.float32)
+        views, image_grad = _views(image[0], stride), image[1].astype(total.dtype)
         sums = [jnp.sum(view * image_grad, axis=(0, 1)) for view in views]
         return total + jnp.stack(sums), None
 
-    total = jnp.zeros((9, x.shape[-1]), jnp.float32)
+    wide = jnp.promote_types(x.dtype, jnp.float32)
+    total = jnp.zeros((9, x.shape[-1]), wide)
     total, _ = jax.lax.scan(add_image, total, (padded, grad))
     return x_grad, total.reshape(kernel.shape).astype(kernel.dtype)
 
