@@ -110,7 +110,7 @@ def full_rate_scores(logits: jax.Array, num_frames: int) -> jax.Array:
     return jnp.swapaxes(logits, 2, 3)
 
 
-def mobilenet_tsm(file: GoldenFile) -> Component:
+def mobilenet_tsm(file: GoldenFile, dtype: Any = jnp.float32) -> Component:
     """The backbone: x [N * T, 3, H, W], mask [N * T, 1, 1, 1]."""
     settings = file.settings
     num_steps = settings["clip_seg_num"]
@@ -118,6 +118,7 @@ def mobilenet_tsm(file: GoldenFile) -> Component:
         width=settings["widen_factor"],
         shift_div=settings["shift_div"],
         reference_padding=True,
+        dtype=dtype,
     )
 
     def split(x):  # [N * T, D, H, W] -> (B, T, H, W, D)
@@ -146,7 +147,7 @@ def mobilenet_tsm(file: GoldenFile) -> Component:
     return Component(rules, variables, (), prepare, apply)
 
 
-def memory_tcn_head(file: GoldenFile) -> Component:
+def memory_tcn_head(file: GoldenFile, dtype: Any = jnp.float32) -> Component:
     """One or more stages: x [N, D, T], mask [N, 1, F]."""
     state = full_state(file.arrays)
     sizes = dict(
@@ -155,7 +156,10 @@ def memory_tcn_head(file: GoldenFile) -> Component:
         num_stages=1 + _count(state, "stages."),
     )
     module = MemoryTCN(
-        num_classes=len(state["stage1.conv_out.bias"]), reference_padding=True, **sizes
+        num_classes=len(state["stage1.conv_out.bias"]),
+        reference_padding=True,
+        dtype=dtype,
+        **sizes,
     )
 
     def prepare(chunk):
@@ -183,7 +187,7 @@ def memory_tcn_head(file: GoldenFile) -> Component:
     return Component(rules, variables, context, prepare, apply)
 
 
-def joint_net(file: GoldenFile) -> Component:
+def joint_net(file: GoldenFile, dtype: Any = jnp.float32) -> Component:
     """Any of the joint nets: img and text [N, D, T], masks [N, F]."""
     state = full_state(file.arrays)
 
@@ -204,7 +208,7 @@ def joint_net(file: GoldenFile) -> Component:
         return context, {"y": y}, updates.get("batch_stats", {})
 
     inputs = prepare(first_chunk(file))
-    module, context = _joint_module(state, file.settings, inputs["image"].shape)
+    module, context = _joint_module(state, file.settings, inputs["image"].shape, dtype)
     rules = convert.JOINT
     variables = load_variables(
         state, rules, module, *arguments(context, inputs), train=False
@@ -212,14 +216,14 @@ def joint_net(file: GoldenFile) -> Component:
     return Component(rules, variables, context, prepare, apply)
 
 
-def _joint_module(state, settings, image_shape) -> tuple[nn.Module, tuple]:
+def _joint_module(state, settings, image_shape, dtype) -> tuple[nn.Module, tuple]:
     """Chooses the joint net by the names of its weights."""
     batch_size, num_steps, _ = image_shape
     if "fc1.weight" in state:
         sizes = dict(
             num_classes=len(state["fc2.bias"]), features=len(state["fc1.bias"])
         )
-        return joint.FullyConnectedJoint(**sizes), ()
+        return joint.FullyConnectedJoint(**sizes, dtype=dtype), ()
     if "conv_cls.weight" in state:
         fixed = settings.get("positional_encoding_type", "learned") == "fixed"
         module = joint.TransformerJoint(
@@ -230,18 +234,22 @@ def _joint_module(state, settings, image_shape) -> tuple[nn.Module, tuple]:
             num_heads=settings.get("encoder_heads_num", 8),
             dropout=0.0,
             positions="fixed_by_row" if fixed else "learned",
+            dtype=dtype,
         )
         return module, ()
     sizes = dict(
         features=len(state["conv_1x1.bias"]), num_layers=_count(state, "layers.")
     )
     module = joint.MemoryTCNJoint(
-        num_classes=len(state["conv_out.bias"]), reference_padding=True, **sizes
+        num_classes=len(state["conv_out.bias"]),
+        reference_padding=True,
+        dtype=dtype,
+        **sizes,
     )
     return module, memory_tcn.initial_context(batch_size, **sizes)
 
 
-def text_encoder(file: GoldenFile) -> Component:
+def text_encoder(file: GoldenFile, dtype: Any = jnp.float32) -> Component:
     """The text branch alone: labels [N, F], absent in a stream's first chunk."""
     settings, state = file.settings, full_state(file.arrays)
     kind = "learned" if "prompt_learner.ctx" in state else "fixed"
@@ -266,16 +274,18 @@ def text_encoder(file: GoldenFile) -> Component:
         num_heads=settings["heads"],
         num_context=context_shape[-2],
         shared_context=kind == "learned" and len(context_shape) == 2,
+        dtype=dtype,
     )
 
     def prepare(chunk):
         shape = (len(chunk["in/masks"]), num_steps)
-        labels = np.full(shape, NO_LABEL)
+        labels = jnp.full(shape, NO_LABEL, jnp.int32)
         if "in/labels" in chunk:
-            labels = chunk["in/labels"][:, :: chunk["in/labels"].shape[1] // num_steps]
+            given = jnp.asarray(chunk["in/labels"], jnp.int32)
+            labels = prompts.told_labels(given, num_steps)
         templates = np.maximum(chunk.get("out/template_idx", np.zeros(shape)), 0)
         return {
-            "labels": jnp.asarray(labels, jnp.int32),
+            "labels": labels,
             "templates": jnp.asarray(templates, jnp.int32),
             **_cotangent(chunk),
         }

@@ -59,15 +59,13 @@ def check_prompts(file: GoldenFile) -> Iterator[Result]:
     wrong = prompts.TEMPLATES != tuple(meta["templates"])
     yield Result("templates", "templates", wrong, 0)
     for where, case, arrays in cases(file):
-        yield from _check_prompt(where, case, arrays, tuple(_class_names(meta, case)))
-
-
-def _class_names(meta: dict, case: dict) -> list[str]:
-    return meta["classes"][case["mapping"]]
+        yield from _check_prompt(
+            where, case, arrays, tuple(meta["classes"][case["mapping"]])
+        )
 
 
 def _check_prompt(where, case, arrays: Arrays, class_names) -> Iterator[Result]:
-    steps = arrays["labels"][:, :: case["sample_rate"]].astype(np.int32)
+    steps = np.asarray(prompts.told_labels(arrays["labels"], case["T"]))
     if case.get("first"):
         steps = np.full_like(steps, NO_LABEL)
     words = case.get("ctx_init", "").replace("_", " ").split()
@@ -81,7 +79,9 @@ def _check_prompt(where, case, arrays: Arrays, class_names) -> Iterator[Result]:
         class_position=case["position"],
     )
     templates = np.maximum(arrays.get("template_idx", np.zeros_like(steps)), 0)
-    ids = np.asarray(prompts.prompt_ids(tables, jnp.asarray(steps), templates))
+    ids = np.asarray(
+        prompts.prompt_ids(tables, jnp.asarray(steps, jnp.int32), templates)
+    )
     if "ids" not in arrays:  # the public code fails; ours must give sane ids
         legal = (ids > prompts.CONTEXT - num_context) & (ids < tokenizer.VOCAB_SIZE)
         yield Result("prompts of its crashes", f"{where}ids", np.sum(~legal), 0)
@@ -91,7 +91,7 @@ def _check_prompt(where, case, arrays: Arrays, class_names) -> Iterator[Result]:
     yield results.exact("prompt ids", where + "ids", tokens, arrays["ids"])
     if "ctx_index" not in arrays:
         return
-    shared = case.get("context") == "generic"
+    shared = case.get("context") == "generic" or bool(words)
     rows = np.broadcast_to(-1 if shared else steps[..., None], ids.shape)
     given = arrays["ids"] == prompts.CONTEXT
     for name, ours in (("ctx_index", prompts.CONTEXT - ids), ("ctx_class", rows)):

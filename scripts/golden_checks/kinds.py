@@ -25,8 +25,8 @@ def kind_of(file: GoldenFile) -> Kind | None:
     return next((kind for kind in KINDS if kind.matches(file)), None)
 
 
-def _stream(build: Callable[[GoldenFile], components.Component]):
-    return lambda file: streams.check_stream(file, build(file))
+def _stream(build: Callable[..., components.Component]):
+    return lambda file: streams.check_stream(file, build)
 
 
 def _architecture(file: GoldenFile) -> str | None:

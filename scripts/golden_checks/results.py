@@ -14,6 +14,7 @@ class Result:
     name: str  # the array
     error: float
     tolerance: float
+    retried: bool = False  # a better conditioned result of the same mode follows
 
     @property
     def passed(self) -> bool:
@@ -39,6 +40,13 @@ def worst_by_mode(results: list[Result]) -> list[Result]:
     return list(worst.values())
 
 
+def ratio(difference: float, scale: float) -> float:
+    """Returns difference / scale; no difference is no error whatever the scale."""
+    if difference == 0:
+        return 0.0
+    return float(difference / scale) if scale else math.inf
+
+
 def exact(mode: str, name: str, ours, reference) -> Result:
     """Any difference is an error, measured by the largest."""
     return Result(mode, name, _largest_difference(ours, reference), 0.0)
@@ -54,7 +62,7 @@ def relative(
 ) -> Result:
     """The largest difference over the array's largest value, at least `least`."""
     largest = max(_largest(reference), least)
-    error = _over(_largest_difference(ours, reference), largest)
+    error = ratio(_largest_difference(ours, reference), largest)
     return Result(mode, name, error, tolerance)
 
 
@@ -68,14 +76,8 @@ def elementwise(
     reference = np.asarray(reference, np.float64)
     differences = np.abs(np.asarray(ours, np.float64) - reference)
     allowed = np.abs(reference) + atol / rtol
-    errors = [_over(d, a) for d, a in zip(differences.flat, allowed.flat, strict=True)]
+    errors = [ratio(d, a) for d, a in zip(differences.flat, allowed.flat, strict=True)]
     return Result(mode, name, float(np.max(errors, initial=0.0)), rtol)
-
-
-def _over(difference: float, scale: float) -> float:
-    if difference == 0:
-        return 0.0
-    return float(difference / scale) if scale else math.inf
 
 
 def _largest(array) -> float:

@@ -1,9 +1,11 @@
 """Runs a component over the chunks of a golden file, in evaluation and in training."""
 
+import dataclasses
 import re
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 
 import jax
+import jax.numpy as jnp
 import numpy as np
 
 from golden_checks import results
@@ -11,6 +13,7 @@ from golden_checks.components import Component
 from golden_checks.files import Arrays, GoldenFile, below, indices
 from golden_checks.results import Result
 from svtas_jax import convert
+from svtas_jax.models import prompts
 from svtas_jax.structs import Params
 
 # The README of the golden directory, "Tolerances".
@@ -24,10 +27,31 @@ GRADIENT_FLOOR = 1e-5  # of the largest gradient of the chunk
 _NOT_COMPARED = ("template_idx", "pad_mask")
 
 
-def check_stream(file: GoldenFile, component: Component) -> Iterator[Result]:
-    """Compares everything the file holds."""
+def check_stream(file: GoldenFile, build: Callable[..., Component]) -> Iterator[Result]:
+    """Compares everything the file holds.
+
+    Training through ReLU6 and batch statistics is ill-conditioned: where an activation
+    lies within rounding of a kink, two correct float32 programs differ by percents in
+    their gradients. The files were chosen such that the public code's float32 and
+    float64 agree. So what misses its tolerance in training is computed again in
+    float64, where it must agree; an error of ours would stay. Both results are shown.
+
+    Args:
+        file: the inputs and what must come out.
+        build: makes the component for a file and a dtype.
+    """
+    component = build(file)
     yield from _check_eval(file, component)
-    yield from _check_train(file, component)
+    trained = list(_check_train(file, component))
+    failed = {result.mode for result in trained if not result.passed}
+    for result in trained:
+        yield dataclasses.replace(result, retried=result.mode in failed)
+    if failed:
+        with jax.enable_x64(True):
+            again = list(_check_train(file, build(file, jnp.float64)))
+        for result in again:
+            if result.mode in failed:
+                yield dataclasses.replace(result, mode=f"{result.mode} (float64)")
 
 
 def _check_eval(file: GoldenFile, component: Component) -> Iterator[Result]:
@@ -72,7 +96,8 @@ def _check_train(file: GoldenFile, component: Component) -> Iterator[Result]:
             if reference is not None:
                 path = where + name
                 yield results.relative("train loss", path, ours, reference, **limits)
-        yield from _compare_statistics(where, batch_stats, chunk, component.rules)
+        after = {"params": params, "batch_stats": batch_stats}
+        yield from _compare_statistics(where, after, chunk, component.rules)
         yield from _compare_gradients(where, grads, chunk, file.arrays, component.rules)
 
 
@@ -84,8 +109,8 @@ def _compare_outputs(mode, where, outputs, chunk: Arrays, **limits) -> Iterator[
         ours = outputs.get(name, np.zeros(0))
         if reference.dtype.kind in "iub":
             # Labels: ours are of the decoded steps, the file's of all frames.
-            stride = max(1, reference.shape[-1] // max(1, np.shape(ours)[-1]))
-            yield results.exact("label feedback", path, ours, reference[..., ::stride])
+            told = prompts.told_labels(jnp.asarray(reference), np.shape(ours)[-1])
+            yield results.exact("label feedback", path, ours, told)
         else:
             yield results.relative(mode, path, ours, reference, **limits)
 
@@ -105,11 +130,13 @@ def _layer(name: str) -> tuple[int, int]:
     return (1 + int(stage[1]) if stage else 0, int(name.split(".")[-1]))
 
 
-def _compare_statistics(where, batch_stats, chunk: Arrays, rules) -> Iterator[Result]:
+def _compare_statistics(
+    where, variables: Params, chunk: Arrays, rules
+) -> Iterator[Result]:
     references = below(chunk, "bn_after/")
     if not references:
         return
-    state = convert.to_torch({"batch_stats": batch_stats}, rules)
+    state = convert.to_torch(variables, rules)
     for name, reference in references.items():
         if not name.endswith("num_batches_tracked"):
             path = f"{where}bn_after/{name}"
@@ -142,5 +169,5 @@ def _compare_gradients(
 
 def _gradient_result(path, ours, reference, least) -> Result:
     scale = float(np.max(np.abs(reference), initial=0)) + least
-    error = results.absolute("gradient", path, ours, reference, 0).error / scale
-    return Result("gradient", path, error, GRADIENT)
+    difference = results.absolute("", path, ours, reference, 0).error
+    return Result("gradient", path, results.ratio(difference, scale), GRADIENT)

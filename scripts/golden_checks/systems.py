@@ -23,8 +23,7 @@ from golden_checks.results import Result
 from svtas_jax import convert
 from svtas_jax.config import default_config
 from svtas_jax.losses import chunk_loss
-from svtas_jax.models import build_model
-from svtas_jax.models.image import step_labels
+from svtas_jax.models import build_model, prompts
 from svtas_jax.optim import make_optimizer
 from svtas_jax.structs import Chunk, TrainState
 from svtas_jax.train_step import init_carry, make_train_functions
@@ -40,7 +39,9 @@ TRAJECTORY_MEAN = 2e-5  # of all differences of the final parameters
 TRAJECTORY_STEPS = 1.5  # the largest such difference, in optimizer steps of full rate
 
 
-def build_system(file: GoldenFile, state: Arrays) -> tuple[nn.Module, convert.Rules]:
+def build_system(
+    file: GoldenFile, state: Arrays, dtype: Any = jnp.float32
+) -> tuple[nn.Module, convert.Rules]:
     """Builds the model through our own config, and finds the names of its weights."""
     meta, golden = file.meta, file.meta["config"]
     chunk = _any_chunk(file)
@@ -49,6 +50,7 @@ def build_system(file: GoldenFile, state: Arrays) -> tuple[nn.Module, convert.Ru
     model = config.model
     model.system = SYSTEMS[golden["architecture"]]
     model.reference_padding = True
+    model.dtype = jnp.dtype(dtype).name
     config.data.clip_frames = num_frames
     config.data.frame_stride = num_frames // num_steps
     image = golden.get("image_backbone", golden)
@@ -102,10 +104,10 @@ def _configure_text(model, golden: dict[str, Any], state: Arrays) -> None:
         model.shared_context = contexts[0].ndim == 2
 
 
-def system(file: GoldenFile) -> Component:
+def system(file: GoldenFile, dtype: Any = jnp.float32) -> Component:
     """Returns SETE, METE or Transeger with its loss."""
     state = {**full_state(file.arrays), **below(file.arrays, "loss_param/")}
-    model, rules = build_system(file, state)
+    model, rules = build_system(file, state, dtype)
     inputs = prepare(_any_chunk(file))
     stream = model.initial_state(len(inputs["chunk"].starts))
     variables = load_variables(
@@ -166,7 +168,7 @@ def _apply(model: nn.Module, variables, stream, inputs, train):
         projected = updates["intermediates"]["head"]["__call__"][0][2]
         text = output.text_features
         if text is None:
-            told = step_labels(chunk), templates
+            told = prompts.told_labels(chunk.labels, model.clip_steps), templates
             text = model.apply(variables, *told, method=lambda m, *args: m.text(*args))
         outputs["img_feature"] = jnp.swapaxes(projected, 1, 2)
         outputs["text_feature"] = jnp.swapaxes(text, 1, 2)
