@@ -8,6 +8,7 @@ from collections.abc import Callable, Sequence
 from logging import INFO, WARNING
 
 import jax
+import ml_collections
 from absl import app, flags, logging
 from ml_collections import config_flags
 
@@ -59,8 +60,6 @@ def _parse_flags(argv):
         return flags.FLAGS(argv)
     except flags.Error as error:
         _fail(f"{error}", 2)
-    except FileNotFoundError as error:
-        _fail(f"--config: {error}. Configs that come with the program: configs/.", 2)
     except (AttributeError, KeyError, TypeError, ValueError) as error:
         _fail(f"--config: {error}", 2)
 
@@ -73,6 +72,12 @@ def _check_flags(argv, required):
     for name in required:
         if flags.FLAGS[name].value is None:
             raise MissingInputError(f"--{name} is missing; --help lists the flags.")
+    config = flags.FLAGS["config"]
+    if not isinstance(config.value, ml_collections.ConfigDict | None):
+        raise MissingInputError(
+            f"--config={config.config_filename} does not exist; those that come with "
+            "the program are in configs/."
+        )
 
 
 def _is_ours(record) -> bool:

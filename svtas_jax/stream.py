@@ -13,6 +13,7 @@ import json
 import sys
 import time
 from collections.abc import Iterator
+from typing import TextIO
 
 import flax.linen as nn
 import jax
@@ -61,21 +62,23 @@ class ChunkResult:
 
 def main() -> None:
     """Runs the command."""
-    workdir, source = cli.WORKDIR.value, SOURCE.value
-    meta = checkpoint.read_meta(workdir, evaluate.CHECKPOINT.value)
+    run(cli.WORKDIR.value, evaluate.CHECKPOINT.value, SOURCE.value, sys.stdout)
+
+
+def run(workdir: str, which: str, source: str, out: TextIO) -> None:
+    """Segments `source` with a checkpoint of a run; writes JSON lines to `out`."""
+    meta = checkpoint.read_meta(workdir, which)
     config = load_config(None, meta.config)
     spec, fps = live_spec(stream_spec(config), source_fps(source), meta.fps)
-    model, variables = evaluate.restore(
-        config, meta, workdir, evaluate.CHECKPOINT.value
-    )
+    model, variables = evaluate.restore(config, meta, workdir, which)
     chunks = read_chunks(source, spec, config.data)
     results = segment_stream(
         chunks, model, variables, spec, crop=config.data.crop, fps=fps
     )
     for index, result in enumerate(results):
         line = {"chunk": index, **describe(result, meta.class_names, fps)}
-        sys.stdout.write(json.dumps(line) + "\n")
-        sys.stdout.flush()
+        out.write(json.dumps(line, ensure_ascii=False) + "\n")
+        out.flush()
 
 
 def live_spec(

@@ -124,7 +124,7 @@ def apply_gradients(
         The next state, the carry of the next video batch, and the metrics of this one.
     """
     updates, opt_state = tx.update(carry.grads, state.opt_state, state.params)
-    metrics = {**carry.metrics, "grad_norm": optax.global_norm(carry.grads)}
+    metrics = {**carry.metrics, "grad_norm": optax.tree.norm(carry.grads)}
     state = state.replace(
         step=state.step + 1,
         params=optax.apply_updates(state.params, updates),

@@ -5,7 +5,7 @@ import jax
 import jax.numpy as jnp
 
 from svtas_jax.models.layers import where_valid
-from svtas_jax.models.mobilenet_tsm import MobileNetTSM
+from svtas_jax.models.mobilenet_tsm import STAGES, MobileNetTSM
 from svtas_jax.structs import Chunk
 
 
@@ -43,6 +43,7 @@ class ImageBranch(nn.Module):
     mean: tuple[float, ...]
     std: tuple[float, ...]
     width: float = 1.0
+    stages: tuple[tuple[int, int, int, int], ...] = STAGES
     shift_div: int = 8
     reference_padding: bool = False
     dtype: jnp.dtype = jnp.float32
@@ -54,6 +55,7 @@ class ImageBranch(nn.Module):
         x = normalise(chunk.frames, self.mean, self.std)
         x = MobileNetTSM(
             width=self.width,
+            stages=self.stages,
             shift_div=self.shift_div,
             reference_padding=self.reference_padding,
             dtype=self.dtype,

@@ -41,6 +41,7 @@ class MobileNetTSM(nn.Module):
     """Frames (B, T, H, W, 3) to features (B, T, H/32, W/32, 1280)."""
 
     width: float = 1.0
+    stages: tuple[tuple[int, int, int, int], ...] = STAGES
     shift_div: int = 8
     reference_padding: bool = False
     dtype: jnp.dtype = jnp.float32
@@ -56,7 +57,9 @@ class MobileNetTSM(nn.Module):
         x = Conv3x3(num_channels(32, self.width), 2, self.dtype, name="conv1")(
             x.astype(self.dtype), **options
         )
-        for stage, (expansion, channels, num_blocks, stride) in enumerate(STAGES, 1):
+        for stage, (expansion, channels, num_blocks, stride) in enumerate(
+            self.stages, 1
+        ):
             for block in range(num_blocks):
                 x = InvertedResidual(
                     expansion=expansion,

@@ -1,0 +1,74 @@
+"""A user's mistake: one message, the right exit code, no traceback."""
+
+import os
+import subprocess
+import sys
+
+import pytest
+
+import svtas_jax
+
+ROOT = os.path.dirname(os.path.dirname(os.path.abspath(svtas_jax.__file__)))
+
+
+def run(*arguments, cwd=ROOT):
+    return subprocess.run(
+        [sys.executable, "-m", *arguments],
+        cwd=cwd,
+        capture_output=True,
+        text=True,
+        timeout=120,
+        env={**os.environ, "JAX_PLATFORMS": "cpu"},
+    )
+
+
+@pytest.mark.parametrize(
+    ("arguments", "said"),
+    [
+        (["svtas_jax.train", "--workdir={tmp}"], "--config is missing"),
+        (
+            ["svtas_jax.train", "--config=configs/gtea_sete.py", "--workdir={tmp}"],
+            "demo_sete",
+        ),
+        (
+            [
+                "svtas_jax.train",
+                "--config=configs/gtea_sete.py",
+                "--config.data.splt=2",
+                "--workdir={tmp}",
+            ],
+            "splt",
+        ),
+        (
+            [
+                "svtas_jax.train",
+                "--config=configs/gtea_sete.py",
+                "--config.data.split=two",
+                "--workdir={tmp}",
+            ],
+            "split",
+        ),
+        (
+            [
+                "svtas_jax.train",
+                "--config=configs/gtea_sete.py",
+                "--config.data.clip_frames=130",
+                "--workdir={tmp}",
+            ],
+            "not a multiple",
+        ),
+        (
+            ["svtas_jax.train", "--config=configs/no_such.py", "--workdir={tmp}"],
+            "no_such.py",
+        ),
+        (["svtas_jax.evaluate", "--workdir={tmp}"], "holds no checkpoints"),
+        (["svtas_jax.stream", "--workdir={tmp}", "--source=x.mp4"], "no checkpoints"),
+    ],
+)
+def test_mistake_gets_one_message(arguments, said, tmp_path):
+    result = run(*[argument.format(tmp=tmp_path) for argument in arguments])
+    assert result.returncode == 2, result.stderr
+    assert said in result.stderr
+    assert "Traceback" not in result.stderr
+    assert sum(line.startswith("error:") for line in result.stderr.splitlines()) == 1
+    assert not list(tmp_path.iterdir())

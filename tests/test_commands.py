@@ -1,0 +1,156 @@
+"""train, evaluate and stream as a user runs them, on small real video files."""
+
+import io
+import json
+import pathlib
+
+import jax
+import numpy as np
+import pytest
+
+from data_pipeline import annotations
+from svtas_jax import checkpoint, evaluate, stream, train
+from svtas_jax.config import load_config, stream_spec
+from svtas_jax.errors import InputError
+
+METRICS = "acc edit f1_10 f1_25 f1_50 auc ar_1 ar_5 ar_15 map_50 map_avg".split()
+
+
+@pytest.fixture
+def config(folder, tiny):
+    """Five training videos (one held out) and two to test on."""
+    config = tiny.config("transeger")
+    for index, num_frames in enumerate((40, 17, 33, 24, 29)):
+        folder.add(f"train {index}", num_frames, subsets=("train",))
+    for index, num_frames in enumerate((37, 22)):
+        folder.add(f"tëst {index}", num_frames, subsets=("test",))
+    config.data.root = str(folder.root)
+    config.data.dataset = "tiny"
+    config.train.update(num_epochs=2, chunks_per_call=2, log_every_steps=1)
+    config.eval.batch_size = 2
+    return config
+
+
+def run_training(config, workdir, **overrides):
+    config = config.copy_and_resolve_references()
+    config.train.update(overrides)
+    return train.train(config, str(workdir))
+
+
+def run_evaluation(workdir):
+    meta = checkpoint.read_meta(str(workdir), "best")
+    config = load_config(None, meta.config)
+    model, variables = evaluate.restore(config, meta, str(workdir), "best")
+    records = annotations.read_split(config.data, "test")
+    return evaluate.evaluate(config, meta, model, variables, records, str(workdir))
+
+
+def assert_equal(a, b):
+    jax.tree.map(np.testing.assert_array_equal, a, b)
+
+
+@pytest.mark.usefixtures("tiny_commands")
+def test_resumed_run_equals_an_uninterrupted_one(config, tmp_path):
+    whole = run_training(config, tmp_path / "whole")
+    run_training(config, tmp_path / "parts", num_epochs=1)
+    parts = run_training(config, tmp_path / "parts")
+    assert int(whole.step) == int(parts.step) == 4
+    assert_equal(parts, whole)
+    # Running a finished training again changes nothing.
+    assert_equal(run_training(config, tmp_path / "parts"), whole)
+
+
+@pytest.mark.usefixtures("tiny_commands")
+def test_train_evaluate_stream(config, tmp_path):
+    state = run_training(config, tmp_path)
+    assert all(np.isfinite(leaf).all() for leaf in jax.tree.leaves(state.params))
+    assert list(tmp_path.glob("events.out.tfevents.*"))
+    report = run_evaluation(tmp_path)
+    folder = tmp_path / "evaluation"
+    saved = json.loads((folder / "report.json").read_text(encoding="utf-8"))
+    assert all(0 <= saved["metrics"][name] <= 100 for name in METRICS)
+    assert set(saved["videos"]) == {"tëst 0", "tëst 1"}
+    assert saved["run"]["checkpoint_step"] in (2, 4)
+    assert report.metrics["acc"] == saved["metrics"]["acc"]
+    for name, num_frames in (("tëst 0", 37), ("tëst 1", 22)):
+        assert (folder / "pictures" / f"{name}.png").exists()
+        said = (folder / "predictions" / f"{name}.txt").read_text(encoding="utf-8")
+        assert said.splitlines() == streamed_labels(tmp_path, config, name)
+        assert len(said.splitlines()) == num_frames
+
+
+def streamed_labels(workdir, config, name):
+    """Returns what the live stream says about every frame of a video."""
+    out = io.StringIO()
+    path = pathlib.Path(config.data.root) / "Videos" / f"{name}.avi"
+    stream.run(str(workdir), "best", str(path), out)
+    lines = [json.loads(line) for line in out.getvalue().splitlines()]
+    labels, position = [], 0
+    for index, line in enumerate(lines):
+        assert line["chunk"] == index and line["frames"][0] == position
+        position = line["frames"][1]
+        assert set(line["latency_ms"]) == {"wait", "decode", "compute"}
+        for segment in line["segments"]:
+            start, end = segment["frames"]
+            assert start == len(labels) and 0 < segment["confidence"] <= 1
+            labels += [segment["label"]] * (end - start)
+        assert len(labels) == position
+    return labels
+
+
+@pytest.mark.usefixtures("tiny_commands")
+def test_stride_follows_the_frame_rate_of_the_source(config):
+    spec = stream_spec(config)
+    assert stream.live_spec(spec, 15.0, 15.0) == (spec, 15.0)
+    doubled, fps = stream.live_spec(spec, 30.0, 15.0)
+    assert (doubled.frame_stride, doubled.clip_frames, fps) == (4, 16, 30.0)
+    assert doubled.clip_steps == spec.clip_steps
+    assert stream.live_spec(spec, 0.0, 15.0) == (spec, 15.0)
+    assert stream.live_spec(spec, 0.0, 0.0) == (spec, stream.FALLBACK_FPS)
+
+
+@pytest.mark.usefixtures("tiny_commands")
+def test_finetuning_takes_what_fits(config, tmp_path, caplog):
+    run_training(config, tmp_path / "first", num_epochs=1)
+    other = config.copy_and_resolve_references()
+    other.model.joint_features = 24
+    other.train.init_from = str(tmp_path / "first")
+    model = train.build_model(other, ("a", "b", "c", "d"))
+    with caplog.at_level("INFO"):
+        state = train.first_state(other, model, train.optimizer_of(other, 1))
+    old = checkpoint.restore_model(
+        str(tmp_path / "first"),
+        "best",
+        evaluate.restore(
+            config,
+            checkpoint.read_meta(str(tmp_path / "first"), "best"),
+            str(tmp_path / "first"),
+            "best",
+        )[1],
+    )
+    assert_equal(state.params["image"], old["params"]["image"])
+    assert "not taken: params/joint/stage/conv_out/kernel" in caplog.text
+
+
+@pytest.mark.usefixtures("tiny_commands")
+def test_another_model_in_the_workdir_is_refused(config, tmp_path):
+    run_training(config, tmp_path, num_epochs=1)
+    config.model.joint_features = 24
+    with pytest.raises(InputError, match="joint_features=24, but the run began with"):
+        run_training(config, tmp_path)
+
+
+@pytest.mark.usefixtures("tiny_commands")
+def test_checkpoint_that_does_not_exist_is_named(config, tmp_path):
+    with pytest.raises(InputError, match="holds no checkpoints; train first"):
+        checkpoint.read_meta(str(tmp_path), "best")
+    run_training(config, tmp_path, num_epochs=1)
+    with pytest.raises(InputError, match="--checkpoint=77 does not exist.*latest"):
+        checkpoint.read_meta(str(tmp_path), "77")
+
+
+@pytest.mark.usefixtures("tiny_commands")
+def test_loss_that_is_not_finite_stops_the_run(config, tmp_path):
+    with pytest.raises(InputError, match="not finite between steps"):
+        run_training(config, tmp_path, learning_rate=1e30, num_epochs=6)
+    assert not list((tmp_path / "checkpoints").glob("*/model/*nan*"))

@@ -1,0 +1,105 @@
+"""Every field has a rule; every config in configs/ obeys them and builds."""
+
+import importlib.util
+import pathlib
+
+import jax
+import pytest
+
+import svtas_jax
+from svtas_jax.config import (
+    check_resumable,
+    default_config,
+    load_config,
+    stream_spec,
+    validate_config,
+)
+from svtas_jax.errors import InputError
+from svtas_jax.models import build_model
+from svtas_jax.streaming import blank_chunk, segment_chunk
+
+CONFIGS = sorted(
+    (pathlib.Path(svtas_jax.__file__).parent.parent / "configs").glob("*.py")
+)
+
+
+def load(path):
+    spec = importlib.util.spec_from_file_location(path.stem, path)
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    return module.get_config()
+
+
+@pytest.mark.parametrize("path", CONFIGS, ids=lambda path: path.stem)
+def test_config_is_valid_and_its_model_builds(path):
+    config = load(path)
+    validate_config(config)
+    model = build_model(config, tuple("abcde"))
+    spec = stream_spec(config)
+    chunk = blank_chunk(1, spec, config.data.crop)
+    state = model.initial_state(1)
+    variables = jax.eval_shape(lambda: model.init(jax.random.key(0), state, chunk))
+    _, logits = jax.eval_shape(
+        lambda v: segment_chunk(v, state, chunk, model=model), variables
+    )
+    assert logits.shape == (1, spec.clip_steps, 5)
+
+
+def test_there_are_configs():
+    names = {path.stem for path in CONFIGS}
+    for dataset in ("gtea", "50salads", "egtea"):
+        for system in ("sete", "mete", "transeger"):
+            assert f"{dataset}_{system}" in names
+
+
+@pytest.mark.parametrize(
+    ("field", "value", "said"),
+    [
+        ("data.clip_frames", 130, "clip_frames=132|clip_frames=128"),
+        ("data.frame_stride", 0, "at least 1"),
+        ("data.crop", 300, "larger than config.data.resize"),
+        ("data.resize", (256,), "must be 2 positive"),
+        ("data.std", (0.1, 0.0, 0.1), "must be 3 positive"),
+        ("data.layout", "nested", "'flat', 'breakfast'"),
+        ("model.system", "seti", "'sete', 'mete', 'transeger'"),
+        ("model.dtype", "float16", "'float32', 'bfloat16'"),
+        ("model.text_heads", 7, "heads split the width evenly"),
+        ("model.joint_dropout", 1.0, r"\[0, 1\)"),
+        ("train.learning_rate", 0.0, "positive number"),
+        ("train.validation_share", 1.0, "strictly between 0 and 1"),
+        ("train.batch_size", 0, "at least 1"),
+        ("eval.batch_size", 0, "at least 1"),
+        ("seed", -1, "at least 0"),
+    ],
+)
+def test_bad_value_names_field_and_rule(field, value, said):
+    config = default_config()
+    with config.unlocked():
+        config.update_from_flattened_dict({field: value})
+    with pytest.raises(InputError, match=said) as error:
+        validate_config(config)
+    assert f"config.{field}=" in str(error.value)
+
+
+def test_stored_config_comes_back():
+    config = default_config()
+    config.data.resize = (64, 80)
+    stored = config.to_dict()
+    stored["data"]["resize"] = [64, 80]  # as JSON gives it back
+    assert load_config(None, stored) == config
+
+
+def test_other_model_than_the_run_is_refused():
+    stored = default_config().to_dict()
+    given = default_config()
+    given.model.features = 32
+    with pytest.raises(InputError, match="config.model.features=32.*64"):
+        load_config(given, stored)
+    with pytest.raises(InputError, match="the run began with 64"):
+        check_resumable(given, stored)
+
+
+def test_a_run_may_grow_longer():
+    longer = default_config()
+    longer.train.num_epochs = 99
+    check_resumable(longer, default_config().to_dict())
