@@ -16,7 +16,7 @@ import time
 from collections.abc import Iterator
 
 import jax
-from golden_checks.files import GoldenFile, read_directory
+from golden_checks.files import GoldenFile, list_files, read_file
 from golden_checks.kinds import kind_of
 from golden_checks.results import worst_by_mode
 
@@ -102,8 +102,8 @@ def main(argv: list[str]) -> int:
     if not folder.is_dir():
         return _usage_error(f"{folder} is no folder; give the folder of golden files.")
     began, rows = time.monotonic(), []
-    for file in read_directory(folder):
-        for row in check_file(file):
+    for path in list_files(folder):
+        for row in check_file(read_file(path)):
             rows.append(row)
             if not args.json:
                 _print_row(row)

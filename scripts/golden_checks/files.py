@@ -5,7 +5,7 @@ import json
 import pathlib
 import re
 import zipfile
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from typing import Any
 
 import numpy as np
@@ -38,25 +38,25 @@ def indices(arrays: Arrays, prefix: str = "") -> list[int]:
     return sorted(int(first) for first in firsts if first.isdecimal())
 
 
-def read_directory(folder: pathlib.Path) -> Iterator[GoldenFile]:
-    """Reads all golden files of a folder, in the order of their names.
+def list_files(folder: pathlib.Path) -> list[pathlib.Path]:
+    """Returns the golden files of a folder; an .npz that belongs to a .json comes with
+    it and is not listed."""
+    descriptions = sorted(folder.glob("*.json"))
+    partners = {_partner(path, _read(_read_json, path)) for path in descriptions}
+    return sorted({*folder.glob("*.npz"), *descriptions} - partners)
 
-    An .npz that belongs to a .json comes with it. A file that cannot be read comes
-    without content, so that nobody overlooks it.
-    """
-    descriptions = {p: _read(_read_json, p) for p in sorted(folder.glob("*.json"))}
-    partners = {path: _partner(path, d) for path, d in descriptions.items()}
-    for path in sorted([*folder.glob("*.npz"), *descriptions]):
-        if path in partners.values():
-            continue
-        if path.suffix == ".npz":
-            arrays = _read(_read_npz, path)
-            meta = arrays.pop("meta_json", None)
-            yield GoldenFile(path.name, {} if meta is None else _parse(meta), arrays)
-        else:
-            partner = partners[path]
-            arrays = _read(_read_npz, partner) if partner else {}
-            yield GoldenFile(path.name, descriptions[path], arrays)
+
+def read_file(path: pathlib.Path) -> GoldenFile:
+    """Reads one golden file. One that cannot be read comes without content, so that
+    nobody overlooks it."""
+    if path.suffix == ".json":
+        description = _read(_read_json, path)
+        partner = _partner(path, description)
+        arrays = _read(_read_npz, partner) if partner else {}
+        return GoldenFile(path.name, description, arrays)
+    arrays = _read(_read_npz, path)
+    meta = arrays.pop("meta_json", None)
+    return GoldenFile(path.name, {} if meta is None else _read(_parse, meta), arrays)
 
 
 def _partner(path: pathlib.Path, description: dict) -> pathlib.Path | None:
@@ -67,9 +67,9 @@ def _partner(path: pathlib.Path, description: dict) -> pathlib.Path | None:
     return next((c for c in candidates if c.exists()), None)
 
 
-def _read(reader, path: pathlib.Path) -> dict[str, Any]:
+def _read(reader, source) -> dict[str, Any]:
     try:
-        return reader(path)
+        return reader(source)
     except (OSError, ValueError, EOFError, zipfile.BadZipFile):
         return {}
 

@@ -2,6 +2,7 @@
 
 from collections.abc import Iterator
 
+import jax
 import jax.numpy as jnp
 import numpy as np
 
@@ -65,9 +66,6 @@ def check_prompts(file: GoldenFile) -> Iterator[Result]:
 
 
 def _check_prompt(where, case, arrays: Arrays, class_names) -> Iterator[Result]:
-    steps = np.asarray(prompts.told_labels(arrays["labels"], case["T"]))
-    if case.get("first"):
-        steps = np.full_like(steps, NO_LABEL)
     words = case.get("ctx_init", "").replace("_", " ").split()
     num_context = len(words) or case.get("n_ctx", 8)
     tables = prompts.build_tables(
@@ -78,16 +76,21 @@ def _check_prompt(where, case, arrays: Arrays, class_names) -> Iterator[Result]:
         num_context=num_context,
         class_position=case["position"],
     )
-    templates = np.maximum(arrays.get("template_idx", np.zeros_like(steps)), 0)
-    ids = np.asarray(
-        prompts.prompt_ids(tables, jnp.asarray(steps, jnp.int32), templates)
-    )
+    templates = arrays.get("template_idx", np.zeros((case["N"], case["T"]), int))
+
+    @jax.jit
+    def assemble(labels):
+        steps = prompts.told_labels(labels, case["T"])
+        if case.get("first"):
+            steps = jnp.full_like(steps, NO_LABEL)
+        return steps, prompts.prompt_ids(tables, steps, np.maximum(templates, 0))
+
+    steps, ids = map(np.asarray, assemble(arrays["labels"].astype(np.int32)))
     if "ids" not in arrays:  # the public code fails; ours must give sane ids
         legal = (ids > prompts.CONTEXT - num_context) & (ids < tokenizer.VOCAB_SIZE)
         yield Result("prompts of its crashes", f"{where}ids", np.sum(~legal), 0)
         return
-    learned = ids <= prompts.CONTEXT
-    tokens = np.where(learned, prompts.CONTEXT, ids)
+    tokens = np.where(ids <= prompts.CONTEXT, prompts.CONTEXT, ids)
     yield results.exact("prompt ids", where + "ids", tokens, arrays["ids"])
     if "ctx_index" not in arrays:
         return

@@ -34,6 +34,17 @@ def cases(file: GoldenFile) -> Iterator[tuple[str, dict, Arrays]]:
         yield f"{index}/", case, below(file.arrays, f"{index}/")
 
 
+def _with_gradient(function, x: np.ndarray, cotangent):
+    """Returns the function's value and the gradient of its product with cotangent."""
+
+    @jax.jit
+    def run(x, cotangent):
+        y, pull_back = jax.vjp(function, x)
+        return y, pull_back(cotangent)
+
+    return run(x, cotangent)
+
+
 def check_temporal_shift(file: GoldenFile) -> Iterator[Result]:
     """x [N * T, C, H, W]; the output and the gradient of a cotangent."""
     for where, case, arrays in cases(file):
@@ -43,8 +54,7 @@ def check_temporal_shift(file: GoldenFile) -> Iterator[Result]:
             shifted = temporal_shift(jnp.moveaxis(split, 2, -1), case["shift_div"])
             return jnp.moveaxis(shifted, -1, 2).reshape(x.shape)
 
-        y, pull_back = jax.vjp(shift, jnp.asarray(arrays["x"]))
-        (gradient,) = pull_back(jnp.asarray(arrays["cotangent"]))
+        y, (gradient,) = _with_gradient(shift, arrays["x"], arrays["cotangent"])
         yield results.exact("output", where + "y", y, arrays["y"])
         path, reference = where + "grad_x", arrays["grad_x"]
         yield results.relative("gradient", path, gradient, reference, SHIFT_GRADIENT)
@@ -63,14 +73,13 @@ def check_pooling_neck(file: GoldenFile) -> Iterator[Result]:
             pooled = pool(x, valid)
             feature = pooled if case["need_pool"] else where_valid(valid, x)
             outputs = [feature]
-            if case.get("need_pre_cls"):
+            if case["need_pre_cls"]:
                 width = params["fc"]["bias"].shape[0]
                 outputs.append(Linear(width).apply({"params": params["fc"]}, pooled))
             return [jnp.moveaxis(y, (1, -1), (2, 1)) for y in outputs]
 
-        ours, pull_back = jax.vjp(neck, jnp.asarray(arrays["x"]))
-        cotangents = [jnp.asarray(arrays[f"cot{i}"]) for i in range(len(ours))]
-        (gradient,) = pull_back(cotangents)
+        cotangents = [arrays[f"cot{i}"] for i in range(1 + case["need_pre_cls"])]
+        ours, (gradient,) = _with_gradient(neck, arrays["x"], cotangents)
         for i, y in enumerate(ours):
             reference = arrays[f"y{i}"]
             yield results.elementwise("output", f"{where}y{i}", y, reference, **POOLING)
@@ -134,7 +143,7 @@ def check_segmentation_loss(file: GoldenFile) -> Iterator[Result]:
             )
             return case.get("loss_weight", 1.0) * value
 
-        value, gradient = jax.value_and_grad(loss)(jnp.asarray(arrays["score"]))
+        value, gradient = jax.jit(jax.value_and_grad(loss))(arrays["score"])
         yield from _loss_results(where, arrays, {"loss": value, "grad_score": gradient})
 
 
@@ -164,11 +173,12 @@ def check_clip_loss(file: GoldenFile) -> Iterator[Result]:
             "text": jnp.asarray(arrays["text_feature"]),
             "logit_scale": jnp.float32(case["logit_scale"]),
         }
-        value, gradients = jax.value_and_grad(contrast)(features)
+        value, gradients = jax.jit(jax.value_and_grad(contrast))(features)
         ours = {"loss": value} | {f"grad_{k}": g for k, g in gradients.items()}
         yield from _loss_results(f"{where}clip/", below(arrays, "clip/"), ours)
         features["score"] = jnp.asarray(arrays["score"])
-        (value, parts), gradients = jax.value_and_grad(both, has_aux=True)(features)
+        step = jax.jit(jax.value_and_grad(both, has_aux=True))
+        (value, parts), gradients = step(features)
         ours = {"loss": value, **parts} | {f"grad_{k}": g for k, g in gradients.items()}
         yield from _loss_results(f"{where}seg_clip/", below(arrays, "seg_clip/"), ours)
 

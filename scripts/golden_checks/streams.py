@@ -41,20 +41,21 @@ def check_stream(file: GoldenFile, build: Callable[..., Component]) -> Iterator[
         build: makes the component for a file and a dtype.
     """
     component = build(file)
-    yield from _check_eval(file, component)
-    trained = list(_check_train(file, component))
+    yield from check_eval(file, component)
+    trained = list(check_train(file, component))
     failed = {result.mode for result in trained if not result.passed}
     for result in trained:
         yield dataclasses.replace(result, retried=result.mode in failed)
     if failed:
         with jax.enable_x64(True):
-            again = list(_check_train(file, build(file, jnp.float64)))
+            again = list(check_train(file, build(file, jnp.float64)))
         for result in again:
             if result.mode in failed:
                 yield dataclasses.replace(result, mode=f"{result.mode} (float64)")
 
 
-def _check_eval(file: GoldenFile, component: Component) -> Iterator[Result]:
+def check_eval(file: GoldenFile, component: Component) -> Iterator[Result]:
+    """Compares the stream in evaluation: outputs, memories, label feedback."""
     step = jax.jit(lambda *args: component.apply(*args, False)[:2])
     state = component.state
     for index in indices(file.arrays, "eval/"):
@@ -68,7 +69,10 @@ def _check_eval(file: GoldenFile, component: Component) -> Iterator[Result]:
         yield from _compare_memory("eval memory", where, contexts, chunk, **limits)
 
 
-def _check_train(file: GoldenFile, component: Component) -> Iterator[Result]:
+def check_train(file: GoldenFile, component: Component) -> Iterator[Result]:
+    """Compares a training step per chunk: all of the above, losses, statistics of the
+    batch normalisation, gradients."""
+
     def objective(params, batch_stats, state, inputs):
         variables = {"params": params, "batch_stats": batch_stats}
         state, outputs, batch_stats = component.apply(variables, state, inputs, True)
