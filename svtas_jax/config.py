@@ -49,6 +49,9 @@ def _model_defaults() -> ml_collections.ConfigDict:
     model = ml_collections.ConfigDict()
     model.system = "sete"  # "sete", "mete" or "transeger"
     model.image_width = 1.0  # MobileNetV2's width multiplier
+    model.image_stages = (
+        7  # stages of MobileNetV2; fewer learn faster from small images
+    )
     model.features = 64  # width of the temporal branch, of image and text features
     model.num_layers = 4  # layers of the memory TCN: dilations 2^(n-1), ..., 2, 1
     model.num_stages = 1  # memory TCNs in a row (SETE, METE)
@@ -199,6 +202,7 @@ def _check_model(model: ml_collections.ConfigDict) -> None:
     positions = ("learned", "fixed", "fixed_by_row")
     _check_choice(model, "model", joint_positions=positions)
     _check_choice(model, "model", class_position=("end", "middle", "front"))
+    _check_choice(model, "model", image_stages=tuple(range(1, 8)))
     _check_at_least(model, "model", features=1, num_layers=1, num_stages=1)
     _check_at_least(model, "model", joint_features=1, joint_layers=1, joint_heads=1)
     _check_at_least(model, "model", prompt_len=8, num_context=1)

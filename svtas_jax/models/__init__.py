@@ -12,6 +12,7 @@ from svtas_jax.config import stream_spec
 from svtas_jax.models import joint, prompts
 from svtas_jax.models.image import ImageBranch
 from svtas_jax.models.memory_tcn import MemoryTCN
+from svtas_jax.models.mobilenet_tsm import STAGES
 from svtas_jax.models.sete import Sete
 from svtas_jax.models.text_encoder import TextEncoder
 from svtas_jax.models.transeger import Transeger
@@ -30,6 +31,7 @@ def build_model(
         mean=tuple(config.data.mean),
         std=tuple(config.data.std),
         width=model.image_width,
+        stages=STAGES[: model.image_stages],
         **common,
     )
     if model.system == "transeger":
