@@ -12,7 +12,6 @@ import concurrent.futures
 import contextlib
 import dataclasses
 import json
-import logging
 import os
 import pathlib
 import shutil
@@ -21,6 +20,7 @@ from collections.abc import Iterator
 
 import cv2
 import numpy as np
+from absl import logging
 
 from data_pipeline import synthetic_scene as scene_lib
 from data_pipeline.synthetic_scene import Look, Scene, Style
@@ -84,14 +84,23 @@ SECONDS = {  # shortest and longest duration of an action
     "spread": (1.8, 3.6), "fold": (1.4, 2.4), "background": (0.6, 1.4),
 }  # fmt: skip
 STROKE_S = {"stir": 1.1, "scoop": 1.1, "shake": 0.7, "spread": 1.0}
+SHELF_X = {"cup": 40.0, "bread": 46.0, "bottle": 88.0, "jar": 88.0}
 BGR = tuple[float, float, float]
+# One of each for every person.
 SKINS: tuple[BGR, ...] = (
-    (150, 185, 235), (95, 135, 195), (60, 90, 145), (125, 160, 220),
+    (150, 185, 235), (105, 150, 215), (95, 135, 200), (130, 165, 225),
 )  # fmt: skip
+SLEEVES: tuple[BGR, ...] = (
+    (70, 60, 190), (60, 90, 210), (90, 50, 170), (80, 80, 200),
+)  # fmt: skip
+TABLES: tuple[BGR, ...] = (
+    (85, 75, 65), (80, 80, 70), (75, 70, 70), (90, 80, 75),
+)  # fmt: skip
+WALL: BGR = (165, 165, 160)
 ITEM_COLOURS: dict[str, BGR] = {
-    "cup": (200, 120, 50), "jar": (60, 60, 200), "bottle": (80, 160, 70),
-    "bread": (120, 190, 225), "lid": (70, 220, 240), "metal": (215, 215, 215),
-    "liquid": (60, 90, 140), "smear": (60, 110, 170),
+    "cup": (220, 140, 40), "jar": (160, 60, 150), "bottle": (70, 170, 60),
+    "bread": (130, 205, 235), "lid": (60, 225, 245), "metal": (225, 225, 225),
+    "liquid": (250, 220, 120), "smear": (40, 80, 130),
 }  # fmt: skip
 
 
@@ -172,9 +181,9 @@ def _render_videos(folder: pathlib.Path, settings: Settings) -> int:
 
 def render_video(folder: pathlib.Path, name: str, *, seed: int) -> int:
     """Writes `Videos/NAME.mp4` and `groundTruth/NAME.txt`; returns the frames."""
-    rng = _generator(seed, name)
+    rng = video_generator(seed, name)
     person, activity = int(name[1 : name.index("_")]), name.split("_")[1]
-    look = _draw_look(person, rng)
+    look = draw_look(person, activity, rng)
     steps = plan_steps(activity, rng)
     labels = [step.action for step in steps for _ in range(step.start, step.end)]
     _write_lines(folder / "groundTruth" / f"{name}.txt", labels)
@@ -214,7 +223,7 @@ def render_frames(
             image = canvas.copy()
             scene_lib.draw(image, pose, look)
             shift, noise = shifts[index], grain[index % len(grain)]
-            yield scene_lib.film(image, look, shift=shift, grain=noise)
+            yield scene_lib.film(image, shift=shift, grain=noise)
 
 
 def plan_steps(activity: str, rng: np.random.Generator) -> list[Step]:
@@ -258,41 +267,45 @@ def _draw_style(action: str, rng: np.random.Generator) -> Style:
     if action in ("take", "put", "open", "close") and rng.random() < 0.4:
         pause = (rng.uniform(0.35, 0.5), rng.uniform(0.1, 0.25))
     return Style(
-        amplitude=rng.uniform(9, 12),
+        amplitude=rng.uniform(12, 15),
         period_s=STROKE_S.get(action, 1.2) * rng.uniform(0.85, 1.2),
         phase=rng.random(),
         pause=pause,
     )
 
 
-def _draw_look(person: int, rng: np.random.Generator) -> Look:
-    """Draws a video's look: the person's skin and hand, clothes, kitchen."""
-    light = rng.uniform(0.8, 1.15)
+def draw_look(person: int, activity: str, rng: np.random.Generator) -> Look:
+    """Draws a video's look: the person's skin, sleeve and kitchen, the day's light."""
+    light = rng.uniform(0.9, 1.1)
+    own = (person - 1) % len(SKINS)
 
-    def tinted(colour: BGR, spread: float) -> BGR:
+    def tinted(colour: BGR, spread: float = 6) -> BGR:
         varied = np.asarray(colour) + rng.uniform(-spread, spread, 3)
         return tuple((light * varied).clip(0, 255).tolist())
 
-    slots = rng.permutation(np.array((24.0, 50.0, 76.0, 102.0))) + rng.uniform(-3, 3, 4)
-    names = ("cup", "jar", "bottle", "bread")
     clutter = tuple(
-        (x, y, size, tinted((130, 130, 130), 90))
-        for x, y, size in rng.uniform((-10, 40, 2), (30, 95, 6), (3, 3)).tolist()
+        (x, y, size, tinted((130, 130, 130), 70))
+        for x, y, size in rng.uniform((-10, 40, 2), (30, 95, 5), (3, 3)).tolist()
     )
-    wood = rng.uniform(90, 190)
     return Look(
-        skin=tinted(SKINS[(person - 1) % len(SKINS)], 8),
-        sleeve=tinted((125, 125, 125), 95),
-        table=tinted((0.7 * wood, 0.85 * wood, wood), 15),
-        wall=tinted((170, 165, 160), 35),
-        items={name: tinted(colour, 22) for name, colour in ITEM_COLOURS.items()},
-        shelf_x=dict(zip(names, slots.tolist(), strict=True)),
+        skin=tinted(SKINS[own]),
+        sleeve=tinted(SLEEVES[own], 20),
+        table=tinted(TABLES[own]),
+        wall=tinted(WALL),
+        items={name: tinted(colour, 10) for name, colour in ITEM_COLOURS.items()},
+        shelf_x={item: SHELF_X[item] + rng.uniform(-4, 4) for item in _items(activity)},
         clutter=clutter,
-        hand_size=8.5 + person % 3 + rng.uniform(-0.5, 0.5),
-        noise=rng.uniform(2, 6),
+        hand_size=12 + 0.7 * own + rng.uniform(-0.5, 0.5),
+        noise=rng.uniform(2, 5),
         shake=rng.uniform(1, 3),
-        mirrored=bool(rng.random() < 0.25),
     )
+
+
+def _items(activity: str) -> list[str]:
+    """Returns the objects that a dish needs."""
+    blocks = ", ".join(block for stage in RECIPES[activity] for block in stage)
+    used = {step.split()[1] for step in blocks.split(", ")}
+    return sorted(used.union(ON_THE_TABLE[activity]))
 
 
 def _camera_path(
@@ -315,7 +328,8 @@ def _grain_bank(
     return list(zip(bright, dark, strict=True))
 
 
-def _generator(seed: int, name: str) -> np.random.Generator:
+def video_generator(seed: int, name: str) -> np.random.Generator:
+    """Returns the randomness of one video, which depends on its name alone."""
     return np.random.default_rng([seed, *name.encode()])
 
 

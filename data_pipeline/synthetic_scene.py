@@ -41,7 +41,6 @@ class Look:
     hand_size: float
     noise: float  # standard deviation of the sensor's noise, in levels
     shake: float  # pixels the camera wanders
-    mirrored: bool
 
 
 @dataclasses.dataclass(frozen=True)
@@ -58,9 +57,7 @@ class Style:
 class Scene:
     """What lasts from one action to the next."""
 
-    placed: frozenset[str] = (
-        frozenset()
-    )  # objects on the table, all others on the shelf
+    placed: frozenset[str] = frozenset()  # on the table; all others on the shelf
     lid_off: bool = False
     smeared: bool = False
     folded: bool = False
@@ -150,7 +147,7 @@ def _still(scene: Scene, look: Look) -> Pose:
     return Pose(REST, places, lid, float(scene.folded), float(scene.smeared))
 
 
-_LID_ON = (SIDE[0], SIDE[1] - 12)
+_LID_ON = (SIDE[0], SIDE[1] - 15)
 _LID_DOWN = (SIDE[0] + 2, SIDE[1] + 26)
 
 
@@ -194,9 +191,9 @@ def _reach(u: float, point: Point) -> Point:
 def _spoon(pose: Pose, item: str, u: float, swing: Point, action: str) -> Pose:
     x, y = spot_of(item)
     wide, high = (1.0, 0.25) if action == "stir" else (0.2, 1.0)
-    hand = _reach(u, (x + wide * swing[0], y - 17 + high * swing[1]))
+    hand = _reach(u, (x + wide * swing[0], y - 22 + high * swing[1]))
     return dataclasses.replace(
-        pose, hand=hand, tool=("spoon", (hand[0] - 7, hand[1] + 15))
+        pose, hand=hand, tool=("spoon", (hand[0] - 8, hand[1] + 19))
     )
 
 
@@ -234,7 +231,7 @@ def _spread(pose: Pose, u: float, swing: Point) -> Pose:
     return dataclasses.replace(
         pose,
         hand=hand,
-        tool=("knife", (hand[0] - 16, hand[1] - 2)),
+        tool=("knife", (hand[0] - 20, hand[1] - 2)),
         smear=max(pose.smear, u),
     )
 
@@ -251,7 +248,7 @@ def _fold(pose: Pose, u: float) -> Pose:
 
 def _bread_edge(fold: float) -> Point:
     angle = math.pi * fold
-    return BASE[0] + 20 * math.cos(angle), BASE[1] - 18 * math.sin(angle)
+    return BASE[0] + 26 * math.cos(angle), BASE[1] - 22 * math.sin(angle)
 
 
 def _idle(pose: Pose, item: str, u: float, swing: Point) -> Pose:
@@ -271,12 +268,12 @@ def background(look: Look, rng: np.random.Generator) -> np.ndarray:
     """Paints what stays: wall, shelf, table with its grain, clutter. (H, W, 3) BGR."""
     height, width = HEIGHT + 2 * _MARGIN, WIDTH + 2 * _MARGIN
     image = np.empty((height, width, 3), np.float32)
-    edge = _MARGIN + 34
+    edge = _MARGIN + 38
     image[:edge], image[edge:] = look.wall, look.table
     grain = rng.normal(0, 1, (height, width // 8 + 1)).astype(np.float32)
     image[edge:] += 5 * cv2.resize(grain, (width, height))[edge:, :, None]
     image = np.clip(image, 0, 255).astype(np.uint8)
-    shelf = [(-30, SHELF_Y + 11), (160, SHELF_Y + 11), (160, 34), (-30, 34)]
+    shelf = [(-30, SHELF_Y + 14), (160, SHELF_Y + 14), (160, 38), (-30, 38)]
     _polygon(image, shelf, tuple(0.6 * c for c in look.wall))
     for x, y, size, colour in look.clutter:
         corners = [(x - size, y - size), (x + size, y - size), (x + size, y + size)]
@@ -289,9 +286,9 @@ def draw(canvas: np.ndarray, pose: Pose, look: Look) -> None:
     for item, (x, y, angle) in pose.places.items():
         _draw_item(canvas, item, (x, y), angle, pose, look)
     if pose.lid is not None:
-        _box(canvas, pose.lid, (11, 4), 0, look.items["lid"])
+        _box(canvas, pose.lid, (14, 5), 0, look.items["lid"])
     if pose.stream is not None:
-        _line(canvas, *pose.stream, 3, look.items["liquid"])
+        _line(canvas, *pose.stream, 5, look.items["liquid"])
     if pose.tool is not None:
         _draw_tool(canvas, pose, look)
     _draw_hand(canvas, pose.hand, look)
@@ -303,23 +300,17 @@ def _draw_item(
     colour = look.items[item]
     dark = tuple(0.35 * c for c in colour)
     if item == "cup":
-        _polygon(image, [(-11, -11), (11, -11), (8, 12), (-8, 12)], colour, at, angle)
-        _ellipse(image, at, (0, -11), (11, 4), angle, dark)
+        _polygon(image, [(-14, -13), (14, -13), (10, 15), (-10, 15)], colour, at, angle)
+        _ellipse(image, at, (0, -13), (14, 5), angle, dark)
     elif item == "jar":
-        _box(image, at, (11, 11), angle, colour)
-        _box(image, at, (6, 5), angle, (225, 235, 235))
-        _ellipse(image, at, (0, -11), (11, 3), angle, dark)
+        _box(image, at, (13, 13), angle, colour)
+        _ellipse(image, at, (0, -13), (13, 4), angle, dark)
         if pose.lid is None:
-            _polygon(
-                image,
-                [(-11, -16), (11, -16), (11, -8), (-11, -8)],
-                look.items["lid"],
-                at,
-                angle,
-            )
+            lid = [(-14, -20), (14, -20), (14, -11), (-14, -11)]
+            _polygon(image, lid, look.items["lid"], at, angle)
     elif item == "bottle":
-        _polygon(image, [(-7, -6), (7, -6), (7, 14), (-7, 14)], colour, at, angle)
-        _polygon(image, [(-3, -17), (3, -17), (3, -6), (-3, -6)], dark, at, angle)
+        _polygon(image, [(-9, -7), (9, -7), (9, 15), (-9, 15)], colour, at, angle)
+        _polygon(image, [(-4, -20), (4, -20), (4, -7), (-4, -7)], dark, at, angle)
     else:
         _draw_bread(image, at, pose, look)
 
@@ -329,27 +320,26 @@ def _draw_bread(image: np.ndarray, at: Point, pose: Pose, look: Look) -> None:
     colour = look.items["bread"]
     crust = tuple(0.6 * c for c in colour)
     edge = pose.fold * math.pi
-    left, right = -21, 21 * math.cos(edge)
-    lift = -18 * math.sin(edge)
-    _polygon(image, [(left, -9), (0, -9), (0, 10), (left, 10)], colour, at)
+    left, right = -26, 26 * math.cos(edge)
+    lift = -22 * math.sin(edge)
+    _polygon(image, [(left, -12), (0, -12), (0, 13), (left, 13)], colour, at)
     if pose.smear:
-        _ellipse(image, at, (-9, 0), (9 * pose.smear, 6), 0, look.items["smear"])
+        _ellipse(image, at, (-12, 0), (11 * pose.smear, 9), 0, look.items["smear"])
     flap = crust if pose.fold > 0.5 else colour
-    _polygon(
-        image, [(0, -9), (right, -9 + lift), (right, 10 + lift), (0, 10)], flap, at
-    )
+    corners = [(0, -12), (right, -12 + lift), (right, 13 + lift), (0, 13)]
+    _polygon(image, corners, flap, at)
     if pose.smear and pose.fold == 0:
-        _ellipse(image, at, (9, 0), (9 * pose.smear, 6), 0, look.items["smear"])
+        _ellipse(image, at, (12, 0), (11 * pose.smear, 9), 0, look.items["smear"])
 
 
 def _draw_tool(image: np.ndarray, pose: Pose, look: Look) -> None:
     kind, tip = pose.tool
     metal = look.items["metal"]
-    _line(image, pose.hand, tip, 3, metal)
+    _line(image, pose.hand, tip, 4, metal)
     if kind == "spoon":
-        _ellipse(image, tip, (0, 0), (4, 3), 60, metal)
+        _ellipse(image, tip, (0, 0), (6, 5), 60, metal)
     else:
-        _line(image, _mix(pose.hand, tip, 0.4), tip, 5, metal)
+        _line(image, _mix(pose.hand, tip, 0.4), tip, 8, metal)
 
 
 def _draw_hand(image: np.ndarray, grip: Point, look: Look) -> None:
@@ -368,7 +358,6 @@ def _draw_hand(image: np.ndarray, grip: Point, look: Look) -> None:
 
 def film(
     canvas: np.ndarray,
-    look: Look,
     *,
     shift: tuple[int, int],
     grain: tuple[np.ndarray, np.ndarray],
@@ -384,8 +373,6 @@ def film(
     """
     left, top = (_MARGIN + int(np.clip(s, -_MARGIN, _MARGIN)) for s in shift)
     picture = canvas[top : top + HEIGHT, left : left + WIDTH]
-    if look.mirrored:
-        picture = cv2.flip(picture, 1)
     return cv2.subtract(cv2.add(picture, grain[0]), grain[1])
 
 
