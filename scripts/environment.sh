@@ -1,0 +1,46 @@
+# Sourced by the other scripts: makes the virtual environment and installs the package.
+#
+#   VENV    where the environment lies (default: .venv in the repository)
+#   PYTHON  the interpreter that makes it (default: python3)
+
+root="$(cd "$(dirname "${BASH_SOURCE[0]}")/.." && pwd)"
+VENV="${VENV:-$root/.venv}"
+case "$VENV" in /*) ;; *) VENV="$PWD/$VENV" ;; esac
+
+# install_package [EXTRA]: installs the repository, editable, with the named extra.
+# Does nothing if that was done already and the requirements have not changed.
+install_package() {
+  local extra="${1:-}"
+  local stamp="$VENV/installed${extra:+-$extra}.txt"
+  make_environment
+  if cat "$root/setup.cfg" "$root/pyproject.toml" | cmp --silent - "$stamp"; then
+    return
+  fi
+  echo "Installing svtas_jax${extra:+[$extra]} into $VENV (about a minute) ..."
+  "$VENV/bin/python" -m pip install --quiet --disable-pip-version-check \
+    --editable "$root${extra:+[$extra]}"
+  cat "$root/setup.cfg" "$root/pyproject.toml" > "$stamp"
+}
+
+make_environment() {
+  local python="${PYTHON:-python3}"
+  if [ -x "$VENV/bin/python" ]; then
+    return
+  fi
+  if ! command -v "$python" > /dev/null; then
+    echo "error: $python is not installed; install Python 3.11 or newer, or name" \
+      "one: PYTHON=/path/to/python3.12 bash $0" >&2
+    exit 1
+  fi
+  if ! "$python" -c 'import sys; sys.exit(sys.version_info < (3, 11))'; then
+    echo "error: $("$python" --version) is too old, svtas_jax needs 3.11 or newer;" \
+      "name another one: PYTHON=/path/to/python3.12 bash $0" >&2
+    exit 1
+  fi
+  if ! "$python" -m venv "$VENV"; then
+    rm -rf "$VENV"
+    echo "error: $python could not make a virtual environment in $VENV; see above" \
+      "(on Debian and Ubuntu: apt install python3-venv)." >&2
+    exit 1
+  fi
+}
