@@ -26,7 +26,7 @@ from data_pipeline import synthetic_scene as scene_lib
 from data_pipeline.synthetic_scene import Look, Scene, Style
 from svtas_jax.errors import InputError
 
-VERSION = 1  # of what is rendered: raise it when pixels or labels change
+VERSION = 2  # of what is rendered: raise it when pixels or labels change
 FPS = 15
 CLASS_NAMES = (
     "take", "open", "pour", "close", "shake", "scoop", "stir", "put", "fold", "spread",
@@ -79,9 +79,9 @@ ON_THE_TABLE = {  # at the start; everything else stands on the shelf
     "Pealate": ("jar",),
 }
 SECONDS = {  # shortest and longest duration of an action
-    "take": (1.3, 2.4), "put": (1.3, 2.4), "open": (1.6, 2.8), "close": (1.6, 2.8),
-    "stir": (1.8, 3.8), "scoop": (1.8, 3.4), "shake": (1.6, 3.0), "pour": (1.8, 3.4),
-    "spread": (1.8, 3.6), "fold": (1.4, 2.4), "background": (0.6, 1.4),
+    "take": (1.6, 2.6), "put": (1.6, 2.6), "open": (2.0, 3.0), "close": (2.0, 3.0),
+    "stir": (2.0, 3.8), "scoop": (2.0, 3.4), "shake": (2.0, 3.2), "pour": (2.0, 3.4),
+    "spread": (2.0, 3.6), "fold": (1.8, 2.6), "background": (0.4, 1.0),
 }  # fmt: skip
 STROKE_S = {"stir": 1.1, "scoop": 1.1, "shake": 0.7, "spread": 1.0}
 SHELF_X = {"cup": 40.0, "bread": 46.0, "bottle": 88.0, "jar": 88.0}
@@ -185,7 +185,7 @@ def render_video(folder: pathlib.Path, name: str, *, seed: int) -> int:
     person, activity = int(name[1 : name.index("_")]), name.split("_")[1]
     look = draw_look(person, activity, rng)
     steps = plan_steps(activity, rng)
-    labels = [step.action for step in steps for _ in range(step.start, step.end)]
+    labels = [label for step in steps for label in step_labels(step)]
     _write_lines(folder / "groundTruth" / f"{name}.txt", labels)
     path = folder / "Videos" / f"{name}.mp4"
     size = (scene_lib.WIDTH, scene_lib.HEIGHT)
@@ -199,6 +199,13 @@ def render_video(folder: pathlib.Path, name: str, *, seed: int) -> int:
         writer.write(frame)
     writer.release()
     return len(labels)
+
+
+def step_labels(step: Step) -> list[str]:
+    """Returns the label of every frame: reaching and returning are background."""
+    shares = [i / (step.end - step.start) for i in range(step.end - step.start)]
+    working = [scene_lib.at_work(share, step.style) for share in shares]
+    return [step.action if works else "background" for works in working]
 
 
 def render_frames(

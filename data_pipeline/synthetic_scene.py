@@ -97,6 +97,20 @@ def after(scene: Scene, action: str, item: str) -> Scene:
     return scene
 
 
+CONTACT = (0.15, 0.85)  # shares of an action between which the hand is at work
+
+
+def _paced(u: float, style: Style) -> float:
+    """Returns how far an action has come: it may stop for a while in the middle."""
+    first, pause = style.pause
+    return float(np.interp(u, (0, first, first + pause, 1), (0, 0.5, 0.5, 1)))
+
+
+def at_work(u: float, style: Style) -> bool:
+    """Tells whether the hand is at its object, not on the way to it or back."""
+    return CONTACT[0] <= _paced(u, style) <= CONTACT[1]
+
+
 def pose_at(
     scene: Scene,
     action: str,
@@ -114,7 +128,7 @@ def pose_at(
         item: the object acted on; for "background" where the hand hovers, or "".
     """
     pose = _still(scene, look)
-    u = float(np.interp(u, (0, style.pause[0], sum(style.pause), 1), (0, 0.5, 0.5, 1)))
+    u = _paced(u, style)
     turns = style.phase + u * seconds / style.period_s
     swing = (
         style.amplitude * math.cos(math.tau * turns),
@@ -166,8 +180,8 @@ def _along(path: tuple[tuple[float, Point], ...], u: float) -> Point:
 
 def _carry(pose: Pose, item: str, u: float, look: Look) -> Pose:
     shelf, spot = (look.shelf_x[item], SHELF_Y), spot_of(item)
-    hand = _along(((0, REST), (0.35, shelf), (0.85, spot), (1, REST)), u)
-    place = _along(((0.35, shelf), (0.85, spot)), u)
+    hand = _along(((0, REST), (0.15, shelf), (0.85, spot), (1, REST)), u)
+    place = _along(((0.15, shelf), (0.85, spot)), u)
     return dataclasses.replace(
         pose, hand=hand, places={**pose.places, item: (*place, 0.0)}
     )
@@ -175,11 +189,11 @@ def _carry(pose: Pose, item: str, u: float, look: Look) -> Pose:
 
 def _lid(pose: Pose, u: float, swing: Point, look: Look) -> Pose:
     aside = (SIDE[0] - 26, SIDE[1] - 24)
-    path = ((0.45, _LID_ON), (0.65, aside), (0.88, _LID_DOWN))
-    hand = _along(((0, REST), (0.2, _LID_ON), *path, (1, REST)), u)
-    if 0.2 < u < 0.45:  # the lid is turned before it comes off
+    path = ((0.35, _LID_ON), (0.6, aside), (0.85, _LID_DOWN))
+    hand = _along(((0, REST), (0.15, _LID_ON), *path, (1, REST)), u)
+    if 0.15 < u < 0.35:  # the lid is turned before it comes off
         hand = hand[0] + 0.35 * swing[0], hand[1]
-    lid = None if u < 0.45 else _along(path, u)
+    lid = None if u < 0.35 else _along(path, u)
     return dataclasses.replace(pose, hand=hand, lid=lid)
 
 
@@ -200,11 +214,11 @@ def _spoon(pose: Pose, item: str, u: float, swing: Point, action: str) -> Pose:
 def _shake(pose: Pose, item: str, u: float, swing: Point) -> Pose:
     held = (SIDE[0] - 18, SIDE[1] - 16)
     spot = spot_of(item)
-    place = _along(((0, spot), (0.2, held), (0.8, held), (1, spot)), u)
-    amount = float(np.interp(u, (0, 0.2, 0.8, 1), (0, 1, 1, 0)))
+    place = _along(((0.15, spot), (0.3, held), (0.7, held), (0.85, spot)), u)
+    amount = float(np.interp(u, (0.15, 0.3, 0.7, 0.85), (0, 1, 1, 0)))
     place = place[0] + 1.3 * amount * swing[0], place[1]
     angle = amount * 3.5 * swing[0]
-    hand = _along(((0, REST), (0.1, place), (0.9, place), (1, REST)), u)
+    hand = _along(((0, REST), (0.15, place), (0.85, place), (1, REST)), u)
     return dataclasses.replace(
         pose, hand=hand, places={**pose.places, item: (*place, angle)}
     )
@@ -212,9 +226,9 @@ def _shake(pose: Pose, item: str, u: float, swing: Point) -> Pose:
 
 def _pour(pose: Pose, item: str, u: float) -> Pose:
     held, spot = (BASE[0] + 20, BASE[1] - 26), spot_of(item)
-    place = _along(((0, spot), (0.25, held), (0.8, held), (1, spot)), u)
-    tilt = float(np.interp(u, (0.15, 0.35, 0.7, 0.85), (0, 1, 1, 0)))
-    hand = _along(((0, REST), (0.1, place), (0.9, place), (1, REST)), u)
+    place = _along(((0.15, spot), (0.3, held), (0.7, held), (0.85, spot)), u)
+    tilt = float(np.interp(u, (0.15, 0.35, 0.65, 0.85), (0, 1, 1, 0)))
+    hand = _along(((0, REST), (0.15, place), (0.85, place), (1, REST)), u)
     mouth = (BASE[0] + 4, BASE[1] - 22)
     stream = (mouth, (BASE[0] + 2, BASE[1] - 4)) if tilt > 0.9 else None
     return dataclasses.replace(
@@ -237,9 +251,9 @@ def _spread(pose: Pose, u: float, swing: Point) -> Pose:
 
 
 def _fold(pose: Pose, u: float) -> Pose:
-    fold = float(np.interp(u, (0.2, 0.85), (0, 1)))
-    hand = _along(((0, REST), (0.2, _bread_edge(0)), (1, _bread_edge(1))), u)
-    if 0.2 <= u < 0.85:
+    fold = float(np.interp(u, (0.15, 0.85), (0, 1)))
+    hand = _along(((0, REST), (0.15, _bread_edge(0)), (1, _bread_edge(1))), u)
+    if 0.15 <= u < 0.85:
         hand = _bread_edge(fold)
     elif u >= 0.85:
         hand = _mix(_bread_edge(1), REST, (u - 0.85) / 0.15)

@@ -24,7 +24,9 @@ def build_model(
     """Returns the system that `config.model` describes, for these classes."""
     model = config.model
     common = dict(
-        reference_padding=model.reference_padding, dtype=jnp.dtype(model.dtype)
+        norm_momentum=model.norm_momentum,
+        reference_padding=model.reference_padding,
+        dtype=jnp.dtype(model.dtype),
     )
     clip_steps = stream_spec(config).clip_steps
     image = ImageBranch(
@@ -89,6 +91,7 @@ def _build_joint(model, num_classes, clip_steps) -> nn.Module:
             num_classes=num_classes,
             features=model.joint_features,
             num_layers=model.num_layers,
+            norm_momentum=model.norm_momentum,
             reference_padding=model.reference_padding,
             dtype=dtype,
         )

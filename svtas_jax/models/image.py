@@ -45,6 +45,7 @@ class ImageBranch(nn.Module):
     width: float = 1.0
     stages: tuple[tuple[int, int, int, int], ...] = STAGES
     shift_div: int = 8
+    norm_momentum: float = 0.1
     reference_padding: bool = False
     dtype: jnp.dtype = jnp.float32
 
@@ -57,6 +58,7 @@ class ImageBranch(nn.Module):
             width=self.width,
             stages=self.stages,
             shift_div=self.shift_div,
+            norm_momentum=self.norm_momentum,
             reference_padding=self.reference_padding,
             dtype=self.dtype,
             name="backbone",

@@ -21,6 +21,7 @@ class MemoryTCNJoint(nn.Module):
     num_classes: int
     features: int = 128
     num_layers: int = 4
+    norm_momentum: float = 0.1
     reference_padding: bool = False
     dtype: jnp.dtype = jnp.float32
 
@@ -32,6 +33,7 @@ class MemoryTCNJoint(nn.Module):
             num_classes=self.num_classes,
             features=self.features,
             num_layers=self.num_layers,
+            norm_momentum=self.norm_momentum,
             reference_padding=self.reference_padding,
             dtype=self.dtype,
             name="stage",

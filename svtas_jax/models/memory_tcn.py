@@ -34,6 +34,7 @@ class MemoryTCN(nn.Module):
     features: int = 64
     num_layers: int = 4
     num_stages: int = 1
+    norm_momentum: float = 0.1
     reference_padding: bool = False
     dtype: jnp.dtype = jnp.float32
 
@@ -55,6 +56,7 @@ class MemoryTCN(nn.Module):
                 num_classes=self.num_classes,
                 features=self.features,
                 num_layers=self.num_layers,
+                norm_momentum=self.norm_momentum,
                 reference_padding=self.reference_padding,
                 dtype=self.dtype,
                 name="stage1" if stage == 0 else f"stages_{stage - 1}",
@@ -72,6 +74,7 @@ class MemoryStage(nn.Module):
     num_classes: int
     features: int
     num_layers: int
+    norm_momentum: float = 0.1
     reference_padding: bool = False
     dtype: jnp.dtype = jnp.float32
 
@@ -86,7 +89,11 @@ class MemoryStage(nn.Module):
         next_context = []
         for index, dilation in enumerate(dilations(self.num_layers)):
             layer_context, x = MemoryLayer(
-                dilation, self.reference_padding, self.dtype, name=f"layers_{index}"
+                dilation,
+                self.norm_momentum,
+                self.reference_padding,
+                self.dtype,
+                name=f"layers_{index}",
             )(context[index], x, valid, train=train)
             next_context.append(layer_context)
         logits = Linear(self.num_classes, dtype=self.dtype, name="conv_out")(x)
@@ -98,6 +105,7 @@ class MemoryLayer(nn.Module):
     """Dilated causal convolution, ReLU, 1x1 convolution, batch norm, residual."""
 
     dilation: int
+    norm_momentum: float
     reference_padding: bool
     dtype: jnp.dtype
 
@@ -109,5 +117,5 @@ class MemoryLayer(nn.Module):
         )(context, x)
         y = Linear(features, dtype=self.dtype, name="conv_1x1")(nn.relu(y))
         counted = None if self.reference_padding else valid
-        y = BatchNorm(name="norm")(y, counted, train=train)
+        y = BatchNorm(self.norm_momentum, name="norm")(y, counted, train=train)
         return context, where_valid(valid, x + y)

@@ -43,6 +43,7 @@ class MobileNetTSM(nn.Module):
     width: float = 1.0
     stages: tuple[tuple[int, int, int, int], ...] = STAGES
     shift_div: int = 8
+    norm_momentum: float = 0.1
     reference_padding: bool = False
     dtype: jnp.dtype = jnp.float32
 
@@ -53,7 +54,7 @@ class MobileNetTSM(nn.Module):
         if not self.reference_padding:
             x = where_valid(valid, x)
         counted = None if self.reference_padding else valid
-        options = dict(counted=counted, train=train)
+        options = dict(counted=counted, train=train, momentum=self.norm_momentum)
         x = Conv3x3(num_channels(32, self.width), 2, self.dtype, name="conv1")(
             x.astype(self.dtype), **options
         )
@@ -86,9 +87,9 @@ class InvertedResidual(nn.Module):
     dtype: jnp.dtype
 
     @nn.compact
-    def __call__(self, x, *, counted, train):
+    def __call__(self, x, *, counted, **norm):
         residual = self.stride == 1 and x.shape[-1] == self.features
-        options = dict(counted=counted, train=train)
+        options = dict(counted=counted, **norm)
         y, position = x, 0
         if self.expansion != 1:
             if residual:
@@ -113,9 +114,9 @@ class Conv1x1(nn.Module):
     dtype: jnp.dtype = jnp.float32
 
     @nn.compact
-    def __call__(self, x, *, counted, train):
+    def __call__(self, x, *, counted, train, momentum):
         x = Linear(self.features, False, self.dtype, kaiming_fan_out, name="conv")(x)
-        x = BatchNorm(name="bn")(x, counted, train=train)
+        x = BatchNorm(momentum, name="bn")(x, counted, train=train)
         return nn.relu6(x) if self.act else x
 
 
@@ -127,7 +128,7 @@ class Conv3x3(nn.Module):
     dtype: jnp.dtype
 
     @nn.compact
-    def __call__(self, x, *, counted, train):
+    def __call__(self, x, *, counted, train, momentum):
         frames = x.reshape((-1, *x.shape[2:]))
         frames = nn.Conv(
             self.features,
@@ -140,7 +141,7 @@ class Conv3x3(nn.Module):
             name="conv",
         )(frames)
         x = frames.reshape((*x.shape[:2], *frames.shape[1:]))
-        return nn.relu6(BatchNorm(name="bn")(x, counted, train=train))
+        return nn.relu6(BatchNorm(momentum, name="bn")(x, counted, train=train))
 
 
 class Depthwise(nn.Module):
@@ -150,12 +151,12 @@ class Depthwise(nn.Module):
     dtype: jnp.dtype
 
     @nn.compact
-    def __call__(self, x, *, counted, train):
+    def __call__(self, x, *, counted, train, momentum):
         kernel = DepthwiseKernel(name="conv")(x.shape[-1])
         frames = x.reshape((-1, *x.shape[2:]))
         frames = depthwise_conv3x3(frames, kernel.astype(self.dtype), self.stride)
         x = frames.reshape((*x.shape[:2], *frames.shape[1:]))
-        return nn.relu6(BatchNorm(name="bn")(x, counted, train=train))
+        return nn.relu6(BatchNorm(momentum, name="bn")(x, counted, train=train))
 
 
 class DepthwiseKernel(nn.Module):
