@@ -113,10 +113,10 @@ def full_rate_scores(logits: jax.Array, num_frames: int) -> jax.Array:
 def mobilenet_tsm(file: GoldenFile, dtype: Any = jnp.float32) -> Component:
     """The backbone: x [N * T, 3, H, W], mask [N * T, 1, 1, 1]."""
     settings = file.settings
-    num_steps = settings["clip_seg_num"]
+    num_steps = settings.get("clip_seg_num") or settings["T"]
     module = MobileNetTSM(
         width=settings["widen_factor"],
-        shift_div=settings["shift_div"],
+        shift_div=settings.get("shift_div", 8),
         reference_padding=True,
         dtype=dtype,
     )
@@ -271,7 +271,7 @@ def text_encoder(file: GoldenFile, dtype: Any = jnp.float32) -> Component:
         features=len(state["squeeze_sentence.bias"]),
         width=width,
         num_layers=_count(state, "transformer.resblocks."),
-        num_heads=settings["heads"],
+        num_heads=settings.get("heads") or settings["encoder_heads_num"],
         num_context=context_shape[-2],
         shared_context=kind == "learned" and len(context_shape) == 2,
         dtype=dtype,

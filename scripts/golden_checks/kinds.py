@@ -29,10 +29,6 @@ def _stream(build: Callable[..., components.Component]):
     return lambda file: streams.check_stream(file, build)
 
 
-def _architecture(file: GoldenFile) -> str | None:
-    return file.meta.get("config", {}).get("architecture")
-
-
 def _has_state(*patterns: str):
     """Matches files with a weight of each name."""
 
@@ -72,20 +68,22 @@ def _described(*keys: str):
 
 _is_tcn = _has_state(r"layers\.0\.conv_dilated\.weight")
 _is_staged_tcn = _has_state(r"stage1\.layers\.0\.conv_dilated\.weight")
-_is_resnet = _has_state(r"conv1\.conv\.weight", r"layer1\.0\.conv1\.conv\.weight")
+_is_resnet = _has_state(r"conv1\.", r"layer1\.0\.conv1\.")
 
 # The first match counts: what is more specific stands first.
 KINDS = (
     Kind(
         "training trajectory",
-        lambda f: _architecture(f) in systems.SYSTEMS and "losses" in f.arrays,
+        lambda f: systems.system_name(f) is not None and "losses" in f.arrays,
         systems.check_trajectory,
     ),
     *(
-        Kind(name, lambda f, a=a: _architecture(f) == a, _stream(systems.system))
-        for a, name in systems.SYSTEMS.items()
+        Kind(
+            name, lambda f, n=name: systems.system_name(f) == n, _stream(systems.system)
+        )
+        for name in systems.SYSTEMS.values()
     ),
-    Kind("other system", lambda f: _architecture(f) is not None),
+    Kind("other system", lambda f: "architecture" in f.meta.get("config", {})),
     Kind(
         "MobileNetV2 with temporal shift",
         _has_state(r"conv1\.conv\.weight", r"layer2\.0\.conv\.0\."),

@@ -39,6 +39,17 @@ TRAJECTORY_MEAN = 2e-5  # of all differences of the final parameters
 TRAJECTORY_STEPS = 1.5  # the largest such difference, in optimizer steps of full rate
 
 
+def system_name(file: GoldenFile) -> str | None:
+    """Returns which of our systems a file's config describes, if any."""
+    config = file.meta.get("config", {})
+    image = config.get("image_backbone", config)
+    parts = [(image.get(part) or {}).get("name") for part in ("backbone", "head")]
+    heads = ("MemoryTCNHead", "IdentityEmbeddingHead")
+    if parts[0] != "MobileNetV2TSM" or parts[1] not in heads:
+        return None
+    return SYSTEMS.get(config.get("architecture"))
+
+
 def build_system(
     file: GoldenFile, state: Arrays, dtype: Any = jnp.float32
 ) -> tuple[nn.Module, convert.Rules]:
@@ -48,7 +59,7 @@ def build_system(
     num_steps, num_frames = chunk["in/imgs"].shape[1], chunk["in/masks"].shape[1]
     config = default_config()
     model = config.model
-    model.system = SYSTEMS[golden["architecture"]]
+    model.system = system_name(file)
     model.reference_padding = True
     model.dtype = jnp.dtype(dtype).name
     config.data.clip_frames = num_frames
