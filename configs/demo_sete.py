@@ -2,7 +2,7 @@
 
     python -m svtas_jax.train --config=configs/demo_sete.py --workdir=runs/x
 
-The people of split K are tested on by --config.data.split=K, 1 to 4.
+The videos of person K are tested on by --config.data.split=K, 1 to 4.
 """
 
 import ml_collections
@@ -15,7 +15,7 @@ def get_config() -> ml_collections.ConfigDict:
     config = default_config()
     config.data.dataset = "demo"
     config.data.root = "data/demo"
-    config.data.clip_frames = 48
+    config.data.clip_frames = 96
     config.data.frame_stride = 3
     config.data.resize = (32, 43)
     config.data.crop = 32
@@ -24,9 +24,13 @@ def get_config() -> ml_collections.ConfigDict:
     config.data.augment = "none"  # a mirrored kitchen would be another one to learn
     config.model.image_width = 0.5
     config.model.image_stages = 4  # small pictures learn fast from a short network
-    config.train.num_epochs = 30
+    config.model.norm_momentum = 0.05
+    config.train.num_epochs = 16
     config.train.learning_rate = 2e-3
-    config.train.weight_decay = 0.0
-    config.train.lr_milestones = (24,)
-    config.train.eval_every_epochs = 5
+    config.train.weight_decay = 1e-5
+    config.train.lr_milestones = (9, 13)
+    config.train.lr_decay = 0.2
+    config.train.validation_share = 0.1
+    config.train.eval_every_epochs = 4
+    config.eval.batch_size = 7
     return config

@@ -26,7 +26,7 @@ from data_pipeline import synthetic_scene as scene_lib
 from data_pipeline.synthetic_scene import Look, Scene, Style
 from svtas_jax.errors import InputError
 
-VERSION = 2  # of what is rendered: raise it when pixels or labels change
+VERSION = 3  # of what is rendered: raise it when pixels or labels change
 FPS = 15
 CLASS_NAMES = (
     "take", "open", "pour", "close", "shake", "scoop", "stir", "put", "fold", "spread",
@@ -79,9 +79,9 @@ ON_THE_TABLE = {  # at the start; everything else stands on the shelf
     "Pealate": ("jar",),
 }
 SECONDS = {  # shortest and longest duration of an action
-    "take": (1.6, 2.6), "put": (1.6, 2.6), "open": (2.0, 3.0), "close": (2.0, 3.0),
-    "stir": (2.0, 3.8), "scoop": (2.0, 3.4), "shake": (2.0, 3.2), "pour": (2.0, 3.4),
-    "spread": (2.0, 3.6), "fold": (1.8, 2.6), "background": (0.4, 1.0),
+    "take": (2.4, 4.0), "put": (2.4, 4.0), "open": (3.0, 4.6), "close": (3.0, 4.6),
+    "stir": (3.2, 6.0), "scoop": (3.2, 5.6), "shake": (3.2, 5.2), "pour": (3.2, 5.4),
+    "spread": (3.2, 5.8), "fold": (2.8, 4.2), "background": (0.8, 1.8),
 }  # fmt: skip
 STROKE_S = {"stir": 1.1, "scoop": 1.1, "shake": 0.7, "spread": 1.0}
 SHELF_X = {"cup": 40.0, "bread": 46.0, "bottle": 88.0, "jar": 88.0}
@@ -286,7 +286,7 @@ def draw_look(person: int, activity: str, rng: np.random.Generator) -> Look:
     light = rng.uniform(0.9, 1.1)
     own = (person - 1) % len(SKINS)
 
-    def tinted(colour: BGR, spread: float = 6) -> BGR:
+    def tinted(colour: BGR, spread: float = 10) -> BGR:
         varied = np.asarray(colour) + rng.uniform(-spread, spread, 3)
         return tuple((light * varied).clip(0, 255).tolist())
 
@@ -296,7 +296,7 @@ def draw_look(person: int, activity: str, rng: np.random.Generator) -> Look:
     )
     return Look(
         skin=tinted(SKINS[own]),
-        sleeve=tinted(SLEEVES[own], 20),
+        sleeve=tinted(SLEEVES[own], 30),
         table=tinted(TABLES[own]),
         wall=tinted(WALL),
         items={name: tinted(colour, 10) for name, colour in ITEM_COLOURS.items()},
