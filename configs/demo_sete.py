@@ -25,12 +25,13 @@ def get_config() -> ml_collections.ConfigDict:
     config.model.image_width = 0.5
     config.model.image_stages = 4  # small pictures learn fast from a short network
     config.model.norm_momentum = 0.05
-    config.train.num_epochs = 16
+    config.train.num_epochs = 22
+    config.train.smooth_weight = 0.5
     config.train.learning_rate = 2e-3
     config.train.weight_decay = 1e-5
-    config.train.lr_milestones = (9, 13)
+    config.train.lr_milestones = (12, 18)
     config.train.lr_decay = 0.2
     config.train.validation_share = 0.1
-    config.train.eval_every_epochs = 4
+    config.train.eval_every_epochs = 11  # while the rate is high, and at the end
     config.eval.batch_size = 7
     return config
