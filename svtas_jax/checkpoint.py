@@ -11,6 +11,7 @@ from typing import Any
 
 import flax.traverse_util
 import jax
+import jax.numpy as jnp
 import orbax.checkpoint as ocp
 from absl import logging
 from grain import checkpoint as grain_checkpoint
@@ -72,7 +73,12 @@ def save(
     meta: Meta,
     metrics: dict[str, float],
 ) -> None:
-    """Starts to write a checkpoint in the background."""
+    """Starts to write a checkpoint in the background.
+
+    The arrays are copied first: the next step gives their memory away while the writer,
+    which on CPU only looks at it, may still be at work.
+    """
+    state = jax.tree.map(jnp.copy, state)
     args = ocp.args.Composite(
         model=ocp.args.StandardSave(_model_item(state)),
         optimizer=ocp.args.StandardSave(_optimizer_item(state)),

@@ -154,3 +154,20 @@ def test_loss_that_is_not_finite_stops_the_run(config, tmp_path):
     with pytest.raises(InputError, match="not finite between steps"):
         run_training(config, tmp_path, learning_rate=1e30, num_epochs=6)
     assert not list((tmp_path / "checkpoints").glob("*/model/*nan*"))
+
+
+@pytest.mark.usefixtures("tiny_commands")
+def test_checkpoint_is_not_touched_by_later_steps(config, tmp_path):
+    """Saving goes on while training does: both must end with the same first epoch."""
+    run_training(config, tmp_path / "short", num_epochs=1)
+    run_training(config, tmp_path / "long", num_epochs=3)
+    steps = sorted(int(p.name) for p in (tmp_path / "long/checkpoints").glob("[0-9]*"))
+    short = checkpoint.read_meta(str(tmp_path / "short"), "best")
+    assert steps[-1] == 3 * short.step
+    meta = checkpoint.read_meta(str(tmp_path / "long"), str(steps[0]))
+    model, variables = evaluate.restore(
+        config, meta, str(tmp_path / "long"), str(steps[0])
+    )
+    again = tmp_path / "again"
+    run_training(config, again, num_epochs=meta.epoch)
+    assert_equal(evaluate.restore(config, meta, str(again), "latest")[1], variables)
