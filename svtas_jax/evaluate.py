@@ -26,7 +26,12 @@ from svtas_jax.config import load_config, stream_spec, validate_config
 from svtas_jax.errors import InputError
 from svtas_jax.models import build_model
 from svtas_jax.stitching import scores_to_confidence, scores_to_labels, stitch_scores
-from svtas_jax.streaming import Segmenter, blank_chunk, make_segmenter
+from svtas_jax.streaming import (
+    Segmenter,
+    blank_chunk,
+    make_segmenter,
+    start_streams,
+)
 from svtas_jax.structs import Params, StreamSpec, VideoRecord
 
 CHECKPOINT = flags.DEFINE_string(
@@ -167,7 +172,7 @@ def score_videos(
         chunks_per_call=config.train.chunks_per_call,
         train=False,
     )
-    state = model.initial_state(batch_size)
+    state = start_streams(model, variables, batch_size)
     logits = collections.defaultdict(list)
     with contextlib.closing(iter(batches)) as batches:
         for batch in batches:

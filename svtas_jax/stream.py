@@ -30,7 +30,7 @@ from svtas_jax.stitching import (
     scores_to_confidence,
     scores_to_labels,
 )
-from svtas_jax.streaming import blank_chunk, make_segmenter
+from svtas_jax.streaming import blank_chunk, make_segmenter, start_streams
 from svtas_jax.structs import IGNORE_LABEL, Chunk, Params, StreamSpec
 
 FALLBACK_FPS = 25.0  # only turns frame numbers into seconds
@@ -144,9 +144,11 @@ def segment_stream(
 ) -> Iterator[ChunkResult]:
     """Segments chunks one by one, the state in hand."""
     segmenter = make_segmenter(model)
-    state, starts = model.initial_state(1), True
+    state, starts = start_streams(model, variables, 1), True
     blank = blank_chunk(1, spec, crop)  # compiles before the first frame is shot
-    segmenter(variables, state, jax.tree.map(lambda leaf: leaf[None], blank))
+    segmenter(
+        variables, state, jax.tree.map(lambda leaf: np.asarray(leaf)[None], blank)
+    )
     for live in chunks:
         begin = time.perf_counter()
         chunk = to_chunk(live, spec, starts=starts)

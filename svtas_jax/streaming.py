@@ -29,6 +29,16 @@ def blank_chunk(batch_size: int, spec: StreamSpec, crop: int) -> Chunk:
     )
 
 
+def start_streams(model: nn.Module, variables: Params, batch_size: int) -> StreamState:
+    """Returns the state of new streams, on the device of the variables.
+
+    A state that lies elsewhere than the one that comes back would compile a segmenter
+    twice.
+    """
+    place = jax.tree.leaves(variables)[0].sharding
+    return jax.device_put(model.initial_state(batch_size), place)
+
+
 def reset_streams(model: nn.Module, state: StreamState, starts: jax.Array):
     """Returns the state with every row where `starts` (B,) is True made new."""
     fresh = model.initial_state(starts.shape[0])

@@ -7,7 +7,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from svtas_jax.streaming import make_segmenter, segment_chunk
+from svtas_jax.streaming import make_segmenter, segment_chunk, start_streams
 from svtas_jax.structs import IGNORE_LABEL
 
 SYSTEMS = ("sete", "mete", "transeger")
@@ -126,8 +126,10 @@ def test_labels_do_not_leak_into_evaluation(system, tiny):
 
 def test_segmenter_compiles_once(system, tiny):
     model, variables, _ = system
+    # A restored checkpoint lies on a device of its own choice.
+    variables = jax.device_put(variables, jax.devices()[0])
     segmenter = make_segmenter(model)
-    state = model.initial_state(2)
+    state = start_streams(model, variables, 2)
     for seed in range(3):
         state, _ = segmenter(variables, state, tiny.chunks(2, 2, seed=seed))
     assert segmenter._cache_size() == 1
