@@ -97,23 +97,23 @@ def segment_video(
 ) -> tuple[StreamState, jax.Array]:
     """Scores N consecutive chunks, leaves (N, B, ...); returns logits (N, B, T, K).
 
-    Chunks that are all padding cost nothing and leave the state as it is.
+    Chunks that are all padding leave the state as it is.
     """
-    shape = jax.eval_shape(
-        functools.partial(segment_chunk, model=model),
-        variables,
-        state,
-        jax.tree.map(lambda leaf: leaf[0], chunks),
-    )[1]
 
     def step(state, chunk):
-        return jax.lax.cond(
-            jnp.any(chunk.valid),
-            lambda: segment_chunk(variables, state, chunk, model=model),
-            lambda: (state, jnp.zeros(shape.shape, shape.dtype)),
-        )
+        after, logits = segment_chunk(variables, state, chunk, model=model)
+        return keep_unless(jnp.any(chunk.valid), after, state), logits
 
     return jax.lax.scan(step, state, chunks)
+
+
+def keep_unless(changes: jax.Array, new: Params, old: Params) -> Params:
+    """Returns `new` where `changes` () is True, else `old`.
+
+    A `lax.cond` around a model would save the work on padding, but makes the CPU twice
+    as slow on everything else: XLA does not spread its branches over the cores.
+    """
+    return jax.tree.map(lambda a, b: jnp.where(changes, a, b), new, old)
 
 
 def make_segmenter(model: nn.Module) -> Segmenter:

@@ -16,7 +16,7 @@ import optax
 
 from svtas_jax.losses import chunk_loss
 from svtas_jax.models.image import step_labels
-from svtas_jax.streaming import apply_chunk
+from svtas_jax.streaming import apply_chunk, keep_unless
 from svtas_jax.structs import IGNORE_LABEL, Chunk, Params, StreamState, TrainState
 
 METRICS = ("loss", "segmentation_loss", "clip_loss", "correct_steps", "valid_steps")
@@ -71,8 +71,8 @@ def accumulate(
 ) -> tuple[TrainState, BatchCarry]:
     """Adds the gradients of consecutive chunks, leaves (K, B, ...), to the carry.
 
-    Only `batch_stats` of the state changes. A chunk without a valid frame is skipped:
-    padding must not disturb gradients or statistics.
+    Only `batch_stats` of the state changes. A chunk without a valid frame has no loss
+    and leaves statistics and stream alone.
     """
     step_key = jax.random.fold_in(key, state.step)
 
@@ -91,23 +91,22 @@ def accumulate(
     def add_chunk(inner, chunk):
         batch_stats, carry = inner
         chunk_key = jax.random.fold_in(step_key, carry.chunk_index)
-        (_, (stream, batch_stats, metrics)), grads = jax.value_and_grad(
+        (_, (stream, new_stats, metrics)), grads = jax.value_and_grad(
             loss_fn, has_aux=True
         )(state.params, batch_stats, carry.stream, chunk, chunk_key)
+        is_real = jnp.any(chunk.valid)
         sums = {k: v + metrics.get(k, 0) for k, v in carry.metrics.items()}
         carry = carry.replace(
-            grads=jax.tree.map(jnp.add, carry.grads, grads), stream=stream, metrics=sums
+            grads=jax.tree.map(jnp.add, carry.grads, grads),
+            stream=keep_unless(is_real, stream, carry.stream),
+            metrics=sums,
+            chunk_index=carry.chunk_index + 1,
         )
-        return batch_stats, carry
+        return (keep_unless(is_real, new_stats, batch_stats), carry), None
 
-    def step(inner, chunk):
-        batch_stats, carry = jax.lax.cond(
-            jnp.any(chunk.valid), add_chunk, lambda inner, _: inner, inner, chunk
-        )
-        carry = carry.replace(chunk_index=carry.chunk_index + 1)
-        return (batch_stats, carry), None
-
-    (batch_stats, carry), _ = jax.lax.scan(step, (state.batch_stats, carry), chunks)
+    (batch_stats, carry), _ = jax.lax.scan(
+        add_chunk, (state.batch_stats, carry), chunks
+    )
     return state.replace(batch_stats=batch_stats), carry
 
 
