@@ -13,6 +13,8 @@ from svtas_jax.models.layers import (
     Linear,
     depthwise_conv3x3,
     kaiming_fan_out,
+    patches3x3,
+    relu6,
     temporal_shift,
     where_valid,
 )
@@ -117,7 +119,7 @@ class Conv1x1(nn.Module):
     def __call__(self, x, *, counted, train, momentum):
         x = Linear(self.features, False, self.dtype, kaiming_fan_out, name="conv")(x)
         x = BatchNorm(momentum, name="bn")(x, counted, train=train)
-        return nn.relu6(x) if self.act else x
+        return relu6(x) if self.act else x
 
 
 class Conv3x3(nn.Module):
@@ -129,19 +131,14 @@ class Conv3x3(nn.Module):
 
     @nn.compact
     def __call__(self, x, *, counted, train, momentum):
-        frames = x.reshape((-1, *x.shape[2:]))
-        frames = nn.Conv(
-            self.features,
-            (3, 3),
-            strides=self.stride,
-            padding=1,
-            use_bias=False,
-            dtype=self.dtype,
-            kernel_init=kaiming_fan_out,
-            name="conv",
-        )(frames)
-        x = frames.reshape((*x.shape[:2], *frames.shape[1:]))
-        return nn.relu6(BatchNorm(momentum, name="bn")(x, counted, train=train))
+        shape = (3, 3, x.shape[-1], self.features)
+        kernel = Kernel(name="conv")(shape).astype(self.dtype)
+        patches = patches3x3(x.reshape((-1, *x.shape[2:])), self.stride)
+        frames = jnp.matmul(
+            patches.reshape(-1, patches.shape[-1]), kernel.reshape(-1, self.features)
+        )
+        x = frames.reshape((*x.shape[:2], *patches.shape[1:-1], self.features))
+        return relu6(BatchNorm(momentum, name="bn")(x, counted, train=train))
 
 
 class Depthwise(nn.Module):
@@ -152,16 +149,16 @@ class Depthwise(nn.Module):
 
     @nn.compact
     def __call__(self, x, *, counted, train, momentum):
-        kernel = DepthwiseKernel(name="conv")(x.shape[-1])
+        kernel = Kernel(name="conv")((3, 3, 1, x.shape[-1]))
         frames = x.reshape((-1, *x.shape[2:]))
         frames = depthwise_conv3x3(frames, kernel.astype(self.dtype), self.stride)
         x = frames.reshape((*x.shape[:2], *frames.shape[1:]))
-        return nn.relu6(BatchNorm(momentum, name="bn")(x, counted, train=train))
+        return relu6(BatchNorm(momentum, name="bn")(x, counted, train=train))
 
 
-class DepthwiseKernel(nn.Module):
-    """Holds a depthwise filter (3, 3, 1, C) under the name that all kernels have."""
+class Kernel(nn.Module):
+    """Holds a filter under the name that all kernels have."""
 
     @nn.compact
-    def __call__(self, channels: int) -> jax.Array:
-        return self.param("kernel", kaiming_fan_out, (3, 3, 1, channels))
+    def __call__(self, shape: tuple[int, ...]) -> jax.Array:
+        return self.param("kernel", kaiming_fan_out, shape)
