@@ -34,6 +34,7 @@ class Meta:
     step: int
     epoch: int
     versions: dict[str, str]
+    train_videos: tuple[str, ...] = ()  # names: testing on them would prove nothing
 
 
 def open_manager(workdir: str, *, read_only: bool = False) -> ocp.CheckpointManager:
@@ -86,6 +87,24 @@ def save(
         meta=ocp.args.JsonSave(dataclasses.asdict(meta)),
     )
     manager.save(meta.step, args=args, metrics=metrics)
+
+
+def save_model(workdir: str, variables: Params, meta: Meta) -> None:
+    """Writes a checkpoint of weights alone, to start from or to evaluate.
+
+    Raises:
+        InputError: if `workdir` holds checkpoints already.
+    """
+    with open_manager(workdir) as manager:
+        if manager.all_steps():
+            raise InputError(
+                f"--workdir={workdir} holds checkpoints already; choose a new folder."
+            )
+        args = ocp.args.Composite(
+            model=ocp.args.StandardSave(dict(variables)),
+            meta=ocp.args.JsonSave(dataclasses.asdict(meta)),
+        )
+        manager.save(meta.step, args=args)
 
 
 def _model_item(state: TrainState) -> Params:
@@ -143,7 +162,9 @@ def read_meta(workdir: str, which: str) -> Meta:
         step = find_step(manager, workdir, which)
         args = ocp.args.Composite(meta=ocp.args.JsonRestore())
         meta = manager.restore(step, args=args).meta
-    return Meta(**{**meta, "class_names": tuple(meta["class_names"])})
+    return Meta(
+        **{k: tuple(v) if isinstance(v, list) else v for k, v in meta.items()},
+    )
 
 
 def find_step(manager: ocp.CheckpointManager, workdir: str, which: str) -> int:
@@ -153,10 +174,10 @@ def find_step(manager: ocp.CheckpointManager, workdir: str, which: str) -> int:
         raise MissingInputError(
             f"{workdir}/{_FOLDER} holds no finished checkpoint; run the training again."
         )
-    if which == "latest":
-        return steps[-1]
-    if which == "best":
+    if which == "best" and manager.best_step() is not None:
         return manager.best_step()
+    if which in ("best", "latest"):  # converted weights were never measured
+        return steps[-1]
     if which.isdecimal() and int(which) in steps:
         return int(which)
     raise InputError(

@@ -131,19 +131,33 @@ def load_config(
     """Returns the config to evaluate a run with: the given one, or the run's own.
 
     Raises:
-        InputError: if the given config describes another model.
+        InputError: if the given config describes another model, or the stored one has
+            fields that this version does not know.
     """
-    ours = default_config()
-    for section, fields in stored.items():
-        if isinstance(fields, dict):
-            for name, value in fields.items():
-                ours[section][name] = tuple(value) if isinstance(value, list) else value
-        else:
-            ours[section] = fields
+    ours = default_config().lock()
+    try:
+        ours.update(_as_tuples(stored))
+        ours.unlock()
+    except (AttributeError, KeyError, TypeError) as error:
+        raise InputError(
+            f"the run was made by another version of the program: {error}. "
+            "Evaluate it with that version (report.json and meta name it)."
+        ) from error
     if given is None:
         return ours
-    _check_same(given.model, ours.model, "model", "the run's checkpoint has")
+    theirs = "the run's checkpoint has"
+    _check_same(given.model, ours.model, "model", theirs)
+    # The data may be others, at another size and rate, but pixels mean the same.
+    pixels = {name: given.data[name] for name in ("mean", "std")}
+    _check_same(pixels, ours.data, "data", theirs)
     return given
+
+
+def _as_tuples(value: Any) -> Any:
+    """JSON knows no tuples; a config has no lists."""
+    if isinstance(value, dict):
+        return {name: _as_tuples(item) for name, item in value.items()}
+    return tuple(value) if isinstance(value, list) else value
 
 
 def check_resumable(config: ml_collections.ConfigDict, stored: dict[str, Any]) -> None:

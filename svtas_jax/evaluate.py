@@ -84,6 +84,20 @@ def check_classes(
         )
 
 
+def warn_if_known(records: Sequence[VideoRecord], meta: checkpoint.Meta) -> int:
+    """Says so if videos to test on were trained on; returns how many."""
+    known = sorted({record.name for record in records} & set(meta.train_videos))
+    if known:
+        logging.warning(
+            "%d of the %d test videos were trained on, such as %s: these metrics do "
+            "not tell how the model does on new videos.",
+            len(known),
+            len(records),
+            known[0],
+        )
+    return len(known)
+
+
 def restore(
     config: ml_collections.ConfigDict, meta: checkpoint.Meta, workdir: str, which: str
 ) -> tuple[nn.Module, Params]:
@@ -106,6 +120,7 @@ def evaluate(
 ) -> report.EvalReport:
     """Scores all videos and writes the report to `workdir`/evaluation."""
     folder = pathlib.Path(workdir) / "evaluation"
+    num_known = warn_if_known(records, meta)
     start = time.perf_counter()
     counts = new_counts(config, meta.class_names)
     videos, num_frames = {}, 0
@@ -137,6 +152,7 @@ def evaluate(
             "dataset": config.data.dataset,
             "split": config.data.split,
             "checkpoint_step": meta.step,
+            "videos_trained_on": num_known,
             "seconds": seconds,
             "frames_per_s": num_frames / seconds,
             "config": config.to_dict(),

@@ -189,6 +189,7 @@ def describe_run(
         step=step,
         epoch=epoch,
         versions=report.versions(),
+        train_videos=tuple(record.name for record in data.train),
     )
 
 

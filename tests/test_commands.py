@@ -71,6 +71,7 @@ def test_train_evaluate_stream(config, tmp_path):
     assert all(0 <= saved["metrics"][name] <= 100 for name in METRICS)
     assert set(saved["videos"]) == {"tëst 0", "tëst 1"}
     assert saved["run"]["checkpoint_step"] in (2, 4)
+    assert saved["run"]["videos_trained_on"] == 0
     assert report.metrics["acc"] == saved["metrics"]["acc"]
     for name, num_frames in (("tëst 0", 37), ("tëst 1", 22)):
         assert (folder / "pictures" / f"{name}.png").exists()
@@ -147,6 +148,17 @@ def test_checkpoint_that_does_not_exist_is_named(config, tmp_path):
     run_training(config, tmp_path, num_epochs=1)
     with pytest.raises(InputError, match="--checkpoint=77 does not exist.*latest"):
         checkpoint.read_meta(str(tmp_path), "77")
+
+
+@pytest.mark.usefixtures("tiny_commands")
+def test_testing_on_known_videos_is_said(config, tmp_path, caplog):
+    run_training(config, tmp_path, num_epochs=1)
+    meta = checkpoint.read_meta(str(tmp_path), "latest")
+    known = annotations.read_split(config.data, "train")
+    with caplog.at_level("WARNING"):
+        # One of the five was held out to choose the best checkpoint.
+        assert evaluate.warn_if_known(known, meta) == len(known) - 1
+    assert "4 of the 5 test videos were trained on" in caplog.text
 
 
 @pytest.mark.usefixtures("tiny_commands")

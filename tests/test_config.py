@@ -99,6 +99,20 @@ def test_other_model_than_the_run_is_refused():
         check_resumable(given, stored)
 
 
+def test_other_pixels_than_the_run_saw_are_refused():
+    given = default_config()
+    given.data.update(mean=(0.5, 0.5, 0.5), split=2, crop=192)
+    with pytest.raises(InputError, match=r"config.data.mean=.*0\.551"):
+        load_config(given, default_config().to_dict())
+
+
+def test_config_of_another_version_is_named():
+    stored = default_config().to_dict()
+    stored["model"]["depth"] = 3
+    with pytest.raises(InputError, match="another version.*depth"):
+        load_config(None, stored)
+
+
 def test_a_run_may_grow_longer():
     longer = default_config()
     longer.train.num_epochs = 99
