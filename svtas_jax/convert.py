@@ -54,6 +54,7 @@ _LEAVES = {
     "linear": _weight_and_bias(0),
     "conv1d": _weight_and_bias(1),
     "conv2d": _weight_and_bias(2),
+    "conv3d": _weight_and_bias(3),
     "layer_norm": _SCALE_AND_BIAS,
     "batch_norm": (
         *_SCALE_AND_BIAS,
@@ -98,6 +99,47 @@ _MEMORY_STAGE: Rules = (
 MEMORY_TCN: Rules = (
     *_at("stage1.", "stage1/", _MEMORY_STAGE),
     *_at("stages.{}.", "stages_{}/", _MEMORY_STAGE),
+)
+
+# A stage of MS-TCN that stands alone.
+SINGLE_STAGE: Rules = _at("", "stage1/", _MEMORY_STAGE)
+
+TCN_3D: Rules = (
+    Rule("conv_1x1", "conv_1x1", "conv3d"),
+    Rule("layers.{}.conv_dilated", "layers_{}/conv_dilated", "conv3d"),
+    Rule("layers.{}.conv_1x1", "layers_{}/conv_1x1", "conv3d"),
+    Rule("layers.{}.norm", "layers_{}/norm", "batch_norm"),
+    Rule("conv_out", "conv_out", "conv1d"),
+)
+
+_ASFORMER_STAGE: Rules = (
+    Rule("conv_1x1", "conv_1x1", "conv1d"),
+    Rule("layers.{}.feed_forward.layer.0", "layers_{}/feed_forward", "conv1d"),
+    *(
+        Rule(f"layers.{{}}.att_layer.{n}", f"layers_{{}}/att_layer/{n}", "conv1d")
+        for n in ("query_conv", "key_conv", "value_conv", "conv_out")
+    ),
+    Rule("layers.{}.conv_1x1", "layers_{}/conv_1x1", "conv1d"),
+    Rule("conv_out", "conv_out", "conv1d"),
+)
+
+ASFORMER: Rules = (
+    *_at("encoder.", "encoder/", _ASFORMER_STAGE),
+    *_at("decoders.{}.", "decoders_{}/", _ASFORMER_STAGE),
+)
+
+_CONV_NORM: Rules = (
+    Rule("conv", "conv", "conv3d"),
+    Rule("conv.conv_s", "conv/conv_s", "conv3d"),
+    Rule("conv.bn_s", "conv/bn_s", "batch_norm"),
+    Rule("conv.conv_t", "conv/conv_t", "conv3d"),
+    Rule("bn", "bn", "batch_norm"),
+)
+
+RESNET_3D: Rules = (
+    *_at("conv1.", "conv1/", _CONV_NORM),
+    *_at("layer{}.{}.conv{}.", "layer{}_{}/conv{}/", _CONV_NORM),
+    *_at("layer{}.{}.downsample.", "layer{}_{}/downsample/", _CONV_NORM),
 )
 
 _TEXT_BLOCK: Rules = (

@@ -8,6 +8,7 @@ import dataclasses
 import functools
 from collections.abc import Callable
 from typing import Any
+from unittest import mock
 
 import flax.linen as nn
 import flax.traverse_util
@@ -17,9 +18,13 @@ import numpy as np
 
 from golden_checks.files import Arrays, GoldenFile, below, indices
 from svtas_jax import convert
-from svtas_jax.models import joint, memory_tcn, prompts, tokenizer
+from svtas_jax.models import asformer, joint, memory_tcn, prompts, tokenizer
+from svtas_jax.models.asformer import ASFormer
 from svtas_jax.models.memory_tcn import MemoryTCN
 from svtas_jax.models.mobilenet_tsm import MobileNetTSM
+from svtas_jax.models.ms_tcn import MSTCN
+from svtas_jax.models.resnet3d import ResNet3D
+from svtas_jax.models.tcn3d import TCN3D
 from svtas_jax.models.text_encoder import TextEncoder
 from svtas_jax.structs import NO_LABEL, Params
 
@@ -90,8 +95,8 @@ def _shapes(variables: Params) -> dict[str, tuple[int, ...]]:
 
 
 def channels_last(x: np.ndarray) -> jax.Array:
-    """[N, D, T] to (B, T, D)."""
-    return jnp.asarray(np.moveaxis(x, 1, 2))
+    """[N, D, T, ...] to (B, T, ..., D)."""
+    return jnp.asarray(np.moveaxis(x, 1, -1))
 
 
 def frame_mask(mask: np.ndarray) -> jax.Array:
@@ -150,17 +155,80 @@ def mobilenet_tsm(file: GoldenFile, dtype: Any = jnp.float32) -> Component:
 def memory_tcn_head(file: GoldenFile, dtype: Any = jnp.float32) -> Component:
     """One or more stages: x [N, D, T], mask [N, 1, F]."""
     state = full_state(file.arrays)
-    sizes = dict(
-        features=len(state["stage1.conv_1x1.bias"]),
-        num_layers=_count(state, "stage1.layers."),
-        num_stages=1 + _count(state, "stages."),
-    )
-    module = MemoryTCN(
-        num_classes=len(state["stage1.conv_out.bias"]),
+    module = MemoryTCN(**_stages(state, "stage1."), reference_padding=True, dtype=dtype)
+    return _temporal_head(file, module, convert.MEMORY_TCN)
+
+
+def ms_tcn_head(file: GoldenFile, dtype: Any = jnp.float32) -> Component:
+    """MS-TCN, or one stage of it alone: x [N, D, T], mask [N, 1, F]."""
+    state = full_state(file.arrays)
+    alone = "conv_1x1.weight" in state
+    module = MSTCN(
+        **_stages(state, "" if alone else "stage1."),
         reference_padding=True,
         dtype=dtype,
-        **sizes,
     )
+    rules = convert.SINGLE_STAGE if alone else convert.MEMORY_TCN
+    return _temporal_head(file, module, rules)
+
+
+def _stages(state: Arrays, first: str) -> dict[str, int]:
+    """Returns the sizes of stages of which the first has this prefix."""
+    return dict(
+        num_classes=len(state[f"{first}conv_out.bias"]),
+        features=len(state[f"{first}conv_1x1.bias"]),
+        num_layers=_count(state, f"{first}layers."),
+        num_stages=1 + _count(state, "stages."),
+    )
+
+
+def tcn_3d_head(file: GoldenFile, dtype: Any = jnp.float32) -> Component:
+    """The spatio-temporal TCN: x [N, D, T, H, W], mask [N, 1, F]."""
+    sizes = _stages(full_state(file.arrays), "")
+    del sizes["num_stages"]
+    module = TCN3D(**sizes, reference_padding=True, dtype=dtype)
+    return _temporal_head(file, module, convert.TCN_3D)
+
+
+def asformer_head(file: GoldenFile, dtype: Any = jnp.float32) -> Component:
+    """ASFormer without dropout: x [N, D, T], mask [N, 1, F]."""
+    state = full_state(file.arrays)
+    width = len(state["encoder.conv_1x1.bias"])
+    module = ASFormer(
+        num_classes=len(state["encoder.conv_out.bias"]),
+        features=width,
+        num_layers=_count(state, "encoder.layers."),
+        num_decoders=_count(state, "decoders."),
+        reduction=width // len(state["encoder.layers.0.att_layer.query_conv.bias"]),
+        dropout=0.0,
+        channel_masking=0.0,
+        reference_padding=True,
+        dtype=dtype,
+    )
+    return _temporal_head(file, module, convert.ASFORMER)
+
+
+def mixed_up_asformer_head(file: GoldenFile, dtype: Any = jnp.float32) -> Component:
+    """ASFormer as the public code computes it for several videos: it pairs the queries
+    of one with the keys and values of another. Only this check does so."""
+    component = asformer_head(file, dtype)
+    blocks_of_keys = asformer._with_halves
+
+    def mixed(x, size):
+        blocks = blocks_of_keys(x, size)
+        return jnp.swapaxes(blocks, 0, 1).reshape(blocks.shape)
+
+    def apply(*args):
+        with mock.patch.object(asformer, "_with_halves", mixed):
+            return component.apply(*args)
+
+    return dataclasses.replace(component, apply=apply)
+
+
+def _temporal_head(
+    file: GoldenFile, module: nn.Module, rules: convert.Rules
+) -> Component:
+    """A head that takes a context, features and which steps are valid."""
 
     def prepare(chunk):
         x, mask = channels_last(chunk["in/x"]), frame_mask(chunk["in/mask"])
@@ -175,16 +243,50 @@ def memory_tcn_head(file: GoldenFile, dtype: Any = jnp.float32) -> Component:
             variables, *arguments(context, inputs), train=train, mutable=["batch_stats"]
         )
         y = full_rate_scores(logits, inputs["mask"].shape[1])
+        # A stage that stands alone has no axis of stages.
+        y = y.reshape(np.shape(reference)) if y.size == np.size(reference) else y
         outputs = {"y": y, "feature": jnp.swapaxes(projected, 1, 2)}
-        return context, outputs, updates["batch_stats"]
+        return context, outputs, updates.get("batch_stats", {})
 
-    inputs = prepare(first_chunk(file))
-    context = memory_tcn.initial_context(len(inputs["x"]), **sizes)
-    rules = convert.MEMORY_TCN
+    first = first_chunk(file)
+    reference, inputs = first["out/y"], prepare(first)
+    context = module.initial_context(len(inputs["x"]))
     variables = load_variables(
-        state, rules, module, *arguments(context, inputs), train=False
+        full_state(file.arrays), rules, module, *arguments(context, inputs), train=False
     )
     return Component(rules, variables, context, prepare, apply)
+
+
+def resnet_3d(file: GoldenFile, dtype: Any = jnp.float32) -> Component:
+    """A 3D residual network: x [N, 3, T, H, W], mask [N, 1, T, 1, 1]."""
+    state = full_state(file.arrays)
+    kind = "r2plus1d" if "conv1.conv.conv_s.weight" in state else "i3d"
+    module = ResNet3D(
+        kind=kind,
+        width=len(state["conv1.bn.weight"]),
+        reference_padding=True,
+        dtype=dtype,
+    )
+
+    def prepare(chunk):
+        x, mask = channels_last(chunk["in/x"]), frame_mask(chunk["in/mask"])
+        return {"x": x, "valid": mask, **_cotangent(chunk)}
+
+    def apply(variables, state, inputs, train):
+        y, updates = module.apply(
+            variables,
+            inputs["x"],
+            inputs["valid"],
+            train=train,
+            mutable=["batch_stats"],
+        )
+        return state, {"y": jnp.moveaxis(y, -1, 1)}, updates["batch_stats"]
+
+    first, rules = prepare(first_chunk(file)), convert.RESNET_3D
+    variables = load_variables(
+        state, rules, module, first["x"], first["valid"], train=False
+    )
+    return Component(rules, variables, (), prepare, apply)
 
 
 def joint_net(file: GoldenFile, dtype: Any = jnp.float32) -> Component:

@@ -68,6 +68,7 @@ def _described(*keys: str):
 
 _is_tcn = _has_state(r"layers\.0\.conv_dilated\.weight")
 _is_staged_tcn = _has_state(r"stage1\.layers\.0\.conv_dilated\.weight")
+_is_asformer = _has_state(r"encoder\.layers\.0\.att_layer\.")
 _is_resnet = _has_state(r"conv1\.", r"layer1\.0\.conv1\.")
 
 # The first match counts: what is more specific stands first.
@@ -89,13 +90,18 @@ KINDS = (
         _has_state(r"conv1\.conv\.weight", r"layer2\.0\.conv\.0\."),
         _stream(components.mobilenet_tsm),
     ),
-    Kind("3D ResNet", _is_resnet),
+    Kind("3D ResNet", _is_resnet, _stream(components.resnet_3d)),
     Kind(
         "text encoder",
         _has_state(r"prompt(_learner)?\.token_embedding", "squeeze_sentence"),
         _stream(components.text_encoder),
     ),
-    Kind("ASFormer", _has_state(r"encoder\.layers\.0\.att_layer\.")),
+    Kind(
+        "ASFormer, videos mixed up",
+        lambda f: _is_asformer(f) and f.settings.get("N", 1) > 1,
+        _stream(components.mixed_up_asformer_head),
+    ),
+    Kind("ASFormer", _is_asformer, _stream(components.asformer_head)),
     Kind(
         "joint net",
         lambda f: _takes(f, "img", "text"),
@@ -106,8 +112,16 @@ KINDS = (
         lambda f: _is_staged_tcn(f) and _remembers(f),
         _stream(components.memory_tcn_head),
     ),
-    Kind("3D TCN", lambda f: _weight_axes(f, "layers.0.conv_dilated.weight") == 5),
-    Kind("MS-TCN", lambda f: _is_staged_tcn(f) or _is_tcn(f)),
+    Kind(
+        "3D TCN",
+        lambda f: _weight_axes(f, "layers.0.conv_dilated.weight") == 5,
+        _stream(components.tcn_3d_head),
+    ),
+    Kind(
+        "MS-TCN",
+        lambda f: _is_staged_tcn(f) or _is_tcn(f),
+        _stream(components.ms_tcn_head),
+    ),
     Kind(
         "temporal shift",
         _cases_with("x", "y", "cotangent", "grad_x"),

@@ -40,13 +40,13 @@ class Linear(nn.Module):
         y = jnp.matmul(rows, kernel.astype(self.dtype))
         y = y.reshape(*x.shape[:-1], self.features)
         if self.use_bias:
-            init = _torch_bias(x.shape[-1])
+            init = torch_bias(x.shape[-1])
             bias = self.param("bias", init, (self.features,))
             y = y + bias.astype(self.dtype)
         return y
 
 
-def _torch_bias(fan_in: int) -> nn.initializers.Initializer:
+def torch_bias(fan_in: int) -> nn.initializers.Initializer:
     bound = 1 / math.sqrt(fan_in)
 
     def init(key, shape, dtype=jnp.float32):
@@ -322,13 +322,83 @@ class CausalConv(nn.Module):
             context: (B, 2 * dilation, D), the inputs before this chunk.
             x: (B, T, D).
         """
-        num_steps, width = x.shape[-2:]
-        kernel = self.param("kernel", torch_uniform, (3, width, self.features))
-        bias = self.param("bias", _torch_bias(3 * width), (self.features,))
         extended = jnp.concatenate((context.astype(x.dtype), x), axis=1)
-        starts = (0, self.dilation, 2 * self.dilation)
-        taps = [extended[:, start : start + num_steps] for start in starts]
-        stacked = jnp.concatenate(taps, axis=-1).astype(self.dtype)
-        flat = kernel.reshape(3 * width, self.features).astype(self.dtype)
-        y = jnp.matmul(stacked, flat) + bias.astype(self.dtype)
+        y = _three_taps(self, extended, self.dilation)
         return extended[:, -2 * self.dilation :].astype(context.dtype), y
+
+
+class DilatedConv(nn.Module):
+    """A dilated convolution over time, kernel 3, zeros at both ends: it looks ahead."""
+
+    features: int
+    dilation: int
+    dtype: jnp.dtype = jnp.float32
+
+    @nn.compact
+    def __call__(self, x: jax.Array) -> jax.Array:
+        """Maps (B, T, D) to (B, T, features)."""
+        ends = (self.dilation, self.dilation)
+        return _three_taps(self, jnp.pad(x, ((0, 0), ends, (0, 0))), self.dilation)
+
+
+def _three_taps(module, extended, dilation):
+    """Convolves (B, T + 2 * dilation, D) to (B, T, features), one matrix product."""
+    num_steps, width = extended.shape[1] - 2 * dilation, extended.shape[2]
+    features, dtype = module.features, module.dtype
+    kernel = module.param("kernel", torch_uniform, (3, width, features))
+    bias = module.param("bias", torch_bias(3 * width), (features,))
+    starts = (0, dilation, 2 * dilation)
+    taps = [extended[:, start : start + num_steps] for start in starts]
+    stacked = jnp.concatenate(taps, axis=-1).astype(dtype)
+    flat = kernel.reshape(3 * width, features).astype(dtype)
+    return jnp.matmul(stacked, flat) + bias.astype(dtype)
+
+
+def conv3d(
+    x: jax.Array,
+    kernel: jax.Array,
+    *,
+    stride: int = 1,
+    dilation: int = 1,
+) -> jax.Array:
+    """Convolves over time and the image, zeros around; `stride` is the image's alone.
+
+    The time axis becomes channels, which leaves one convolution of images, or for a
+    kernel of one pixel one matrix product: both are what backends are good at.
+
+    Args:
+        x: (B, T, H, W, C).
+        kernel: (kt, kh, kw, C, D), odd sizes.
+        dilation: of all three axes.
+
+    Returns:
+        (B, T, ceil(H / stride), ceil(W / stride), D).
+    """
+    times, height, width, channels, features = kernel.shape
+    x = _neighbours_in_time(x, times, dilation)
+    kernel = jnp.moveaxis(kernel, 0, 2).reshape(height, width, -1, features)
+    if height == width == 1:
+        x = x[:, :, ::stride, ::stride]
+        y = jnp.matmul(x.reshape(-1, x.shape[-1]), kernel[0, 0])
+        return y.reshape(*x.shape[:-1], features)
+    images = x.reshape(-1, *x.shape[2:])
+    pads = [(dilation * (size // 2),) * 2 for size in (height, width)]
+    y = jax.lax.conv_general_dilated(
+        images,
+        kernel,
+        (stride, stride),
+        pads,
+        rhs_dilation=(dilation, dilation),
+        dimension_numbers=("NHWC", "HWIO", "NHWC"),
+    )
+    return y.reshape(*x.shape[:2], *y.shape[1:])
+
+
+def _neighbours_in_time(x, count, dilation):
+    """Returns (B, T, H, W, count * C): a step's neighbours, itself in the middle."""
+    if count == 1:
+        return x
+    num_steps, reach = x.shape[1], dilation * (count // 2)
+    padded = jnp.pad(x, ((0, 0), (reach, reach), (0, 0), (0, 0), (0, 0)))
+    starts = range(0, 2 * reach + 1, dilation)
+    return jnp.concatenate([padded[:, s : s + num_steps] for s in starts], axis=-1)

@@ -38,6 +38,15 @@ class MemoryTCN(nn.Module):
     reference_padding: bool = False
     dtype: jnp.dtype = jnp.float32
 
+    def initial_context(self, batch_size: int) -> tuple[jax.Array, ...]:
+        """Returns the memory of new streams."""
+        return initial_context(
+            batch_size,
+            features=self.features,
+            num_layers=self.num_layers,
+            num_stages=self.num_stages,
+        )
+
     @nn.compact
     def __call__(self, context, x: jax.Array, valid: jax.Array, *, train: bool):
         """Returns the next context, logits (S, B, T, K) and the first stage's

@@ -1,0 +1,228 @@
+"""ASFormer: attention within windows that grow from layer to layer.
+
+Yi, Wen, Jiang: ASFormer, BMVC 2021. Queries look at a window of 2^i steps around them;
+decoders refine the class probabilities before them and take their values from the
+features of the stage before. It remembers nothing: a chunk is all it sees.
+"""
+
+import math
+
+import flax.linen as nn
+import jax
+import jax.numpy as jnp
+
+from svtas_jax.models.layers import DilatedConv, Linear, where_valid
+
+# A key outside of the window counts for this share; the authors' code has it so.
+_LEAK = 1e-6
+
+
+class ASFormer(nn.Module):
+    """An encoder and decoders, each a stage that gives logits of its own."""
+
+    num_classes: int
+    features: int = 64
+    num_layers: int = 10
+    num_decoders: int = 3
+    reduction: int = 2  # queries, keys and values have features // reduction channels
+    dropout: float = 0.5
+    channel_masking: float = 0.3  # share of input channels dropped in training
+    reference_padding: bool = False
+    dtype: jnp.dtype = jnp.float32
+
+    def initial_context(self, batch_size: int) -> tuple[()]:
+        """Returns the memory of new streams: none."""
+        del batch_size
+        return ()
+
+    @nn.compact
+    def __call__(self, context, x: jax.Array, valid: jax.Array, *, train: bool):
+        """Returns the context as it was, logits (1 + num_decoders, B, T, K) and the
+        projected input (B, T, features); arguments as those of `MemoryTCN`."""
+        if not self.reference_padding:
+            x = where_valid(valid, x)
+        whole_channels = nn.Dropout(self.channel_masking, broadcast_dims=(1,))
+        x = whole_channels(x, deterministic=not train)
+        logits, features, projected = self._stage("encoder", 1.0)(
+            x, None, valid, train=train
+        )
+        stages = [logits]
+        for index in range(self.num_decoders):
+            told = where_valid(valid, nn.softmax(logits))
+            memory = where_valid(valid, features)
+            weight = math.exp(-3 * index)
+            logits, features, _ = self._stage(f"decoders_{index}", weight)(
+                told, memory, valid, train=train
+            )
+            stages.append(logits)
+        return context, jnp.stack(stages), projected
+
+    def _stage(self, name, weight):
+        return Stage(
+            num_classes=self.num_classes,
+            features=self.features,
+            num_layers=self.num_layers,
+            reduction=self.reduction,
+            attention_weight=weight,
+            dropout=self.dropout,
+            reference_padding=self.reference_padding,
+            dtype=self.dtype,
+            name=name,
+        )
+
+
+class Stage(nn.Module):
+    """1x1 convolution, blocks, 1x1 convolution to the classes; with `memory`, whose
+    steps the values come from, a decoder."""
+
+    num_classes: int
+    features: int
+    num_layers: int
+    reduction: int
+    attention_weight: float
+    dropout: float
+    reference_padding: bool
+    dtype: jnp.dtype
+
+    @nn.compact
+    def __call__(self, x, memory, valid, *, train):
+        x = Linear(self.features, dtype=self.dtype, name="conv_1x1")(x)
+        projected = where_valid(valid, x)
+        if not self.reference_padding:
+            x = projected
+        for index in range(self.num_layers):
+            x = Block(
+                window=2**index,
+                reduction=self.reduction,
+                attention_weight=self.attention_weight,
+                dropout=self.dropout,
+                reference_padding=self.reference_padding,
+                dtype=self.dtype,
+                name=f"layers_{index}",
+            )(x, memory, valid, train=train)
+        logits = Linear(self.num_classes, dtype=self.dtype, name="conv_out")(x)
+        return where_valid(valid, logits.astype(jnp.float32)), x, projected
+
+
+class Block(nn.Module):
+    """Dilated convolution, attention within the window, 1x1 convolution, residual."""
+
+    window: int
+    reduction: int
+    attention_weight: float
+    dropout: float
+    reference_padding: bool
+    dtype: jnp.dtype
+
+    @nn.compact
+    def __call__(self, x, memory, valid, *, train):
+        features = x.shape[-1]
+        y = DilatedConv(features, self.window, self.dtype, name="feed_forward")(x)
+        y = nn.relu(y)
+        counted = jnp.ones_like(valid) if self.reference_padding else valid
+        normal = normalise_over_time(y, counted)
+        attended = WindowAttention(
+            self.window,
+            self.reduction,
+            self.reference_padding,
+            self.dtype,
+            name="att_layer",
+        )(normal, normal if memory is None else memory, valid)
+        y = self.attention_weight * attended + y
+        y = Linear(features, dtype=self.dtype, name="conv_1x1")(y)
+        y = nn.Dropout(self.dropout)(y, deterministic=not train)
+        return where_valid(valid, x + y)
+
+
+def normalise_over_time(x: jax.Array, valid: jax.Array) -> jax.Array:
+    """Instance norm: every channel of (B, T, D) by its moments over the valid steps."""
+    wide = where_valid(valid, x.astype(jnp.promote_types(x.dtype, jnp.float32)))
+    count = jnp.maximum(jnp.sum(valid, axis=1), 1)[:, None, None]
+    mean = jnp.sum(wide, axis=1, keepdims=True) / count
+    centred = where_valid(valid, wide - mean)
+    var = jnp.sum(jnp.square(centred), axis=1, keepdims=True) / count
+    return (centred * jax.lax.rsqrt(var + 1e-5)).astype(x.dtype)
+
+
+class WindowAttention(nn.Module):
+    """Attention of every step to the `window` steps around it."""
+
+    window: int
+    reduction: int
+    reference_padding: bool
+    dtype: jnp.dtype
+
+    @nn.compact
+    def __call__(self, x, values, valid):
+        """Maps queries' and keys' x and `values`, (B, T, D) both, to (B, T, D)."""
+        reduced = x.shape[-1] // self.reduction
+
+        def project(name, source):
+            y = Linear(reduced, dtype=self.dtype, name=name)(source)
+            # A padded step has no key, and so counts the same at any length.
+            return y if self.reference_padding else where_valid(valid, y)
+
+        query = project("query_conv", x)
+        key, value = project("key_conv", x), project("value_conv", values)
+        attended = attend_in_windows(query, key, value, valid, window=self.window)
+        y = Linear(values.shape[-1], dtype=self.dtype, name="conv_out")(
+            nn.relu(attended)
+        )
+        return where_valid(valid, y)
+
+
+def attend_in_windows(
+    query: jax.Array,
+    key: jax.Array,
+    value: jax.Array,
+    valid: jax.Array,
+    *,
+    window: int,
+) -> jax.Array:
+    """Attention of step t to steps [t - window // 2, t - window // 2 + window).
+
+    Steps are handled in blocks of `window`, each with half a block to both sides; what
+    of that lies outside of a step's own window, or is not valid, leaks by 1e-6 in the
+    denominator, as in the authors' code.
+
+    Args:
+        query, key, value: (B, T, D).
+        valid: (B, T) bool.
+        window: a power of two.
+
+    Returns:
+        (B, T, D).
+    """
+    num_steps, width = query.shape[1:]
+    own = _blocks(query, window)
+    keys, values = _with_halves(key, window), _with_halves(value, window)
+    real = _with_halves(valid[..., None], window)[..., 0]
+    energy = jnp.einsum("bnqd,bnkd->bnqk", own, keys).astype(jnp.float32)
+    first, last = jnp.arange(window)[:, None], jnp.arange(keys.shape[2])
+    inside = (last >= first) & (last < first + window)
+    seen = inside & real[:, :, None, :]
+    share = jnp.where(seen, 1.0 + _LEAK, _LEAK)
+    weights = jax.nn.softmax(energy / math.sqrt(width) + jnp.log(share))
+    weights = jnp.where(seen, weights, 0).astype(value.dtype)
+    attended = jnp.einsum("bnqk,bnkd->bnqd", weights, values)
+    return attended.reshape(len(query), -1, value.shape[-1])[:, :num_steps]
+
+
+def _blocks(x, size):
+    """(B, T, D) to (B, ceil(T / size), size, D), zeros at the end."""
+    missing = -x.shape[1] % size
+    x = jnp.pad(x, ((0, 0), (0, missing), (0, 0)))
+    return x.reshape(x.shape[0], -1, size, x.shape[-1])
+
+
+def _with_halves(x, size):
+    """(B, T, D) to (B, N, size + 2 * (size // 2), D): blocks and half a block to both
+    sides, zeros around."""
+    half = size // 2
+    if half == 0:
+        return _blocks(x, size)
+    blocks = _blocks(x, size)
+    before, after = blocks[:, :, half:], blocks[:, :, :half]
+    ends = ((0, 0), (1, 1), (0, 0), (0, 0))
+    before, after = jnp.pad(before, ends)[:, :-2], jnp.pad(after, ends)[:, 2:]
+    return jnp.concatenate((before, blocks, after), axis=2)

@@ -1,0 +1,205 @@
+"""3D residual networks: I3D-ResNet-50 and R(2+1)D-34.
+
+Carreira, Zisserman: Quo Vadis, CVPR 2017, in its ResNet form; Tran et al.: A Closer
+Look at Spatiotemporal Convolutions, CVPR 2018. Time is never strided. Submodule names
+follow the public PyTorch code, so that converting its weights is a table.
+"""
+
+import flax.linen as nn
+import jax
+import jax.numpy as jnp
+
+from svtas_jax.models.layers import BatchNorm, conv3d, kaiming_fan_out, where_valid
+
+BLOCKS = (3, 4, 6, 3)  # residual blocks of each of the four stages, in both networks
+# Which blocks of I3D look at three steps.
+INFLATED = ((1, 1, 1), (1, 0, 1, 0), (1, 0, 1, 0, 1, 0), (0, 1, 0))
+
+
+class ResNet3D(nn.Module):
+    """Frames (B, T, H, W, 3) to features (B, T, H/32, W/32, D).
+
+    `kind` "i3d" has bottleneck blocks and D = 2048, "r2plus1d" basic blocks whose
+    convolutions are split into image and time and D = 512, both at `width` 64.
+    """
+
+    kind: str = "i3d"
+    width: int = 64
+    blocks: tuple[int, ...] = BLOCKS
+    norm_momentum: float = 0.1
+    reference_padding: bool = False
+    dtype: jnp.dtype = jnp.float32
+
+    @nn.compact
+    def __call__(self, x: jax.Array, valid: jax.Array, *, train: bool) -> jax.Array:
+        """Args: x normalised frames; valid (B, T) bool; train selects batch
+        statistics. Invalid steps come out as zeros."""
+        if not self.reference_padding:
+            x = where_valid(valid, x)
+        counted = None if self.reference_padding else valid
+        norm = dict(counted=counted, train=train, momentum=self.norm_momentum)
+        split = self.kind == "r2plus1d"
+        shape = dict(split=split, dtype=self.dtype)
+        x = ConvNorm(self.width, (3, 7, 7), 2, **shape, name="conv1")(
+            x.astype(self.dtype), **norm
+        )
+        x = _max_pool(x)
+        for stage, num_blocks in enumerate(self.blocks):
+            for index in range(num_blocks):
+                options = dict(
+                    width=self.width * 2**stage,
+                    stride=2 if stage and index == 0 else 1,
+                    name=f"layer{stage + 1}_{index}",
+                    dtype=self.dtype,
+                )
+                if split:
+                    block = SplitBlock(**options)
+                else:
+                    block = Bottleneck(inflated=bool(INFLATED[stage][index]), **options)
+                x = block(x, **norm)
+            x = where_valid(valid, x)
+        return x
+
+
+class Bottleneck(nn.Module):
+    """1x1 (over three steps if `inflated`), 3x3, 1x1 convolution, residual."""
+
+    width: int
+    stride: int
+    inflated: bool
+    dtype: jnp.dtype
+
+    @nn.compact
+    def __call__(self, x, **norm):
+        features = 4 * self.width
+        first = (3, 1, 1) if self.inflated else (1, 1, 1)
+        y = ConvNorm(self.width, first, dtype=self.dtype, name="conv1")(
+            _clean(x, norm), **norm
+        )
+        y = ConvNorm(
+            self.width, (1, 3, 3), self.stride, dtype=self.dtype, name="conv2"
+        )(y, **norm)
+        y = ConvNorm(features, (1, 1, 1), act=False, dtype=self.dtype, name="conv3")(
+            y, **norm
+        )
+        if self.stride != 1 or x.shape[-1] != features:
+            x = ConvNorm(
+                features,
+                (1, 1, 1),
+                self.stride,
+                act=False,
+                dtype=self.dtype,
+                name="downsample",
+            )(x, **norm)
+        return nn.relu(x + y)
+
+
+class SplitBlock(nn.Module):
+    """Two 3x3x3 convolutions, each split into image and time, residual."""
+
+    width: int
+    stride: int
+    dtype: jnp.dtype
+
+    @nn.compact
+    def __call__(self, x, **norm):
+        shape = dict(split=True, dtype=self.dtype)
+        y = ConvNorm(self.width, (3, 3, 3), self.stride, **shape, name="conv1")(
+            _clean(x, norm), **norm
+        )
+        y = ConvNorm(self.width, (3, 3, 3), act=False, **shape, name="conv2")(
+            _clean(y, norm), **norm
+        )
+        if self.stride != 1 or x.shape[-1] != self.width:
+            x = ConvNorm(
+                self.width,
+                (1, 1, 1),
+                self.stride,
+                act=False,
+                **shape,
+                name="downsample",
+            )(x, **norm)
+        return nn.relu(x + y)
+
+
+def _clean(x, norm):
+    """A padded step must look like the chunk's end to its neighbour in time."""
+    return x if norm["counted"] is None else where_valid(norm["counted"], x)
+
+
+class ConvNorm(nn.Module):
+    """Convolution over time and image, batch normalisation and, if `act`, ReLU.
+
+    If `split`, the convolution is one of the image, batch normalisation, ReLU, and one
+    of time.
+    """
+
+    features: int
+    kernel: tuple[int, int, int]
+    stride: int = 1
+    act: bool = True
+    split: bool = False
+    dtype: jnp.dtype = jnp.float32
+
+    @nn.compact
+    def __call__(self, x, *, counted, train, momentum):
+        if self.split:
+            x = SplitConv(
+                self.features, self.kernel, self.stride, self.dtype, name="conv"
+            )(x, counted=counted, train=train, momentum=momentum)
+        else:
+            x = Conv(self.features, self.kernel, self.stride, self.dtype, name="conv")(
+                x
+            )
+        x = BatchNorm(momentum, name="bn")(x, counted, train=train)
+        return nn.relu(x) if self.act else x
+
+
+class Conv(nn.Module):
+    """A convolution over time and image, zeros around."""
+
+    features: int
+    kernel: tuple[int, int, int]
+    stride: int
+    dtype: jnp.dtype
+
+    @nn.compact
+    def __call__(self, x):
+        # A kernel of one pixel and step is a matrix: the converter keeps them so.
+        shape = (*self.kernel, x.shape[-1], self.features)
+        if self.kernel == (1, 1, 1):
+            shape = shape[3:]
+        kernel = self.param("kernel", kaiming_fan_out, shape).astype(self.dtype)
+        kernel = kernel.reshape(*self.kernel, x.shape[-1], self.features)
+        return conv3d(x, kernel, stride=self.stride)
+
+
+class SplitConv(nn.Module):
+    """A convolution of the image, batch norm, ReLU, a convolution of time.
+
+    The width between them keeps the number of weights of the whole convolution (for
+    three steps, whatever the kernel: so has it the public code).
+    """
+
+    features: int
+    kernel: tuple[int, int, int]
+    stride: int
+    dtype: jnp.dtype
+
+    @nn.compact
+    def __call__(self, x, *, counted, train, momentum):
+        times, height, width = self.kernel
+        area = x.shape[-1] * height * width
+        middle = 3 * area * self.features // (area + 3 * self.features)
+        x = Conv(middle, (1, height, width), self.stride, self.dtype, name="conv_s")(x)
+        x = nn.relu(BatchNorm(momentum, name="bn_s")(x, counted, train=train))
+        x = x if counted is None else where_valid(counted, x)
+        return Conv(self.features, (times, 1, 1), 1, self.dtype, name="conv_t")(x)
+
+
+def _max_pool(x):
+    """3x3, stride 2, symmetric padding, of every step."""
+    images = x.reshape(-1, *x.shape[2:])
+    pads = ((1, 1), (1, 1))
+    y = nn.max_pool(images, (3, 3), strides=(2, 2), padding=pads)
+    return y.reshape(*x.shape[:2], *y.shape[1:])
