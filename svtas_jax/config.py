@@ -14,6 +14,9 @@ from svtas_jax.errors import InputError
 from svtas_jax.structs import StreamSpec
 
 SYSTEMS = ("sete", "mete", "transeger")
+BACKBONES = ("mobilenet_tsm", "i3d", "r2plus1d", "vit", "features")
+JOINTS = ("memory_tcn", "fc", "transformer")
+HEADS = ("memory_tcn", "ms_tcn", "tcn_3d", "asformer", "gru", "gtrm")
 
 
 def default_config() -> ml_collections.ConfigDict:
@@ -48,13 +51,19 @@ def _data_defaults() -> ml_collections.ConfigDict:
 def _model_defaults() -> ml_collections.ConfigDict:
     model = ml_collections.ConfigDict()
     model.system = "sete"  # "sete", "mete" or "transeger"
-    model.image_width = 1.0  # MobileNetV2's width multiplier
-    model.image_stages = (
-        7  # stages of MobileNetV2; fewer learn faster from small images
-    )
+    model.backbone = "mobilenet_tsm"  # or "i3d", "r2plus1d", "vit"; "features" reads
+    # data.features instead of videos
+    model.head = "memory_tcn"  # SETE's, METE's: or "ms_tcn", "tcn_3d", "asformer",
+    # "gru", "gtrm"
+    model.image_width = 1.0  # multiplies the backbone's channels
+    model.image_layers = 12  # blocks of ViT
+    model.image_stages = 7  # of MobileNetV2 (ResNets have 4); fewer learn faster from
+    # small pictures
     model.features = 64  # width of the temporal branch, of image and text features
-    model.num_layers = 4  # layers of the memory TCN: dilations 2^(n-1), ..., 2, 1
-    model.num_stages = 1  # memory TCNs in a row (SETE, METE)
+    model.num_layers = 4  # layers of the head, of each of its stages
+    model.num_stages = 1  # heads in a row that refine each other (TCNs, ASFormer)
+    model.dropout = 0.5  # of the heads that have one: ASFormer, GRU, GTRM
+    model.channel_masking = 0.3  # share of the features that ASFormer drops in training
     model.joint = "memory_tcn"  # Transeger: "memory_tcn", "fc" or "transformer"
     model.joint_features = 128  # width of Transeger's joint net
     model.joint_layers = 3  # layers of the transformer joint net
@@ -213,7 +222,8 @@ def _check_data(data: ml_collections.ConfigDict) -> None:
 
 def _check_model(model: ml_collections.ConfigDict) -> None:
     _check_choice(model, "model", system=SYSTEMS, dtype=("float32", "bfloat16"))
-    _check_choice(model, "model", joint=("memory_tcn", "fc", "transformer"))
+    _check_choice(model, "model", backbone=BACKBONES, head=HEADS)
+    _check_choice(model, "model", joint=JOINTS)
     _check_choice(model, "model", prompt=("learned", "fixed"))
     positions = ("learned", "fixed", "fixed_by_row")
     _check_choice(model, "model", joint_positions=positions)
@@ -223,14 +233,19 @@ def _check_model(model: ml_collections.ConfigDict) -> None:
     _check_at_least(model, "model", joint_features=1, joint_layers=1, joint_heads=1)
     _check_at_least(model, "model", prompt_len=8, num_context=1)
     _check_at_least(model, "model", text_width=1, text_layers=1, text_heads=1)
+    _check_at_least(model, "model", image_layers=1)
     _check_positive(model, "model", "image_width")
     if not 0 < model.norm_momentum <= 1:
         raise InputError(
             f"config.model.norm_momentum={model.norm_momentum} must lie in (0, 1]."
         )
-    if not 0 <= model.joint_dropout < 1:
+    for name in ("joint_dropout", "dropout", "channel_masking"):
+        if not 0 <= model[name] < 1:
+            raise InputError(f"config.model.{name}={model[name]} must lie in [0, 1).")
+    if model.head == "tcn_3d" and model.backbone == "features":
         raise InputError(
-            f"config.model.joint_dropout={model.joint_dropout} must lie in [0, 1)."
+            "config.model.head='tcn_3d' convolves images and cannot read features; "
+            "use --config.model.head=ms_tcn, or an image backbone."
         )
     for width, heads in (("text_width", "text_heads"), ("features", "joint_heads")):
         if width == "features" and model.joint != "transformer":

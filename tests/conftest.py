@@ -137,12 +137,18 @@ def tiny_config(system: str = "sete") -> ml_collections.ConfigDict:
 TINY_STAGES = ((1, 8, 1, 1), (6, 8, 2, 2))
 
 
+def with_stages(model, stages):
+    """Returns the model with another number of stages of MobileNet."""
+    backbone = model.image.backbone.clone(stages=stages)
+    return model.clone(image=model.image.clone(backbone=backbone))
+
+
 def tiny_model(system: str = "sete", **fields):
     """Builds it with two stages of MobileNet instead of seven."""
     config = tiny_config(system)
     config.model.update(fields)
     model = build_model(config, CLASSES)
-    return model.clone(image=model.image.clone(stages=TINY_STAGES))
+    return with_stages(model, TINY_STAGES)
 
 
 def random_chunks(
@@ -190,7 +196,7 @@ def tiny_commands(monkeypatch):
 
     def build(config, class_names):
         model = build_model(config, class_names)
-        return model.clone(image=model.image.clone(stages=TINY_STAGES))
+        return with_stages(model, TINY_STAGES)
 
     for command in (train, evaluate):
         monkeypatch.setattr(command, "build_model", build)

@@ -48,7 +48,8 @@ def first_stages(variables, num_stages=2):
 @pytest.fixture(scope="module")
 def model(tiny):
     wide = tiny.model("sete", image_width=1.0)
-    return wide.clone(image=wide.image.clone(stages=STAGES[:2]))
+    backbone = wide.image.backbone.clone(stages=STAGES[:2])
+    return wide.clone(image=wide.image.clone(backbone=backbone))
 
 
 @pytest.fixture(scope="module")

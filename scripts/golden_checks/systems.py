@@ -81,7 +81,8 @@ def build_system(
     names = tuple(meta.get("classes") or (f"class {k}" for k in range(num_classes)))
     built = build_model(config, names)
     shift_div = image["backbone"].get("shift_div", 8)
-    built = built.clone(image=built.image.clone(shift_div=shift_div))
+    backbone = built.image.backbone.clone(shift_div=shift_div)
+    built = built.clone(image=built.image.clone(backbone=backbone))
     return built, convert.system_rules(model.system, model.prompt)
 
 

@@ -10,12 +10,18 @@ import ml_collections
 
 from svtas_jax.config import stream_spec
 from svtas_jax.models import joint, prompts
-from svtas_jax.models.image import ImageBranch
+from svtas_jax.models.asformer import ASFormer
+from svtas_jax.models.gru_gtrm import MultiGRU
+from svtas_jax.models.image import FeatureBranch, ImageBranch
 from svtas_jax.models.memory_tcn import MemoryTCN
-from svtas_jax.models.mobilenet_tsm import STAGES
+from svtas_jax.models.mobilenet_tsm import STAGES, MobileNetTSM
+from svtas_jax.models.ms_tcn import MSTCN
+from svtas_jax.models.resnet3d import BLOCKS, ResNet3D
 from svtas_jax.models.sete import Sete
+from svtas_jax.models.tcn3d import TCN3D
 from svtas_jax.models.text_encoder import TextEncoder
 from svtas_jax.models.transeger import Transeger
+from svtas_jax.models.vit import VisionTransformer
 
 
 def build_model(
@@ -23,19 +29,8 @@ def build_model(
 ) -> nn.Module:
     """Returns the system that `config.model` describes, for these classes."""
     model = config.model
-    common = dict(
-        norm_momentum=model.norm_momentum,
-        reference_padding=model.reference_padding,
-        dtype=jnp.dtype(model.dtype),
-    )
     clip_steps = stream_spec(config).clip_steps
-    image = ImageBranch(
-        mean=tuple(config.data.mean),
-        std=tuple(config.data.std),
-        width=model.image_width,
-        stages=STAGES[: model.image_stages],
-        **common,
-    )
+    image = _build_image(config)
     if model.system == "transeger":
         return Transeger(
             image=image,
@@ -43,21 +38,80 @@ def build_model(
             joint=_build_joint(model, len(class_names), clip_steps),
             clip_steps=clip_steps,
             features=model.features,
-            dtype=common["dtype"],
+            dtype=jnp.dtype(model.dtype),
         )
     is_mete = model.system == "mete"
     return Sete(
         image=image,
-        head=MemoryTCN(
-            num_classes=len(class_names),
-            features=model.features,
-            num_layers=model.num_layers,
-            num_stages=model.num_stages,
-            **common,
-        ),
+        head=_build_head(model, len(class_names)),
         clip_steps=clip_steps,
         text=_build_text(model, class_names, clip_steps) if is_mete else None,
         train_logit_scale=model.train_logit_scale,
+    )
+
+
+def _build_image(config) -> ImageBranch | FeatureBranch:
+    model = config.model
+    if model.backbone == "features":
+        return FeatureBranch()
+    return ImageBranch(
+        mean=tuple(config.data.mean),
+        std=tuple(config.data.std),
+        backbone=_build_backbone(model),
+        pooled=model.head != "tcn_3d",
+    )
+
+
+def _build_backbone(model) -> nn.Module:
+    if model.backbone == "vit":
+        width = VisionTransformer.width * model.image_width
+        return VisionTransformer(
+            width=round(width),
+            num_layers=model.image_layers,
+            num_heads=max(1, round(width) // 64),
+            dtype=jnp.dtype(model.dtype),
+        )
+    if model.backbone == "mobilenet_tsm":
+        return MobileNetTSM(
+            width=model.image_width,
+            stages=STAGES[: model.image_stages],
+            **_with_norm(model),
+        )
+    width = round(ResNet3D.width * model.image_width)
+    return ResNet3D(
+        kind=model.backbone,
+        width=width,
+        blocks=BLOCKS[: model.image_stages],
+        **_with_norm(model),
+    )
+
+
+def _build_head(model, num_classes) -> nn.Module:
+    sizes = dict(
+        num_classes=num_classes, features=model.features, num_layers=model.num_layers
+    )
+    if model.head == "memory_tcn":
+        return MemoryTCN(**sizes, num_stages=model.num_stages, **_with_norm(model))
+    if model.head == "ms_tcn":
+        return MSTCN(**sizes, num_stages=model.num_stages, **_with_norm(model))
+    if model.head == "tcn_3d":
+        return TCN3D(**sizes, **_with_norm(model))
+    sizes |= dict(dropout=model.dropout, dtype=jnp.dtype(model.dtype))
+    if model.head == "asformer":
+        return ASFormer(
+            num_decoders=model.num_stages - 1,
+            channel_masking=model.channel_masking,
+            reference_padding=model.reference_padding,
+            **sizes,
+        )
+    return MultiGRU(refined=model.head == "gtrm", **sizes)
+
+
+def _with_norm(model) -> dict:
+    return dict(
+        norm_momentum=model.norm_momentum,
+        reference_padding=model.reference_padding,
+        dtype=jnp.dtype(model.dtype),
     )
 
 

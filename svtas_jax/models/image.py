@@ -1,11 +1,10 @@
-"""The image branch: frames of a chunk to one feature vector per step."""
+"""The image branch: frames of a chunk to one feature vector, or map, per step."""
 
 import flax.linen as nn
 import jax
 import jax.numpy as jnp
 
 from svtas_jax.models.layers import where_valid
-from svtas_jax.models.mobilenet_tsm import STAGES, MobileNetTSM
 from svtas_jax.structs import Chunk
 
 
@@ -38,29 +37,31 @@ def pool(features: jax.Array, valid: jax.Array) -> jax.Array:
 
 
 class ImageBranch(nn.Module):
-    """Normalise, MobileNetV2 with temporal shift, average over the image."""
+    """Normalise, a backbone, and, if `pooled`, the average over the image.
+
+    `backbone` maps frames (B, T, H, W, 3) and which steps are valid to feature maps
+    (B, T, h, w, D).
+    """
 
     mean: tuple[float, ...]
     std: tuple[float, ...]
-    width: float = 1.0
-    stages: tuple[tuple[int, int, int, int], ...] = STAGES
-    shift_div: int = 8
-    norm_momentum: float = 0.1
-    reference_padding: bool = False
-    dtype: jnp.dtype = jnp.float32
+    backbone: nn.Module
+    pooled: bool = True
 
     @nn.compact
     def __call__(self, chunk: Chunk, *, train: bool) -> jax.Array:
-        """Returns features (B, T, 1280), zero in invalid steps."""
+        """Returns (B, T, D), or (B, T, h, w, D); zero in invalid steps."""
         valid = step_valid(chunk)
         x = normalise(chunk.frames, self.mean, self.std)
-        x = MobileNetTSM(
-            width=self.width,
-            stages=self.stages,
-            shift_div=self.shift_div,
-            norm_momentum=self.norm_momentum,
-            reference_padding=self.reference_padding,
-            dtype=self.dtype,
-            name="backbone",
-        )(x, valid, train=train)
-        return pool(x, valid)
+        x = self.backbone(x, valid, train=train)
+        return pool(x, valid) if self.pooled else where_valid(valid, x)
+
+
+class FeatureBranch(nn.Module):
+    """Stands where the image branch does when a chunk's frames are features."""
+
+    @nn.compact
+    def __call__(self, chunk: Chunk, *, train: bool) -> jax.Array:
+        """Returns (B, T, D), zero in invalid steps."""
+        del train
+        return where_valid(step_valid(chunk), chunk.frames.astype(jnp.float32))

@@ -40,13 +40,14 @@ class Linear(nn.Module):
         y = jnp.matmul(rows, kernel.astype(self.dtype))
         y = y.reshape(*x.shape[:-1], self.features)
         if self.use_bias:
-            init = torch_bias(x.shape[-1])
+            init = torch_uniform_of(x.shape[-1])
             bias = self.param("bias", init, (self.features,))
             y = y + bias.astype(self.dtype)
         return y
 
 
-def torch_bias(fan_in: int) -> nn.initializers.Initializer:
+def torch_uniform_of(fan_in: int) -> nn.initializers.Initializer:
+    """PyTorch's default for what belongs to `fan_in` inputs: +-1/sqrt(fan_in)."""
     bound = 1 / math.sqrt(fan_in)
 
     def init(key, shape, dtype=jnp.float32):
@@ -346,7 +347,7 @@ def _three_taps(module, extended, dilation):
     num_steps, width = extended.shape[1] - 2 * dilation, extended.shape[2]
     features, dtype = module.features, module.dtype
     kernel = module.param("kernel", torch_uniform, (3, width, features))
-    bias = module.param("bias", torch_bias(3 * width), (features,))
+    bias = module.param("bias", torch_uniform_of(3 * width), (features,))
     starts = (0, dilation, 2 * dilation)
     taps = [extended[:, start : start + num_steps] for start in starts]
     stacked = jnp.concatenate(taps, axis=-1).astype(dtype)

@@ -1,4 +1,8 @@
-"""SETE and METE: an image branch and a memory TCN, trained end to end on a stream."""
+"""SETE and METE: an image branch and a temporal head, trained end to end on a stream.
+
+Any backbone goes with any head: with I3D and MS-TCN it is the paper's single-stage
+baseline, with features in place of the image branch the second of two stages.
+"""
 
 import math
 
@@ -6,8 +10,8 @@ import flax.linen as nn
 import jax
 import jax.numpy as jnp
 
-from svtas_jax.models import memory_tcn, prompts
-from svtas_jax.models.image import ImageBranch, step_valid
+from svtas_jax.models import prompts
+from svtas_jax.models.image import FeatureBranch, ImageBranch, step_valid
 from svtas_jax.models.text_encoder import TextEncoder
 from svtas_jax.structs import NO_LABEL, Chunk, ChunkOutput, StreamState
 
@@ -17,25 +21,21 @@ LOGIT_SCALE = math.log(1 / 0.07)  # CLIP's initial temperature
 class Sete(nn.Module):
     """Streaming End-to-end Training framEwork. With a text encoder it is METE.
 
-    METE trains the TCN's projected image feature to match a text feature of the same
-    chunk's labels. At inference the text branch does not run, so METE costs what SETE
-    costs.
+    A head maps (context, features, valid) to (context, logits, projected input) and
+    has `initial_context`. METE trains the head's projected input to match a text
+    feature of the same chunk's labels. At inference the text branch does not run, so
+    METE costs what SETE costs.
     """
 
-    image: ImageBranch
-    head: memory_tcn.MemoryTCN
+    image: ImageBranch | FeatureBranch
+    head: nn.Module
     clip_steps: int
     text: TextEncoder | None = None
     train_logit_scale: bool = False
 
     def initial_state(self, batch_size: int) -> StreamState:
         """Returns the state of `batch_size` streams that have seen nothing."""
-        context = memory_tcn.initial_context(
-            batch_size,
-            features=self.head.features,
-            num_layers=self.head.num_layers,
-            num_stages=self.head.num_stages,
-        )
+        context = self.head.initial_context(batch_size)
         labels = jnp.full((batch_size, self.clip_steps), NO_LABEL, jnp.int32)
         return StreamState(labels=labels, context=context)
 

@@ -8,8 +8,8 @@ from svtas_jax.models.layers import (
     BatchNorm,
     Linear,
     conv3d,
-    torch_bias,
     torch_uniform,
+    torch_uniform_of,
     where_valid,
 )
 
@@ -83,6 +83,6 @@ class Conv3x3x3(nn.Module):
     def __call__(self, x):
         shape = (3, 3, 3, x.shape[-1], self.features)
         kernel = self.param("kernel", torch_uniform, shape).astype(self.dtype)
-        bias = self.param("bias", torch_bias(27 * x.shape[-1]), (self.features,))
+        bias = self.param("bias", torch_uniform_of(27 * x.shape[-1]), (self.features,))
         y = conv3d(x.astype(self.dtype), kernel, dilation=self.dilation)
         return y + bias.astype(self.dtype)

@@ -4,7 +4,7 @@ import flax.linen as nn
 import jax.numpy as jnp
 
 from svtas_jax.models import joint, memory_tcn, prompts
-from svtas_jax.models.image import ImageBranch, step_valid
+from svtas_jax.models.image import FeatureBranch, ImageBranch, step_valid
 from svtas_jax.models.layers import Linear, where_valid
 from svtas_jax.models.text_encoder import TextEncoder
 from svtas_jax.structs import NO_LABEL, Chunk, ChunkOutput, StreamState
@@ -17,7 +17,7 @@ class Transeger(nn.Module):
     model's own: the class of the highest score, 0 in padded steps.
     """
 
-    image: ImageBranch
+    image: ImageBranch | FeatureBranch
     text: TextEncoder
     joint: nn.Module
     clip_steps: int

@@ -1,0 +1,76 @@
+"""ViT-B/16 as CLIP has it: a feature of every frame alone.
+
+Dosovitskiy et al., ICLR 2021; Radford et al.: CLIP, ICML 2021. Bridge-Prompt (Li et
+al., CVPR 2022) extracts the features of its second stage with it.
+"""
+
+import flax.linen as nn
+import jax
+import jax.numpy as jnp
+
+from svtas_jax.models.layers import where_valid
+from svtas_jax.models.text_encoder import TransformerBlock
+
+
+class VisionTransformer(nn.Module):
+    """Frames (B, T, H, W, 3) to features (B, T, 1, 1, output): the class token."""
+
+    width: int = 768
+    num_layers: int = 12
+    num_heads: int = 12
+    patch: int = 16
+    output: int = 512
+    dtype: jnp.dtype = jnp.float32
+
+    @nn.compact
+    def __call__(self, x: jax.Array, valid: jax.Array, *, train: bool) -> jax.Array:
+        """Args: x normalised frames, H and W multiples of `patch`; valid (B, T) bool.
+        Invalid steps come out as zeros; training and evaluation are the same."""
+        del train
+        batch_size, num_steps = valid.shape
+        tokens = self._patches(where_valid(valid, x).astype(self.dtype))
+        x = self._with_class_token(tokens)
+        x = nn.LayerNorm(epsilon=1e-5, dtype=self.dtype, name="ln_pre")(x)
+        for index in range(self.num_layers):
+            x = TransformerBlock(self.num_heads, self.dtype, name=f"resblocks_{index}")(
+                x
+            )
+        x = nn.LayerNorm(epsilon=1e-5, dtype=self.dtype, name="ln_post")(x[:, 0])
+        normal = nn.initializers.normal(self.width**-0.5)
+        x = jnp.matmul(
+            x, self.param("proj", normal, (self.width, self.output)).astype(self.dtype)
+        )
+        return where_valid(valid, x.reshape(batch_size, num_steps, 1, 1, self.output))
+
+    def _patches(self, x):
+        """Projects patches: (B, T, H, W, 3) to (B * T, patches, width)."""
+        *_, height, width, channels = x.shape
+        size = self.patch
+        if height % size or width % size:
+            raise ValueError(
+                f"frames of {height}x{width} do not divide into patches of {size}; "
+                f"try --config.data.crop={height // size * size}."
+            )
+        x = x.reshape(-1, height // size, size, width // size, size, channels)
+        x = jnp.swapaxes(x, 2, 3).reshape(len(x), -1, size * size * channels)
+        shape = (size, size, channels, self.width)
+        init = nn.initializers.lecun_normal()
+        kernel = PatchKernel(name="conv1")(init, shape).astype(self.dtype)
+        return jnp.matmul(x, kernel.reshape(-1, self.width))
+
+    def _with_class_token(self, tokens):
+        normal = nn.initializers.normal(self.width**-0.5)
+        own = self.param("class_embedding", normal, (self.width,))
+        first = jnp.broadcast_to(own.astype(self.dtype), (len(tokens), 1, self.width))
+        x = jnp.concatenate((first, tokens), axis=1)
+        shape = (x.shape[1], self.width)
+        positions = self.param("positional_embedding", normal, shape)
+        return x + positions.astype(self.dtype)
+
+
+class PatchKernel(nn.Module):
+    """Holds the patches' filter under the name that all kernels have."""
+
+    @nn.compact
+    def __call__(self, init, shape: tuple[int, ...]) -> jax.Array:
+        return self.param("kernel", init, shape)
