@@ -7,6 +7,7 @@ ROOT/Videos/NAME.mp4               or P03/cam01/P03_cereals.avi (layout "breakfa
 """
 
 import concurrent.futures
+import contextlib
 import difflib
 import os
 import pathlib
@@ -15,7 +16,7 @@ import re
 import ml_collections
 import numpy as np
 
-from data_pipeline import video
+from data_pipeline import features, video
 from svtas_jax.errors import InputError, MissingInputError
 from svtas_jax.structs import VideoRecord
 
@@ -166,6 +167,8 @@ def _read_record(
     root = _root(data_config)
     label_path = root / "groundTruth" / f"{name}.txt"
     labels = read_labels(label_path, classes)
+    if data_config.features:
+        return _read_features(data_config, name, labels)
     video_path = _find_video(root, data_config.layout, name)
     info = video.probe_video(video_path)
     num_frames = info.num_frames
@@ -181,6 +184,21 @@ def _read_record(
     labels = labels[:num_frames]
     labels.setflags(write=False)
     return VideoRecord(name, str(video_path), labels, info.fps)
+
+
+def _read_features(
+    data_config: ml_collections.ConfigDict, name: str, labels: np.ndarray
+) -> VideoRecord:
+    root = _root(data_config)
+    path = root / data_config.features / f"{name}.npy"
+    file = features.probe(path, len(labels))
+    labels = labels[: file.num_rows * file.stride]
+    labels.setflags(write=False)
+    fps = features.fps_of(path)
+    if not fps:  # not told: the video's, if it is there
+        with contextlib.suppress(InputError):
+            fps = video.probe_video(_find_video(root, data_config.layout, name)).fps
+    return VideoRecord(name, str(path), labels, fps, file)
 
 
 def _find_video(root: pathlib.Path, layout: str, name: str) -> pathlib.Path:

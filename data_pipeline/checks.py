@@ -7,7 +7,7 @@ from collections.abc import Sequence
 
 import numpy as np
 
-from data_pipeline import video
+from data_pipeline import features, video
 from svtas_jax.errors import InputError
 from svtas_jax.structs import VideoRecord
 
@@ -78,6 +78,9 @@ def _check_labels(record: VideoRecord, num_classes: int) -> None:
 
 def _check_video(record: VideoRecord) -> None:
     """Counts the frames only where the end of the file looks damaged."""
+    if record.features is not None:
+        features.check_finite(record.video_path)
+        return
     if video.tail_is_readable(record.video_path):
         return
     num_frames = video.count_frames(record.video_path)

@@ -17,10 +17,10 @@ import ml_collections
 import numpy as np
 from absl import flags
 
-from data_pipeline import video, windows
+from data_pipeline import windows
 from data_pipeline.schedule import EMPTY_SLOT as EMPTY_SLOT
 from data_pipeline.schedule import make_schedule
-from data_pipeline.source import ChunkSource, load_chunks, make_view
+from data_pipeline.source import ChunkSource, load_chunks, make_view, open_reader
 from svtas_jax.errors import InputError
 from svtas_jax.structs import Chunk, VideoRecord
 
@@ -51,6 +51,21 @@ def num_steps(
     return -(-len(records) // batch_size) * num_epochs
 
 
+def feature_width(records: Sequence[VideoRecord]) -> int:
+    """Returns how many numbers the features of a step have; 0 if they are pictures.
+
+    Raises:
+        InputError: if the files differ in it.
+    """
+    widths = {r.features.width if r.features else 0: r for r in records}
+    if len(widths) > 1:
+        named = (f"{r.video_path} has {width}" for width, r in widths.items())
+        raise InputError(
+            f"the features differ in width: {', '.join(named)}. Use files of one model."
+        )
+    return next(iter(widths), 0)
+
+
 def load_video(
     record: VideoRecord,
     data_config: ml_collections.ConfigDict,
@@ -65,8 +80,9 @@ def load_video(
     Returns:
         Chunk with numpy leaves (N, ...): frames (N, T, crop, crop, 3), labels (N, F).
     """
-    view = make_view(data_config, train=train, seed=seed)
-    reader = video.FrameReader(record.video_path, record.num_frames)
+    width = feature_width([record])
+    view = make_view(data_config, train=train, seed=seed, feature_width=width)
+    reader = open_reader(record)
     try:
         return load_chunks(
             record,
@@ -108,7 +124,8 @@ def make_dataset(
     """
     num_workers = data_config.num_workers
     _check_sizes(records, batch_size, num_workers)
-    view = make_view(data_config, train=train, seed=seed)
+    width = feature_width(records)
+    view = make_view(data_config, train=train, seed=seed, feature_width=width)
     schedule = make_schedule(
         [windows.num_windows(r.num_frames, view.spec) for r in records],
         batch_size=batch_size,

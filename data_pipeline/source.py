@@ -8,7 +8,7 @@ from typing import Any
 import ml_collections
 import numpy as np
 
-from data_pipeline import transforms, video, windows
+from data_pipeline import features, transforms, video, windows
 from data_pipeline.schedule import EMPTY_SLOT, Schedule
 from svtas_jax.structs import IGNORE_LABEL, Chunk, StreamSpec, VideoRecord
 
@@ -23,6 +23,13 @@ class View:
     augment: str  # "video", "frame" or "none"
     per_step: bool  # labels of decoded steps only (training)
     seed: int
+    feature_width: int = 0  # numbers of a step's features; 0: pictures
+
+    def blank(self, *shape: int) -> np.ndarray:
+        """Returns black pictures, or zeros for features, in this shape."""
+        if self.feature_width:
+            return np.zeros((*shape, self.feature_width), np.float32)
+        return np.zeros((*shape, self.crop, self.crop, 3), np.uint8)
 
     def place(
         self, epoch: int, video_index: int, frame: int
@@ -44,7 +51,11 @@ def _draw_place(
 
 
 def make_view(
-    data_config: ml_collections.ConfigDict, *, train: bool, seed: int
+    data_config: ml_collections.ConfigDict,
+    *,
+    train: bool,
+    seed: int,
+    feature_width: int = 0,
 ) -> View:
     """Returns how `config.data` presents videos in training or evaluation."""
     return View(
@@ -54,7 +65,18 @@ def make_view(
         augment=data_config.augment if train else "none",
         per_step=train,
         seed=seed,
+        feature_width=feature_width,
     )
+
+
+Reader = video.FrameReader | features.FeatureReader
+
+
+def open_reader(record: VideoRecord) -> Reader:
+    """Opens a record's video, or its features."""
+    if record.features is not None:
+        return features.FeatureReader(record.video_path, record.features)
+    return video.FrameReader(record.video_path, record.num_frames)
 
 
 @dataclasses.dataclass
@@ -62,7 +84,7 @@ class _Slot:
     """A video kept open between two calls."""
 
     lock: threading.Lock = dataclasses.field(default_factory=threading.Lock)
-    reader: video.FrameReader | None = None
+    reader: Reader | None = None
 
 
 @dataclasses.dataclass
@@ -114,7 +136,7 @@ class ChunkSource:
             if slot.reader is None or slot.reader.path != record.video_path:
                 if slot.reader is not None:
                     slot.reader.close()
-                slot.reader = video.FrameReader(record.video_path, record.num_frames)
+                slot.reader = open_reader(record)
             return load_chunks(
                 record,
                 slot.reader,
@@ -128,7 +150,7 @@ class ChunkSource:
 
 def load_chunks(
     record: VideoRecord,
-    reader: video.FrameReader,
+    reader: Reader,
     view: View,
     *,
     first: int,
@@ -144,23 +166,29 @@ def load_chunks(
     labels, valid = windows.window_targets(
         record.labels, plan, view.spec, per_step=view.per_step
     )
-    frames = np.zeros((*plan.frames.shape, view.crop, view.crop, 3), np.uint8)
+    frames = view.blank(*plan.frames.shape)
     for window, step in np.argwhere(plan.frames >= 0):
         index = int(plan.frames[window, step])
-        crop, flip = view.place(epoch, video_index, index)
-        frames[window, step] = transforms.transform_frames(
-            reader.frame(index)[None], resize=view.resize, crop=crop, flip=flip
-        )[0]
+        frame = reader.frame(index)
+        if not view.feature_width:
+            crop, flip = view.place(epoch, video_index, index)
+            frame = transforms.transform_frames(
+                frame[None], resize=view.resize, crop=crop, flip=flip
+            )[0]
+        frames[window, step] = frame
     total = windows.num_windows(record.num_frames, view.spec)
     return _with_position(frames, labels, valid, first=first, num_chunks=total)
 
 
 def empty_chunks(view: View, *, first: int, count: int) -> Chunk:
     """Returns chunks without a video."""
-    shape = (count, view.spec.clip_steps, view.crop, view.crop, 3)
     labels = np.full((count, view.spec.clip_frames), IGNORE_LABEL, np.int32)
     return _with_position(
-        np.zeros(shape, np.uint8), labels, labels >= 0, first=first, num_chunks=1
+        view.blank(count, view.spec.clip_steps),
+        labels,
+        labels >= 0,
+        first=first,
+        num_chunks=1,
     )
 
 

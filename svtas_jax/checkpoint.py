@@ -34,6 +34,7 @@ class Meta:
     step: int
     epoch: int
     versions: dict[str, str]
+    feature_width: int = 0  # numbers of a step's features; 0: it saw pictures
     train_videos: tuple[str, ...] = ()  # names: testing on them would prove nothing
 
 

@@ -6,6 +6,7 @@ derived inside a config file, so that every field can be overridden on the comma
 """
 
 import math
+from collections.abc import Iterable
 from typing import Any
 
 import ml_collections
@@ -34,9 +35,10 @@ def _data_defaults() -> ml_collections.ConfigDict:
     data = ml_collections.ConfigDict()
     data.dataset = "gtea"  # names the data in messages; "demo" is rendered when absent
     data.root = "data/gtea"  # holds Videos/, groundTruth/, mapping.txt, splits/
+    data.features = ""  # folder below the root with NAME.npy: features, not videos
     data.layout = "flat"  # "flat": Videos/NAME.mp4; "breakfast": PERSON/CAMERA/...avi
     data.split = 1  # splits/{train,test}.splitK.bundle (or _splitK.txt)
-    data.clip_frames = 128  # raw frames in a chunk
+    data.clip_frames = 128  # raw frames in a chunk; 0: a chunk is a whole video
     data.frame_stride = 4  # every frame_stride-th frame is decoded
     data.resize = (256, 320)  # height, width every frame is resized to, antialiased
     data.crop = 224  # square crop: random in training, centre otherwise
@@ -131,6 +133,7 @@ def validate_config(config: ml_collections.ConfigDict) -> None:
     _check_data(config.data)
     _check_model(config.model)
     _check_train(config.train)
+    _check_features(config.data, config.model)
     _check_at_least(config.eval, "eval", batch_size=1)
 
 
@@ -196,7 +199,7 @@ def _check_same(ours, theirs, where, who, free: tuple[str, ...] = ()) -> None:
 def _check_data(data: ml_collections.ConfigDict) -> None:
     _check_choice(data, "data", layout=("flat", "breakfast"))
     _check_choice(data, "data", augment=("video", "frame", "none"))
-    _check_at_least(data, "data", frame_stride=1, clip_frames=1, split=1, crop=8)
+    _check_at_least(data, "data", frame_stride=1, clip_frames=0, split=1, crop=8)
     _check_at_least(data, "data", num_workers=0)
     if data.clip_frames % data.frame_stride:
         nearest = (
@@ -256,6 +259,35 @@ def _check_model(model: ml_collections.ConfigDict) -> None:
                 f"config.model.{heads}={model[heads]}; heads split the width evenly, "
                 f"try --config.model.{heads}={math.gcd(model[width], model[heads])}."
             )
+
+
+def _check_features(data, model) -> None:
+    if bool(data.features) != (model.backbone == "features"):
+        raise InputError(
+            f"config.data.features={data.features!r} and config.model.backbone="
+            f"{model.backbone!r} do not go together: a model of features has "
+            "--config.model.backbone=features --config.data.features=FOLDER, one of "
+            "videos neither."
+        )
+    if not data.clip_frames and (not data.features or model.system != "sete"):
+        raise InputError(
+            "config.data.clip_frames=0, a whole video in one chunk, is for features "
+            "and config.model.system='sete'; set the frames of a chunk, such as "
+            f"--config.data.clip_frames={32 * data.frame_stride}."
+        )
+
+
+def with_clip_frames(
+    config: ml_collections.ConfigDict, num_frames: Iterable[int]
+) -> ml_collections.ConfigDict:
+    """Returns the config with `data.clip_frames` settled: where it says 0, chunks are
+    as long as the longest of these videos, rounded up to 64 steps."""
+    if config.data.clip_frames:
+        return config
+    config = config.copy_and_resolve_references()
+    unit = 64 * config.data.frame_stride
+    config.data.clip_frames = -(-max(num_frames) // unit) * unit
+    return config
 
 
 def _check_train(train: ml_collections.ConfigDict) -> None:

@@ -4,7 +4,7 @@ import dataclasses
 import functools
 import os
 import pathlib
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 
 import cv2
 import numpy as np
@@ -71,7 +71,7 @@ def draw_timeline(
             none; None to draw the prediction alone.
         prediction: (num_frames,) predicted class of every frame.
         class_names: names in the order of the class indices.
-        fps: frames a second.
+        fps: frames a second; 0 if nobody knows: the axis counts frames then.
         title: printed above.
         confidence: (num_frames,) in 0..1, drawn as a curve.
         background: names of the classes drawn in grey.
@@ -92,7 +92,7 @@ def draw_timeline(
     parts = [
         _title(title, _accuracy(truth, prediction)),
         *(_with_name(row) for row in rows),
-        _axis(len(prediction) / fps),
+        _axis(len(prediction) / fps) if fps else _frame_axis(len(prediction)),
         _legend([k for k in seen if k != IGNORE_LABEL], class_names, colours),
         _blank(_MARGIN // 2),
     ]
@@ -220,14 +220,26 @@ def _column_means(values: np.ndarray, width: int) -> np.ndarray:
 
 def _axis(duration_s: float) -> np.ndarray:
     """Draws a time axis with round ticks: seconds, minutes for longer videos."""
+    least = duration_s * _TICK_SPACING / _plot_width()
+    spacing = next((t for t in _TICKS_S if t >= least), 3600 * np.ceil(least / 3600))
+    return _ticks(duration_s, spacing, lambda t: _time(t, spacing, duration_s))
+
+
+def _frame_axis(num_frames: int) -> np.ndarray:
+    """Draws an axis of frames, a tick at 1, 2 or 5 times a power of ten of them."""
+    least = max(1, num_frames * _TICK_SPACING / _plot_width())
+    unit = 10 ** np.floor(np.log10(least))
+    spacing = next(unit * step for step in (1, 2, 5, 10) if unit * step >= least)
+    return _ticks(num_frames, spacing, lambda tick: f"{tick:.0f}")
+
+
+def _ticks(length: float, spacing: float, name: Callable[[float], str]) -> np.ndarray:
     image, width = _blank(_AXIS_HEIGHT), _plot_width()
     image[0, _LEFT : _LEFT + width] = _LINE
-    least = duration_s * _TICK_SPACING / width
-    spacing = next((t for t in _TICKS_S if t >= least), 3600 * np.ceil(least / 3600))
-    for tick in np.arange(0, duration_s * (1 + 1e-9), spacing):
-        x = _LEFT + min(width - 1, round(width * tick / duration_s))
+    for tick in np.arange(0, length * (1 + 1e-9), spacing):
+        x = _LEFT + min(width - 1, round(width * tick / length))
         image[0:6, x] = _LINE
-        text = _time(tick, spacing, duration_s)
+        text = name(tick)
         # The last label must not leave the picture.
         right = x + _text_width(text, 0.42) / 2 > WIDTH - 4
         _text(image, text, (x, 17), scale=0.42, align=1 if right else 0.5)

@@ -20,9 +20,14 @@ import numpy as np
 from absl import flags, logging
 
 from data_pipeline import annotations, synthetic
-from data_pipeline.dataset import EMPTY_SLOT, make_dataset
+from data_pipeline.dataset import EMPTY_SLOT, feature_width, make_dataset
 from svtas_jax import checkpoint, cli, draw, metrics, report
-from svtas_jax.config import load_config, stream_spec, validate_config
+from svtas_jax.config import (
+    load_config,
+    stream_spec,
+    validate_config,
+    with_clip_frames,
+)
 from svtas_jax.errors import InputError
 from svtas_jax.models import build_model
 from svtas_jax.stitching import scores_to_confidence, scores_to_labels, stitch_scores
@@ -36,6 +41,13 @@ from svtas_jax.structs import Params, StreamSpec, VideoRecord
 
 CHECKPOINT = flags.DEFINE_string(
     "checkpoint", "best", "best, latest or a step of the run."
+)
+
+CLIP_FRAMES = flags.DEFINE_integer(
+    "clip_frames",
+    None,
+    "Raw frames in a chunk, instead of the run's: cuts the whole videos that a model "
+    "of features was trained on into a stream. 0: whole videos.",
 )
 
 
@@ -57,12 +69,18 @@ def main() -> None:
     workdir, which = cli.WORKDIR.value, CHECKPOINT.value
     meta = checkpoint.read_meta(workdir, which)
     config = load_config(cli.CONFIG.value, meta.config)
+    folder = pathlib.Path(workdir) / "evaluation"
+    if CLIP_FRAMES.value is not None:
+        config.data.clip_frames = CLIP_FRAMES.value
+        folder = folder.with_name(f"evaluation_{CLIP_FRAMES.value}_frames")
     validate_config(config)
     prepare_data(config)
     check_classes(annotations.class_names(config.data), meta, config)
     records = annotations.read_split(config.data, "test")
+    check_width(records, meta)
+    config = with_clip_frames(config, [record.num_frames for record in records])
     model, variables = restore(config, meta, workdir, which)
-    result = evaluate(config, meta, model, variables, records, workdir)
+    result = evaluate(config, meta, model, variables, records, folder)
     logging.info("%s", format_metrics(result.metrics))
 
 
@@ -81,6 +99,16 @@ def check_classes(
             f"{config.data.root}/mapping.txt has the classes {', '.join(names)}, but "
             f"the checkpoint was trained on {', '.join(meta.class_names)}. Classes and "
             "their order must agree; train on this data, or use the mapping of the run."
+        )
+
+
+def check_width(records: Sequence[VideoRecord], meta: checkpoint.Meta) -> None:
+    """Raises InputError if the features are not as wide as those of the training."""
+    width = feature_width(records)
+    if width != meta.feature_width:
+        raise InputError(
+            f"{records[0].video_path} has {width} numbers a row, but the run was "
+            f"trained on {meta.feature_width}; use features of the same model."
         )
 
 
@@ -103,7 +131,12 @@ def restore(
 ) -> tuple[nn.Module, Params]:
     """Builds the model of a run and restores its variables."""
     model = build_model(config, meta.class_names)
-    chunk = blank_chunk(1, stream_spec(config), config.data.crop)
+    chunk = blank_chunk(
+        1,
+        stream_spec(config),
+        config.data.crop,
+        feature_width=meta.feature_width,
+    )
     template = jax.eval_shape(
         lambda: model.init(jax.random.key(0), model.initial_state(1), chunk)
     )
@@ -116,10 +149,9 @@ def evaluate(
     model: nn.Module,
     variables: Params,
     records: Sequence[VideoRecord],
-    workdir: str,
+    folder: pathlib.Path,
 ) -> report.EvalReport:
-    """Scores all videos and writes the report to `workdir`/evaluation."""
-    folder = pathlib.Path(workdir) / "evaluation"
+    """Scores all videos and writes the report to `folder`."""
     num_known = warn_if_known(records, meta)
     start = time.perf_counter()
     counts = new_counts(config, meta.class_names)

@@ -25,6 +25,7 @@ from data_pipeline import transforms
 from data_pipeline.video import iter_frames, source_fps
 from svtas_jax import checkpoint, cli, evaluate
 from svtas_jax.config import load_config, stream_spec
+from svtas_jax.errors import InputError
 from svtas_jax.stitching import (
     labels_to_segments,
     scores_to_confidence,
@@ -69,6 +70,12 @@ def run(workdir: str, which: str, source: str, out: TextIO) -> None:
     """Segments `source` with a checkpoint of a run; writes JSON lines to `out`."""
     meta = checkpoint.read_meta(workdir, which)
     config = load_config(None, meta.config)
+    if config.data.features:
+        raise InputError(
+            f"--workdir={workdir} was trained on features and cannot read videos; "
+            "stream with a run that was trained on videos, or evaluate this one with "
+            "--clip_frames=FRAMES to see how it does on a stream."
+        )
     spec, fps = live_spec(stream_spec(config), source_fps(source), meta.fps)
     model, variables = evaluate.restore(config, meta, workdir, which)
     chunks = read_chunks(source, spec, config.data)

@@ -17,11 +17,18 @@ from svtas_jax.structs import Chunk, ChunkOutput, Params, StreamSpec, StreamStat
 Segmenter = Callable[[Params, StreamState, Chunk], tuple[StreamState, jax.Array]]
 
 
-def blank_chunk(batch_size: int, spec: StreamSpec, crop: int) -> Chunk:
-    """Returns a chunk of black frames labelled 0, leaves (B, ...): it tells shapes."""
+def blank_chunk(
+    batch_size: int, spec: StreamSpec, crop: int, *, feature_width: int = 0
+) -> Chunk:
+    """Returns a chunk of black frames, or of features that are zero, labelled 0, leaves
+    (B, ...): it tells shapes."""
     shape = (batch_size, spec.clip_frames)
+    steps = (batch_size, spec.clip_steps)
+    frames = jnp.zeros((*steps, crop, crop, 3), jnp.uint8)
+    if feature_width:
+        frames = jnp.zeros((*steps, feature_width), jnp.float32)
     return Chunk(
-        frames=jnp.zeros((batch_size, spec.clip_steps, crop, crop, 3), jnp.uint8),
+        frames=frames,
         labels=jnp.zeros(shape, jnp.int32),
         valid=jnp.ones(shape, bool),
         starts=jnp.ones((batch_size,), bool),

@@ -24,10 +24,10 @@ class Chunk:
     """One window of B videos. Stacked along a leading axis N it is B whole videos.
 
     `frames` may be uint8 (what the pipeline gives) or float: float frames are taken as
-    already normalised.
+    already normalised. Of a model that reads features they are (B, T, D).
     """
 
-    frames: jax.Array  # (B, T, H, W, 3) uint8 RGB
+    frames: jax.Array  # (B, T, H, W, 3) uint8 RGB, or (B, T, D) float32
     labels: jax.Array  # (B, F) int32, IGNORE_LABEL where there is no frame
     valid: jax.Array  # (B, F) bool, True where a real frame exists
     starts: jax.Array  # (B,) bool, True where a new stream begins: its state is reset
@@ -38,7 +38,8 @@ class Chunk:
 class StreamState:
     """All that a stream remembers between two chunks."""
 
-    labels: jax.Array  # (B, T) int32, actions of the last chunk, NO_LABEL before it
+    labels: jax.Array  # (B, T) int32, actions of the last chunk, NO_LABEL before it;
+    # (B, 1) where no prompt tells them
     context: tuple[
         jax.Array, ...
     ]  # per causal conv its left context (B, 2*dilation, D)
@@ -96,16 +97,35 @@ class StreamSpec:
 
 
 @dataclasses.dataclass(frozen=True)
+class FeatureFile:
+    """How a file of features lies.
+
+    Attributes:
+        num_rows: vectors in it.
+        width: numbers in a vector (D).
+        time_axis: 0 for (T, D), 1 for (D, T).
+        stride: raw frames from one row to the next.
+    """
+
+    num_rows: int
+    width: int
+    time_axis: int
+    stride: int
+
+
+@dataclasses.dataclass(frozen=True)
 class VideoRecord:
-    """One annotated video: host-side facts, no pixels.
+    """One annotated video, or its features: host-side facts, no pixels.
 
     `labels` has the length that counts: the shorter of label file and video.
+    `video_path` is that of the features if `features` says how they lie.
     """
 
     name: str
     video_path: str
     labels: np.ndarray  # (num_frames,) int32 class indices
     fps: float
+    features: FeatureFile | None = None
 
     @property
     def num_frames(self) -> int:

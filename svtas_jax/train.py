@@ -20,9 +20,14 @@ from clu import parameter_overview
 
 from data_pipeline import annotations
 from data_pipeline.checks import check_disjoint, check_records, describe
-from data_pipeline.dataset import make_dataset, num_steps
+from data_pipeline.dataset import feature_width, make_dataset, num_steps
 from svtas_jax import checkpoint, cli, evaluate, report, writers
-from svtas_jax.config import check_resumable, stream_spec, validate_config
+from svtas_jax.config import (
+    check_resumable,
+    stream_spec,
+    validate_config,
+    with_clip_frames,
+)
 from svtas_jax.errors import InputError
 from svtas_jax.models import build_model
 from svtas_jax.optim import make_optimizer
@@ -40,6 +45,16 @@ class TrainingData:
     class_names: tuple[str, ...]
     train: tuple[VideoRecord, ...]
     selection: tuple[VideoRecord, ...]
+
+    @property
+    def num_frames(self) -> tuple[int, ...]:
+        """Of every video."""
+        return tuple(record.num_frames for record in (*self.train, *self.selection))
+
+    @property
+    def feature_width(self) -> int:
+        """Numbers of a step's features; 0 if the model sees pictures."""
+        return feature_width((*self.train, *self.selection))
 
     @property
     def fps(self) -> float:
@@ -76,19 +91,22 @@ def read_training_data(config: ml_collections.ConfigDict) -> TrainingData:
 def train(config: ml_collections.ConfigDict, workdir: str) -> TrainState:
     """Trains until the last epoch; returns the final state."""
     data = read_training_data(config)
+    given, config = config, with_clip_frames(config, data.num_frames)
     model = build_model(config, data.class_names)
     steps_per_epoch = num_steps(data.train, config.train.batch_size)
     tx = optimizer_of(config, steps_per_epoch)
     with checkpoint.open_manager(workdir) as manager:
         batches = iter(training_batches(config, data))
-        state = first_state(config, model, tx)
+        state = first_state(config, model, tx, data.feature_width)
         if manager.latest_step() is not None:
-            check_resumable(config, checkpoint.read_meta(workdir, "latest").config)
+            check_resumable(given, checkpoint.read_meta(workdir, "latest").config)
             state = checkpoint.restore_training(manager, state, data_iterator=batches)
             logging.info("resuming after step %d", state.step)
         parameter_overview.log_parameter_overview(state.params, include_stats=False)
         with contextlib.closing(batches):
-            return _loop(config, workdir, data, model, tx, state, batches, manager)
+            return _loop(
+                config, given, workdir, data, model, tx, state, batches, manager
+            )
 
 
 def optimizer_of(
@@ -120,9 +138,12 @@ def first_state(
     config: ml_collections.ConfigDict,
     model: nn.Module,
     tx: optax.GradientTransformation,
+    feature_width: int = 0,
 ) -> TrainState:
     """Returns fresh parameters, or those of `config.train.init_from` where they fit."""
-    chunk = blank_chunk(1, stream_spec(config), config.data.crop)
+    chunk = blank_chunk(
+        1, stream_spec(config), config.data.crop, feature_width=feature_width
+    )
     state = init_train_state(model, tx, chunk, jax.random.key(config.seed))
     if config.train.init_from:
         variables = {"params": state.params, "batch_stats": state.batch_stats}
@@ -132,8 +153,13 @@ def first_state(
     return state
 
 
-def _loop(config, workdir, data, model, tx, state, batches, manager) -> TrainState:
-    """Next batch, step; every so often log, evaluate, save."""
+def _loop(
+    config, given, workdir, data, model, tx, state, batches, manager
+) -> TrainState:
+    """Next batch, step; every so often log, evaluate, save.
+
+    `given` is the config as the user gave it: what is stored.
+    """
     settings, key = config.train, jax.random.key(config.seed)
     steps_per_epoch = num_steps(data.train, settings.batch_size)
     last = steps_per_epoch * settings.num_epochs
@@ -164,7 +190,7 @@ def _loop(config, workdir, data, model, tx, state, batches, manager) -> TrainSta
         if evaluates:
             scores = selector.evaluate(state)
             log.write_selection(step, scores)
-            meta = describe_run(config, data, step, step // steps_per_epoch)
+            meta = describe_run(given, data, step, step // steps_per_epoch)
             checkpoint.save(
                 manager, state, data_iterator=batches, meta=meta, metrics=scores
             )
@@ -189,6 +215,7 @@ def describe_run(
         step=step,
         epoch=epoch,
         versions=report.versions(),
+        feature_width=data.feature_width,
         train_videos=tuple(record.name for record in data.train),
     )
 

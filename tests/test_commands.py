@@ -42,7 +42,8 @@ def run_evaluation(workdir):
     config = load_config(None, meta.config)
     model, variables = evaluate.restore(config, meta, str(workdir), "best")
     records = annotations.read_split(config.data, "test")
-    return evaluate.evaluate(config, meta, model, variables, records, str(workdir))
+    folder = pathlib.Path(workdir) / "evaluation"
+    return evaluate.evaluate(config, meta, model, variables, records, folder)
 
 
 def assert_equal(a, b):

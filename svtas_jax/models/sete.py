@@ -36,7 +36,8 @@ class Sete(nn.Module):
     def initial_state(self, batch_size: int) -> StreamState:
         """Returns the state of `batch_size` streams that have seen nothing."""
         context = self.head.initial_context(batch_size)
-        labels = jnp.full((batch_size, self.clip_steps), NO_LABEL, jnp.int32)
+        # Only prompts read the last chunk's labels; SETE and METE have no such prompt.
+        labels = jnp.full((batch_size, 1), NO_LABEL, jnp.int32)
         return StreamState(labels=labels, context=context)
 
     @nn.compact
