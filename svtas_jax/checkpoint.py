@@ -109,7 +109,9 @@ def save_model(workdir: str, variables: Params, meta: Meta) -> None:
 
 
 def _model_item(state: TrainState) -> Params:
-    return {"params": state.params, "batch_stats": state.batch_stats}
+    # Not every model has statistics, and an empty tree has no place on disk.
+    items = {"params": state.params, "batch_stats": state.batch_stats}
+    return {name: tree for name, tree in items.items() if jax.tree.leaves(tree)}
 
 
 def _optimizer_item(state: TrainState) -> Params:

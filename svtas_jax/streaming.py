@@ -74,11 +74,11 @@ def apply_chunk(
     state = reset_streams(model, state, chunk.starts)
     if rngs is None:
         state, output = model.apply(variables, state, chunk)
-        return state, output, variables["batch_stats"]
+        return state, output, variables.get("batch_stats", {})
     (state, output), updates = model.apply(
         variables, state, chunk, train=True, rngs=rngs, mutable=["batch_stats"]
     )
-    return state, output, updates["batch_stats"]
+    return state, output, updates.get("batch_stats", {})
 
 
 def segment_chunk(

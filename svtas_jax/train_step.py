@@ -43,7 +43,7 @@ def init_train_state(
     @functools.partial(jax.jit, compiler_options=quick)
     def init(key):
         variables = model.init(key, model.initial_state(chunk.starts.shape[0]), chunk)
-        params, batch_stats = variables["params"], variables["batch_stats"]
+        params, batch_stats = variables["params"], variables.get("batch_stats", {})
         return TrainState(jnp.int32(0), params, batch_stats, tx.init(params))
 
     return init(key)
