@@ -12,6 +12,7 @@ import numpy as np
 from svtas_jax.errors import InputError, MissingInputError
 from svtas_jax.structs import FeatureFile
 
+MOST_FRAMES_APART = 128  # by which labels and the video of an extraction may differ
 MOST_FRAMES_A_ROW = 64  # rows further apart than that are an error, not a rate
 
 
@@ -33,7 +34,13 @@ def probe(path: pathlib.Path, num_labels: int) -> FeatureFile:
         )
     told = _read_sidecar(path)
     if told is not None:
-        return FeatureFile(shape[0], shape[1], time_axis=0, stride=told["stride"])
+        stride = int(told["stride"])
+        if abs(shape[0] * stride - num_labels) > max(2 * stride, MOST_FRAMES_APART):
+            raise InputError(
+                f"{path} has {shape[0]} rows, one for {stride} frames, but the video "
+                f"{num_labels} labels; extract the features anew, or correct them."
+            )
+        return FeatureFile(shape[0], shape[1], time_axis=0, stride=stride)
     strides = [_frames_a_row(length, num_labels) for length in shape]
     fitting = [axis for axis, stride in enumerate(strides) if stride]
     if len(fitting) == 2:

@@ -9,8 +9,8 @@ import numpy as np
 import pytest
 
 from data_pipeline import annotations
-from svtas_jax import checkpoint, evaluate, stream, train
-from svtas_jax.config import load_config, stream_spec
+from svtas_jax import checkpoint, evaluate, extract, stream, train
+from svtas_jax.config import load_config, stream_spec, with_clip_frames
 from svtas_jax.errors import InputError
 
 METRICS = "acc edit f1_10 f1_25 f1_50 auc ar_1 ar_5 ar_15 map_50 map_avg".split()
@@ -40,8 +40,9 @@ def run_training(config, workdir, **overrides):
 def run_evaluation(workdir):
     meta = checkpoint.read_meta(str(workdir), "best")
     config = load_config(None, meta.config)
-    model, variables = evaluate.restore(config, meta, str(workdir), "best")
     records = annotations.read_split(config.data, "test")
+    config = with_clip_frames(config, [record.num_frames for record in records])
+    model, variables = evaluate.restore(config, meta, str(workdir), "best")
     folder = pathlib.Path(workdir) / "evaluation"
     return evaluate.evaluate(config, meta, model, variables, records, folder)
 
@@ -98,6 +99,34 @@ def streamed_labels(workdir, config, name):
             labels += [segment["label"]] * (end - start)
         assert len(labels) == position
     return labels
+
+
+@pytest.mark.usefixtures("tiny_commands")
+def test_two_stages(config, tmp_path):
+    """Extract, train on whole videos of features, evaluate whole and as a stream."""
+    run_training(config, tmp_path / "first", num_epochs=1)
+    meta = checkpoint.read_meta(str(tmp_path / "first"), "best")
+    model, variables = evaluate.restore(config, meta, str(tmp_path / "first"), "best")
+    records = [
+        record
+        for subset in ("train", "test")
+        for record in annotations.read_split(config.data, subset)
+    ]
+    folder = pathlib.Path(config.data.root) / "features"
+    extract.extract(config, model, variables, records, folder)
+    first = {path.name: path.stat().st_mtime_ns for path in folder.iterdir()}
+    assert len(first) == 2 * len(records)
+    extract.extract(config, model, variables, records, folder)  # all is there
+    assert first == {path.name: path.stat().st_mtime_ns for path in folder.iterdir()}
+
+    config = config.copy_and_resolve_references()
+    config.data.update(features="features", clip_frames=0, frame_stride=2)
+    config.model.update(system="sete", backbone="features", head="asformer")
+    config.model.update(num_stages=2, num_layers=2)
+    run_training(config, tmp_path / "second")
+    report = run_evaluation(tmp_path / "second")
+    assert set(report.videos) == {"tëst 0", "tëst 1"}
+    assert report.run["config"]["data"]["clip_frames"] == 128  # 37 frames, rounded up
 
 
 @pytest.mark.usefixtures("tiny_commands")

@@ -40,6 +40,10 @@ class Sete(nn.Module):
         labels = jnp.full((batch_size, 1), NO_LABEL, jnp.int32)
         return StreamState(labels=labels, context=context)
 
+    def image_features(self, chunk: Chunk) -> jax.Array:
+        """Returns what the head gets to see of a chunk in evaluation, (B, T, D)."""
+        return self.image(chunk, train=False)
+
     @nn.compact
     def __call__(
         self,

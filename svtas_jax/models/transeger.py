@@ -1,6 +1,7 @@
 """Transeger: what was done in the last chunk, told in words, helps to read this one."""
 
 import flax.linen as nn
+import jax
 import jax.numpy as jnp
 
 from svtas_jax.models import joint, memory_tcn, prompts
@@ -35,6 +36,10 @@ class Transeger(nn.Module):
             )
         labels = jnp.full((batch_size, self.clip_steps), NO_LABEL, jnp.int32)
         return StreamState(labels=labels, context=context)
+
+    def image_features(self, chunk: Chunk) -> jax.Array:
+        """Returns what the rest gets to see of a chunk in evaluation, (B, T, D)."""
+        return self.image(chunk, train=False)
 
     @nn.compact
     def __call__(
