@@ -5,7 +5,8 @@
 
 NAME.npy holds (T, D), a row for every decoded frame; NAME.json beside it says from
 which weights and how far apart. A second stage reads them with
---config.data.features=FOLDER. Running the command again writes what is missing or comes from other weights.
+--config.data.features=FOLDER. Running the command again writes what is missing or
+comes from other weights.
 """
 
 import collections

@@ -41,6 +41,10 @@ class Transeger(nn.Module):
         """Returns what the rest gets to see of a chunk in evaluation, (B, T, D)."""
         return self.image(chunk, train=False)
 
+    def text_features(self, labels: jax.Array) -> jax.Array:
+        """Returns what the text branch makes of labels (B, T), (B, T, features)."""
+        return self.text(labels)
+
     @nn.compact
     def __call__(
         self, state: StreamState, chunk: Chunk, *, train: bool = False

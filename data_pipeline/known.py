@@ -1,0 +1,70 @@
+"""Class names of public data sets, for what needs no data: what does a model cost."""
+
+import pathlib
+
+import ml_collections
+
+from data_pipeline import annotations, synthetic
+from svtas_jax.errors import InputError, MissingInputError
+
+# In the order of the mapping files that the authors of MS-TCN published.
+_NAMES = {
+    "gtea": "take open pour close shake scoop stir put fold spread background",
+    "50salads": (
+        "cut_tomato place_tomato_into_bowl cut_cheese place_cheese_into_bowl "
+        "cut_lettuce place_lettuce_into_bowl add_salt add_vinegar add_oil add_pepper "
+        "mix_dressing peel_cucumber cut_cucumber place_cucumber_into_bowl add_dressing "
+        "mix_ingredients serve_salad_onto_plate action_start action_end"
+    ),
+    "breakfast": (
+        "SIL pour_cereals pour_milk stir_cereals take_bowl pour_coffee take_cup "
+        "spoon_sugar stir_coffee pour_sugar pour_oil crack_egg add_saltnpepper fry_egg "
+        "take_plate put_egg2plate take_eggs butter_pan take_knife cut_orange "
+        "squeeze_orange pour_juice take_glass take_squeezer spoon_powder stir_milk "
+        "spoon_flour stir_dough pour_dough2pan fry_pancake put_pancake2plate "
+        "pour_flour cut_fruit put_fruit2bowl peel_fruit stir_fruit cut_bun "
+        "smear_butter take_topping put_toppingOnTop put_bunTogether take_butter "
+        "stir_egg pour_egg2pan stirfry_egg add_teabag pour_water stir_tea"
+    ),
+}
+# Names differ between publications of EGTEA Gaze+; their number does not.
+_NUM_CLASSES = {"egtea": 20}
+
+
+def class_names_of(data_config: ml_collections.ConfigDict) -> tuple[str, ...]:
+    """Returns the classes of a data set, also if its files are not here.
+
+    Raises:
+        InputError: if a mapping.txt that is here names other classes than the public
+            data set of this name has.
+        MissingInputError: if the data set is neither here nor known.
+    """
+    dataset = data_config.dataset
+    known = _known(dataset)
+    if not pathlib.Path(data_config.root).is_dir():
+        if known is None:
+            raise MissingInputError(
+                f"The data folder {data_config.root} (config.data.root) does not exist "
+                f"and {dataset!r} is no data set whose classes are known: "
+                f"{', '.join(sorted(_NAMES | _NUM_CLASSES))}. Set --config.data.root."
+            )
+        return known
+    names = annotations.class_names(data_config)
+    if dataset in _NAMES and set(names) != set(known):
+        odd = sorted(set(names) ^ set(known))
+        raise InputError(
+            f"{data_config.root}/mapping.txt does not name the classes of {dataset!r}: "
+            f"{', '.join(odd[:3])}. If these are other data, give them another "
+            "--config.data.dataset."
+        )
+    return names
+
+
+def _known(dataset: str) -> tuple[str, ...] | None:
+    if dataset in _NAMES:
+        return tuple(_NAMES[dataset].split())
+    if dataset == "demo":
+        return synthetic.CLASS_NAMES
+    if dataset in _NUM_CLASSES:
+        return tuple(f"action {k}" for k in range(_NUM_CLASSES[dataset]))
+    return None

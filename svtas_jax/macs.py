@@ -1,0 +1,103 @@
+"""Counts multiply-accumulates: of products from a jaxpr, of normalisations by module.
+
+A product is a matrix product or a convolution; a depthwise convolution counts as one,
+however a backend computes it. Normalisations count as in fvcore, which the field's
+tables come from: 2 for a value of batch norm, 5 for one of layer norm. Activations,
+pooling and softmax count nothing.
+"""
+
+import collections
+import functools
+import math
+from collections.abc import Callable, Iterator
+from typing import Any
+
+import flax.linen as nn
+import jax
+from jax.extend import core
+
+from svtas_jax.models.layers import BatchNorm
+from svtas_jax.structs import Chunk, Params, StreamState
+
+
+def count_macs(function: Callable[..., Any], *args: Any) -> int:
+    """Returns the multiply-accumulates of one call, from the shapes alone.
+
+    Args:
+        function: traced, not run.
+        args: arrays or shapes.
+    """
+    return _of_jaxpr(jax.make_jaxpr(function)(*args).jaxpr)
+
+
+def _of_jaxpr(jaxpr: core.Jaxpr) -> int:
+    return sum(_of_equation(equation) for equation in jaxpr.eqns)
+
+
+def _of_equation(equation) -> int:
+    name, params = equation.primitive.name, equation.params
+    if name == "dot_general":
+        return _of_dot(equation)
+    if name == "conv_general_dilated":
+        return _of_convolution(equation)
+    if name == "cond":
+        # One branch a backend: that of the others has the operation as it is meant.
+        return max(_of_jaxpr(branch.jaxpr) for branch in params["branches"])
+    if name == "while":
+        raise ValueError(
+            "the multiply-accumulates of a while loop are not known in advance."
+        )
+    times = params["length"] if name == "scan" else 1
+    return times * sum(map(_of_jaxpr, _inner(params)))
+
+
+def _inner(params: dict[str, Any]) -> Iterator[core.Jaxpr]:
+    """Yields the function that an equation calls, once: a custom gradient has more."""
+    for name in ("jaxpr", "call_jaxpr", "fun_jaxpr"):
+        if name in params:
+            inner = params[name]
+            yield getattr(inner, "jaxpr", inner)
+            return
+
+
+def _of_dot(equation) -> int:
+    (contracted, _), _ = equation.params["dimension_numbers"]
+    left = equation.invars[0].aval.shape
+    depth = math.prod(left[axis] for axis in contracted)
+    return depth * math.prod(equation.outvars[0].aval.shape)
+
+
+def _of_convolution(equation) -> int:
+    numbers = equation.params["dimension_numbers"]
+    kernel = equation.invars[1].aval.shape
+    # The kernel's input axis holds the channels of one group.
+    _, channels, *spatial = (kernel[axis] for axis in numbers.rhs_spec)
+    return channels * math.prod(spatial) * math.prod(equation.outvars[0].aval.shape)
+
+
+_NORMS = ((BatchNorm, 2), (nn.LayerNorm, 5))
+
+
+def count_normalisations(
+    model: nn.Module, variables: Params, state: StreamState, chunk: Chunk
+) -> int:
+    """Returns what the normalisations of one chunk cost; arrays or shapes."""
+    total = 0
+    for kind, cost in _NORMS:
+        apply = functools.partial(
+            model.apply,
+            capture_intermediates=lambda module, _, k=kind: isinstance(module, k),
+            mutable=["intermediates"],
+        )
+        _, captured = jax.eval_shape(apply, variables, state, chunk)
+        values = jax.tree.leaves(captured.get("intermediates", {}))
+        total += cost * sum(math.prod(value.shape) for value in values)
+    return total
+
+
+def parameters_by_module(params: Any, depth: int = 1) -> dict[str, int]:
+    """Returns the number of parameters below each module of this depth."""
+    counts: dict[str, int] = collections.Counter()
+    for path, leaf in jax.tree_util.tree_leaves_with_path(params):
+        counts["/".join(str(key.key) for key in path[:depth])] += math.prod(leaf.shape)
+    return dict(counts)
