@@ -60,7 +60,8 @@ def main() -> None:
     }
     check_records(tuple(records.values()), names)
     folder = pathlib.Path(OUTPUT.value or pathlib.Path(workdir) / "features")
-    extract(config, model, variables, tuple(records.values()), folder)
+    records = tuple(records.values())
+    extract(config, model, variables, records, folder, dtype=DTYPE.value)
 
 
 def extract(
@@ -69,13 +70,15 @@ def extract(
     variables: Params,
     records: Sequence[VideoRecord],
     folder: pathlib.Path,
+    *,
+    dtype: str = "float16",
 ) -> None:
     """Writes NAME.npy and NAME.json of every video to `folder`."""
     facts = {
         "model": config.model.backbone,
         "weights": digest(variables),
         "stride": config.data.frame_stride,
-        "dtype": DTYPE.value if flags.FLAGS.is_parsed() else "float16",
+        "dtype": dtype,
         "config": config.to_dict(),
         "versions": report.versions(),
     }

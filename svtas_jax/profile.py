@@ -11,7 +11,6 @@ the paper at 224x224, batch 1, 32 steps, beside the paper's own figures.
 
 import dataclasses
 import functools
-import pathlib
 import time
 from collections.abc import Callable, Sequence
 from typing import Any
@@ -112,13 +111,13 @@ def main() -> None:
     if not TABLE.value and cli.CONFIG.value is None:
         raise MissingInputError("--config is missing; or --table for all systems.")
     if TABLE.value:
-        return write_json({"rows": table()})
+        return write_json({"rows": table()}, JSON.value)
     config = cli.CONFIG.value
     validate_config(config)
-    cost = profile(config, batches=BATCHES)
+    cost = profile(config, batches=BATCHES, trace=TRACE.value)
     for line in describe(cost, config):
         logging.info("%s", line)
-    write_json(facts(cost, config))
+    write_json(facts(cost, config), JSON.value)
 
 
 def table() -> list[dict[str, Any]]:
@@ -151,12 +150,18 @@ def config_of(row: Row) -> ml_collections.ConfigDict:
     return config
 
 
-def profile(config: ml_collections.ConfigDict, *, batches: Sequence[int]) -> Cost:
+def profile(
+    config: ml_collections.ConfigDict,
+    *,
+    batches: Sequence[int],
+    trace: str | None = None,
+) -> Cost:
     """Measures the model of a config.
 
     Args:
         config: what `build_model` wants.
         batches: sizes to try; ends early where a larger one brings nothing.
+        trace: folder for XLA's trace of one chunk.
     """
     names, spec = class_names_of(config.data), stream_spec(config)
     model = build_model(config, names)
@@ -168,10 +173,10 @@ def profile(config: ml_collections.ConfigDict, *, batches: Sequence[int]) -> Cos
     macs = products + count_normalisations(model, variables, state, chunk)
     moved = _bytes_accessed(compiled)
     times = measure(lambda: run(variables, state, chunk))
-    if TRACE.value and not TABLE.value:
-        with jax.profiler.trace(TRACE.value):
+    if trace:
+        with jax.profiler.trace(trace):
             jax.block_until_ready(run(variables, state, chunk))
-        logging.info("trace: tensorboard --logdir=%s", TRACE.value)
+        logging.info("trace: tensorboard --logdir=%s", trace)
     p50, p95 = np.percentile(times, 50), np.percentile(times, 95)
     pace = spec.clip_steps / p50 * 1e3
     return Cost(
@@ -306,11 +311,11 @@ def _device() -> str:
     )
 
 
-def write_json(content: dict[str, Any]) -> None:
-    """Writes --json, if asked for."""
-    if JSON.value:
+def write_json(content: dict[str, Any], path: str | None) -> None:
+    """Writes figures and versions to a file, if one is named."""
+    if path:
         text = report.to_json({**content, "versions": report.versions()})
-        write_atomic(pathlib.Path(JSON.value), text)
+        write_atomic(path, text)
 
 
 if __name__ == "__main__":

@@ -13,6 +13,7 @@ from svtas_jax.config import (
     load_config,
     stream_spec,
     validate_config,
+    with_clip_frames,
 )
 from svtas_jax.errors import InputError
 from svtas_jax.models import build_model
@@ -34,9 +35,11 @@ def load(path):
 def test_config_is_valid_and_its_model_builds(path):
     config = load(path)
     validate_config(config)
+    config = with_clip_frames(config, [300])
     model = build_model(config, tuple("abcde"))
     spec = stream_spec(config)
-    chunk = blank_chunk(1, spec, config.data.crop)
+    width = 24 if config.data.features else 0
+    chunk = blank_chunk(1, spec, config.data.crop, feature_width=width)
     state = model.initial_state(1)
     variables = jax.eval_shape(lambda: model.init(jax.random.key(0), state, chunk))
     _, logits = jax.eval_shape(

@@ -1,0 +1,30 @@
+"""ASFormer on features of 50Salads, two stages; 5 splits: --config.data.split=1..5.
+
+    python -m svtas_jax.train --config=configs/50salads_asformer.py --workdir=runs/x
+
+Needs data/50salads (docs/data.md). Reads data/50salads/features/NAME.npy: those of
+the field (2048, T), or what svtas_jax.extract writes.
+How it does on a stream tells svtas_jax.evaluate --workdir=runs/x --clip_frames=128.
+"""
+
+import ml_collections
+
+from svtas_jax.config import default_config
+
+
+def get_config() -> ml_collections.ConfigDict:
+    """Returns the config."""
+    config = default_config()
+    config.data.dataset = "50salads"
+    config.data.root = "data/50salads"
+    config.data.features = "features"
+    config.data.clip_frames = 0  # whole videos
+    config.data.frame_stride = 2
+    config.model.backbone = "features"
+    config.model.head = "asformer"
+    config.model.num_layers = 10
+    config.model.num_stages = 4  # an encoder, three decoders
+    config.train.batch_size = 1
+    config.train.num_epochs = 120
+    config.train.chunks_per_call = 1
+    return config

@@ -1,0 +1,42 @@
+"""A small I3D and MS-TCN, end to end, on the demo data, which it renders itself.
+
+    python -m svtas_jax.train --config=configs/demo_i3d_mstcn.py --workdir=runs/x
+
+The videos of person K are tested on by --config.data.split=K, 1 to 4.
+"""
+
+import ml_collections
+
+from svtas_jax.config import default_config
+
+
+def get_config() -> ml_collections.ConfigDict:
+    """Returns the config."""
+    config = default_config()
+    config.data.dataset = "demo"
+    config.data.root = "data/demo"
+    config.data.clip_frames = 96
+    config.data.frame_stride = 3
+    config.data.resize = (32, 43)
+    config.data.crop = 32
+    config.data.mean = (0.48, 0.47, 0.46)
+    config.data.std = (0.21, 0.18, 0.17)
+    config.data.augment = "none"  # a mirrored kitchen would be another one to learn
+    config.model.backbone = "i3d"
+    config.model.image_width = 0.25
+    config.model.image_stages = 2  # small pictures learn fast from a short network
+    config.model.norm_momentum = 0.05
+    config.model.head = "ms_tcn"
+    config.model.num_layers = 5
+    config.model.num_stages = 2
+    config.model.features = 32
+    config.train.learning_rate = 2e-3
+    config.train.weight_decay = 1e-5
+    config.train.num_epochs = 22
+    config.train.lr_milestones = (12, 18)
+    config.train.lr_decay = 0.2
+    config.train.validation_share = 0.1
+    config.train.eval_every_epochs = 11
+    config.train.chunks_per_call = 1
+    config.eval.batch_size = 7
+    return config

@@ -1,0 +1,28 @@
+"""m-GRU and GTRM on features of EGTEA Gaze+; 3 splits: --config.data.split=1..3.
+
+    python -m svtas_jax.train --config=configs/egtea_gtrm.py --workdir=runs/x
+
+Needs data/egtea (docs/data.md). Reads data/egtea/features/NAME.npy: those of the
+field (2048, T), or what svtas_jax.extract writes.
+How it does on a stream tells svtas_jax.evaluate --workdir=runs/x --clip_frames=128.
+m-GRU alone: --config.model.head=gru.
+"""
+
+import ml_collections
+
+from svtas_jax.config import default_config
+
+
+def get_config() -> ml_collections.ConfigDict:
+    """Returns the config."""
+    config = default_config()
+    config.data.dataset = "egtea"
+    config.data.root = "data/egtea"
+    config.data.features = "features"
+    config.data.clip_frames = 0  # whole videos
+    config.data.frame_stride = 1
+    config.model.backbone = "features"
+    config.model.head = "gtrm"
+    config.model.num_layers = 2
+    config.train.chunks_per_call = 1
+    return config
