@@ -11,7 +11,7 @@ from svtas_jax import profile
 from svtas_jax.config import stream_spec
 from svtas_jax.macs import count_macs, count_normalisations, parameters_by_module
 from svtas_jax.models import build_model
-from svtas_jax.models.layers import conv3d, depthwise_conv3x3
+from svtas_jax.models.convolution import conv3d, depthwise_conv3x3
 from svtas_jax.models.mobilenet_tsm import STAGES
 from svtas_jax.streaming import blank_chunk, segment_chunk
 

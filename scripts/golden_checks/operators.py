@@ -13,8 +13,9 @@ from golden_checks.components import channels_last, every_step, frame_mask
 from golden_checks.files import Arrays, GoldenFile, below
 from golden_checks.results import Result
 from svtas_jax import convert, losses
+from svtas_jax.models.convolution import temporal_shift
 from svtas_jax.models.image import pool
-from svtas_jax.models.layers import Linear, temporal_shift, where_valid
+from svtas_jax.models.layers import Linear, where_valid
 from svtas_jax.optim import make_optimizer
 from svtas_jax.structs import Chunk
 

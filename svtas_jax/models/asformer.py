@@ -11,7 +11,8 @@ import flax.linen as nn
 import jax
 import jax.numpy as jnp
 
-from svtas_jax.models.layers import DilatedConv, Linear, where_valid
+from svtas_jax.models.convolution import DilatedConv
+from svtas_jax.models.layers import Linear, where_valid
 
 # A key outside of the window counts for this share; the authors' code has it so.
 _LEAK = 1e-6

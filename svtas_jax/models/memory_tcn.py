@@ -8,7 +8,8 @@ import flax.linen as nn
 import jax
 import jax.numpy as jnp
 
-from svtas_jax.models.layers import BatchNorm, CausalConv, Linear, where_valid
+from svtas_jax.models.convolution import CausalConv
+from svtas_jax.models.layers import BatchNorm, Linear, where_valid
 
 
 def initial_context(

@@ -8,14 +8,16 @@ import flax.linen as nn
 import jax
 import jax.numpy as jnp
 
+from svtas_jax.models.convolution import (
+    depthwise_conv3x3,
+    patches3x3,
+    temporal_shift,
+)
 from svtas_jax.models.layers import (
     BatchNorm,
     Linear,
-    depthwise_conv3x3,
     kaiming_fan_out,
-    patches3x3,
     relu6,
-    temporal_shift,
     where_valid,
 )
 

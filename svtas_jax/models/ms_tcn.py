@@ -9,7 +9,8 @@ import flax.linen as nn
 import jax
 import jax.numpy as jnp
 
-from svtas_jax.models.layers import BatchNorm, DilatedConv, Linear, where_valid
+from svtas_jax.models.convolution import DilatedConv
+from svtas_jax.models.layers import BatchNorm, Linear, where_valid
 
 
 class MSTCN(nn.Module):

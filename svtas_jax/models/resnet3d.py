@@ -9,7 +9,8 @@ import flax.linen as nn
 import jax
 import jax.numpy as jnp
 
-from svtas_jax.models.layers import BatchNorm, conv3d, kaiming_fan_out, where_valid
+from svtas_jax.models.convolution import conv3d
+from svtas_jax.models.layers import BatchNorm, kaiming_fan_out, where_valid
 
 BLOCKS = (3, 4, 6, 3)  # residual blocks of each of the four stages, in both networks
 # Which blocks of I3D look at three steps.

@@ -4,10 +4,12 @@ import flax.linen as nn
 import jax
 import jax.numpy as jnp
 
+from svtas_jax.models.convolution import (
+    conv3d,
+)
 from svtas_jax.models.layers import (
     BatchNorm,
     Linear,
-    conv3d,
     torch_uniform,
     torch_uniform_of,
     where_valid,

@@ -9,14 +9,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from svtas_jax.models.layers import (
-    BatchNorm,
-    CausalConv,
-    Linear,
-    depthwise_conv3x3,
-    temporal_shift,
-    where_valid,
-)
+from svtas_jax.models.convolution import CausalConv, depthwise_conv3x3, temporal_shift
+from svtas_jax.models.layers import BatchNorm, Linear, where_valid
 
 TOLERANCE = 1e-5  # of sums of at most some hundred float32 products of size 1
 

@@ -1,0 +1,242 @@
+"""The custom operators: shifts in time and convolutions of image, time and both."""
+
+import functools
+
+import flax.linen as nn
+import jax
+import jax.numpy as jnp
+
+from svtas_jax.models.layers import torch_uniform, torch_uniform_of
+
+
+def temporal_shift(x: jax.Array, shift_div: int = 8) -> jax.Array:
+    """Moves a share of the channels one step in time, within the chunk.
+
+    With `fold = C // shift_div`, channels [0, fold) of a step come from the next step,
+    [fold, 2 fold) from the one before, the rest stay; zeros enter at both ends.
+    Lin, Gan, Han: TSM, ICCV 2019.
+
+    Args:
+        x: (B, T, H, W, C).
+    """
+    fold = x.shape[-1] // shift_div
+    ahead, behind, rest = jnp.split(x, (fold, 2 * fold), axis=-1)
+    ahead = jnp.pad(ahead[:, 1:], ((0, 0), (0, 1), (0, 0), (0, 0), (0, 0)))
+    behind = jnp.pad(behind[:, :-1], ((0, 0), (1, 0), (0, 0), (0, 0), (0, 0)))
+    return jnp.concatenate((ahead, behind, rest), axis=-1)
+
+
+@functools.partial(jax.custom_vjp, nondiff_argnums=(2,))
+def depthwise_conv3x3(x: jax.Array, kernel: jax.Array, stride: int = 1) -> jax.Array:
+    """Convolves every channel with its own 3x3 filter, symmetric padding of 1.
+
+    On CPU the convolution and its gradients are nine shifted multiply-adds: XLA's
+    grouped convolution is 5-50 times slower there. Elsewhere it is XLA's.
+
+    Args:
+        x: (B, H, W, C).
+        kernel: (3, 3, 1, C).
+        stride: of both image axes.
+
+    Returns:
+        (B, ceil(H / stride), ceil(W / stride), C).
+    """
+    return jax.lax.platform_dependent(
+        x,
+        kernel,
+        cpu=functools.partial(_shifted_conv, stride=stride),
+        default=functools.partial(_grouped_conv, stride=stride),
+    )
+
+
+def _depthwise_forward(x, kernel, stride):
+    return depthwise_conv3x3(x, kernel, stride), (x, kernel)
+
+
+def _depthwise_backward(stride, residuals, grad):
+    x, kernel = residuals
+    return jax.lax.platform_dependent(
+        x,
+        kernel,
+        grad,
+        cpu=functools.partial(_shifted_gradients, stride=stride),
+        default=functools.partial(_grouped_gradients, stride=stride),
+    )
+
+
+depthwise_conv3x3.defvjp(_depthwise_forward, _depthwise_backward)
+
+
+def _grouped_conv(x, kernel, *, stride):
+    return jax.lax.conv_general_dilated(
+        x,
+        kernel,
+        (stride, stride),
+        ((1, 1), (1, 1)),
+        dimension_numbers=("NHWC", "HWIO", "NHWC"),
+        feature_group_count=x.shape[-1],
+    )
+
+
+def _grouped_gradients(x, kernel, grad, *, stride):
+    conv = functools.partial(_grouped_conv, stride=stride)
+    return jax.vjp(conv, x, kernel)[1](grad)
+
+
+def _shifted_conv(x, kernel, *, stride):
+    padded = jnp.pad(x, ((0, 0), (1, 1), (1, 1), (0, 0)))
+    return _shifted_sum(padded, kernel, stride)
+
+
+def _shifted_sum(padded, kernel, stride):
+    """Sums nine shifted copies of padded (B, H + 2, W + 2, C), weighted by kernel."""
+    views = _views(padded, stride)
+    weights = kernel.reshape(9, -1)
+    return sum(view * weight for view, weight in zip(views, weights, strict=True))
+
+
+def patches3x3(x: jax.Array, stride: int) -> jax.Array:
+    """Returns the 3x3 neighbourhood of every `stride`-th pixel, symmetric padding of 1.
+
+    A convolution of few channels is one matrix product with these. Its filter's
+    gradient then is another; as a convolution it takes XLA's CPU 4 s (3 channels to
+    32, 64 frames of 224x224).
+
+    Args:
+        x: (B, H, W, C).
+
+    Returns:
+        (B, ceil(H / stride), ceil(W / stride), 9 C).
+    """
+    padded = jnp.pad(x, ((0, 0), (1, 1), (1, 1), (0, 0)))
+    return jnp.concatenate(_views(padded, stride), axis=-1)
+
+
+def _views(padded, stride):
+    """Returns the nine windows' views of padded (..., H + 2, W + 2, C)."""
+    height, width = ((n - 3) // stride + 1 for n in padded.shape[-3:-1])
+    rows = [slice(i, i + stride * (height - 1) + 1, stride) for i in range(3)]
+    columns = [slice(j, j + stride * (width - 1) + 1, stride) for j in range(3)]
+    return [padded[..., row, column, :] for row in rows for column in columns]
+
+
+def _shifted_gradients(x, kernel, grad, *, stride):
+    """Gradients to x and kernel: the same shifts, and a scan over the batch for the
+    filter, whose nine sums XLA would otherwise compute from strided copies."""
+    interior = stride - 1
+    high = [x.shape[i] - stride * (grad.shape[i] - 1) for i in (1, 2)]
+    zero = jnp.zeros((), grad.dtype)
+    spread = jax.lax.pad(
+        grad,
+        zero,
+        ((0, 0, 0), (1, high[0], interior), (1, high[1], interior), (0, 0, 0)),
+    )
+    x_grad = _shifted_sum(spread, kernel[::-1, ::-1], 1)
+    padded = jnp.pad(x, ((0, 0), (1, 1), (1, 1), (0, 0)))
+
+    def add_image(total, image):
+        views, image_grad = _views(image[0], stride), image[1].astype(total.dtype)
+        sums = [jnp.sum(view * image_grad, axis=(0, 1)) for view in views]
+        return total + jnp.stack(sums), None
+
+    wide = jnp.promote_types(x.dtype, jnp.float32)
+    total = jnp.zeros((9, x.shape[-1]), wide)
+    total, _ = jax.lax.scan(add_image, total, (padded, grad))
+    return x_grad, total.reshape(kernel.shape).astype(kernel.dtype)
+
+
+class CausalConv(nn.Module):
+    """A dilated convolution over time, kernel 3, whose left context is its state."""
+
+    features: int
+    dilation: int
+    dtype: jnp.dtype = jnp.float32
+
+    @nn.compact
+    def __call__(self, context: jax.Array, x: jax.Array):
+        """Returns the next context (B, 2 * dilation, D) and y (B, T, features).
+
+        Args:
+            context: (B, 2 * dilation, D), the inputs before this chunk.
+            x: (B, T, D).
+        """
+        extended = jnp.concatenate((context.astype(x.dtype), x), axis=1)
+        y = _three_taps(self, extended, self.dilation)
+        return extended[:, -2 * self.dilation :].astype(context.dtype), y
+
+
+class DilatedConv(nn.Module):
+    """A dilated convolution over time, kernel 3, zeros at both ends: it looks ahead."""
+
+    features: int
+    dilation: int
+    dtype: jnp.dtype = jnp.float32
+
+    @nn.compact
+    def __call__(self, x: jax.Array) -> jax.Array:
+        """Maps (B, T, D) to (B, T, features)."""
+        ends = (self.dilation, self.dilation)
+        return _three_taps(self, jnp.pad(x, ((0, 0), ends, (0, 0))), self.dilation)
+
+
+def _three_taps(module, extended, dilation):
+    """Convolves (B, T + 2 * dilation, D) to (B, T, features), one matrix product."""
+    num_steps, width = extended.shape[1] - 2 * dilation, extended.shape[2]
+    features, dtype = module.features, module.dtype
+    kernel = module.param("kernel", torch_uniform, (3, width, features))
+    bias = module.param("bias", torch_uniform_of(3 * width), (features,))
+    starts = (0, dilation, 2 * dilation)
+    taps = [extended[:, start : start + num_steps] for start in starts]
+    stacked = jnp.concatenate(taps, axis=-1).astype(dtype)
+    flat = kernel.reshape(3 * width, features).astype(dtype)
+    return jnp.matmul(stacked, flat) + bias.astype(dtype)
+
+
+def conv3d(
+    x: jax.Array,
+    kernel: jax.Array,
+    *,
+    stride: int = 1,
+    dilation: int = 1,
+) -> jax.Array:
+    """Convolves over time and the image, zeros around; `stride` is the image's alone.
+
+    The time axis becomes channels, which leaves one convolution of images, or for a
+    kernel of one pixel one matrix product: both are what backends are good at.
+
+    Args:
+        x: (B, T, H, W, C).
+        kernel: (kt, kh, kw, C, D), odd sizes.
+        dilation: of all three axes.
+
+    Returns:
+        (B, T, ceil(H / stride), ceil(W / stride), D).
+    """
+    times, height, width, channels, features = kernel.shape
+    x = _neighbours_in_time(x, times, dilation)
+    kernel = jnp.moveaxis(kernel, 0, 2).reshape(height, width, -1, features)
+    if height == width == 1:
+        x = x[:, :, ::stride, ::stride]
+        y = jnp.matmul(x.reshape(-1, x.shape[-1]), kernel[0, 0])
+        return y.reshape(*x.shape[:-1], features)
+    images = x.reshape(-1, *x.shape[2:])
+    pads = [(dilation * (size // 2),) * 2 for size in (height, width)]
+    y = jax.lax.conv_general_dilated(
+        images,
+        kernel,
+        (stride, stride),
+        pads,
+        rhs_dilation=(dilation, dilation),
+        dimension_numbers=("NHWC", "HWIO", "NHWC"),
+    )
+    return y.reshape(*x.shape[:2], *y.shape[1:])
+
+
+def _neighbours_in_time(x, count, dilation):
+    """Returns (B, T, H, W, count * C): a step's neighbours, itself in the middle."""
+    if count == 1:
+        return x
+    num_steps, reach = x.shape[1], dilation * (count // 2)
+    padded = jnp.pad(x, ((0, 0), (reach, reach), (0, 0), (0, 0), (0, 0)))
+    starts = range(0, 2 * reach + 1, dilation)
+    return jnp.concatenate([padded[:, s : s + num_steps] for s in starts], axis=-1)
