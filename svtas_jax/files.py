@@ -27,6 +27,26 @@ def write_atomic(path: str | os.PathLike, content: str | bytes) -> pathlib.Path:
     return path
 
 
+def make_folder(path: str | os.PathLike) -> pathlib.Path:
+    """Makes a folder, and a file in it for a moment: better now than after an hour.
+
+    Raises:
+        InputError: if it cannot be written to.
+    """
+    path = pathlib.Path(path)
+    probe = path / f".writable.{os.getpid()}"
+    try:
+        path.mkdir(parents=True, exist_ok=True)
+        probe.touch()
+        probe.unlink()
+    except OSError as error:
+        raise InputError(
+            f"{path} cannot be written to: {error.strerror or error}; choose another "
+            "--workdir, or make room and check the rights of this one."
+        ) from error
+    return path
+
+
 def _replace(path: pathlib.Path, data: bytes) -> None:
     temporary = path.with_name(f".{path.name}.{os.getpid()}")
     try:

@@ -29,6 +29,7 @@ from svtas_jax.config import (
     with_clip_frames,
 )
 from svtas_jax.errors import InputError
+from svtas_jax.files import make_folder
 from svtas_jax.models import build_model
 from svtas_jax.optim import make_optimizer
 from svtas_jax.progress import Progress
@@ -90,6 +91,7 @@ def read_training_data(config: ml_collections.ConfigDict) -> TrainingData:
 
 def train(config: ml_collections.ConfigDict, workdir: str) -> TrainState:
     """Trains until the last epoch; returns the final state."""
+    make_folder(workdir)
     data = read_training_data(config)
     given, config = config, with_clip_frames(config, data.num_frames)
     model = build_model(config, data.class_names)

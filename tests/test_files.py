@@ -41,3 +41,11 @@ def test_write_atomic_names_a_folder_that_is_a_file(tmp_path):
     (tmp_path / "taken").write_text("")
     with pytest.raises(InputError, match="taken.*cannot be written.*--workdir"):
         files.write_atomic(tmp_path / "taken" / "a.txt", "x")
+
+
+def test_a_folder_is_made_or_the_reason_said(tmp_path):
+    folder = tmp_path / "new" / "run"
+    assert files.make_folder(folder) == folder and not list(folder.iterdir())
+    (tmp_path / "file").write_text("x", encoding="utf-8")
+    with pytest.raises(InputError, match="cannot be written to: Not a directory"):
+        files.make_folder(tmp_path / "file" / "run")
