@@ -152,6 +152,16 @@ _TEXT_BLOCK: Rules = (
     Rule("mlp.c_proj", "mlp_c_proj", "linear"),
 )
 
+VIT: Rules = (
+    Rule("conv1", "conv1", "conv2d"),
+    Rule("class_embedding", "class_embedding", "array"),
+    Rule("positional_embedding", "positional_embedding", "array"),
+    Rule("ln_pre", "ln_pre", "layer_norm"),
+    *_at("transformer.resblocks.{}.", "resblocks_{}/", _TEXT_BLOCK),
+    Rule("ln_post", "ln_post", "layer_norm"),
+    Rule("proj", "proj", "array"),
+)
+
 _TEXT: Rules = (
     Rule("positional_embedding", "positional_embedding", "array"),
     *_at("transformer.resblocks.{}.", "resblocks_{}/", _TEXT_BLOCK),
@@ -193,24 +203,46 @@ JOINT: Rules = (
 )
 
 
-def system_rules(system: str, prompt: str = "learned") -> Rules:
-    """Returns the rules of a whole system.
+BACKBONES: dict[str, Rules] = {
+    "mobilenet_tsm": MOBILENET_TSM,
+    "i3d": RESNET_3D,
+    "r2plus1d": RESNET_3D,
+    "vit": VIT,
+    "features": (),
+}
 
-    Args:
-        system: as in `config.model.system`.
-        prompt: as in `config.model.prompt`; SETE has none.
+# Those that the public code has.
+HEADS: dict[str, Rules] = {
+    "memory_tcn": MEMORY_TCN,
+    "ms_tcn": MEMORY_TCN,
+    "tcn_3d": TCN_3D,
+    "asformer": ASFORMER,
+}
+
+
+def system_rules(
+    system: str,
+    prompt: str = "learned",
+    *,
+    backbone: str = "mobilenet_tsm",
+    head: str = "memory_tcn",
+) -> Rules:
+    """Returns the rules of a whole system; arguments as in `config.model`.
+
+    SETE has no prompt, Transeger no head; a head that the public code does not have
+    has no rules.
     """
     if system == "sete":
         return (
-            *_at("backbone.", "image/backbone/", MOBILENET_TSM),
-            *_at("head.", "head/", MEMORY_TCN),
+            *_at("backbone.", "image/backbone/", BACKBONES[backbone]),
+            *_at("head.", "head/", HEADS.get(head, ())),
         )
-    image = _at("image_backbone.backbone.", "image/backbone/", MOBILENET_TSM)
+    image = _at("image_backbone.backbone.", "image/backbone/", BACKBONES[backbone])
     text = _at("text_backbone.encoder.", "text/", TEXT_ENCODER[prompt])
     if system == "mete":
         return (
             *image,
-            *_at("image_backbone.head.", "head/", MEMORY_TCN),
+            *_at("image_backbone.head.", "head/", HEADS.get(head, ())),
             *text,
             Rule("clip_loss.logit_scale", "logit_scale", "array"),
         )

@@ -1,0 +1,111 @@
+"""Weights of other programs to a checkpoint to start or evaluate from, and back.
+
+    python scripts/convert_torch_checkpoint.py --weights=FILE \\
+        --config=configs/gtea_sete.py --workdir=runs/converted
+    python -m svtas_jax.train --config=configs/gtea_sete.py --workdir=runs/x \\
+        --config.train.init_from=runs/converted
+    python scripts/convert_torch_checkpoint.py --workdir=runs/x \\
+        --export=FILE.safetensors
+
+FILE (.pth .pt .pkl .safetensors .npz) is a checkpoint of the public SVTAS code, of
+mmaction2 (TSM-MobileNetV2, I3D), torchvision's or timm's MobileNetV2, OpenAI's CLIP, or
+a MobileNetV2 with folded batch norm, whose statistics are then measured on the config's
+training videos. No code of the file is run. What fits is taken, the rest is listed.
+"""
+
+import itertools
+
+import jax
+from absl import flags, logging
+
+from data_pipeline.known import class_names_of
+from svtas_jax import (
+    checkpoint,
+    cli,
+    convert,
+    evaluate,
+    folded,
+    report,
+    train,
+    weight_names,
+)
+from svtas_jax.config import load_config, stream_spec, validate_config
+from svtas_jax.errors import MissingInputError
+from svtas_jax.models import build_model
+from svtas_jax.streaming import blank_chunk
+from svtas_jax.weight_files import read_arrays, write_safetensors
+
+WEIGHTS = flags.DEFINE_string("weights", None, "The file to read.")
+EXPORT = flags.DEFINE_string(
+    "export", None, "Write the run's weights under PyTorch's names to this file."
+)
+_NUM_CALLS = 8  # batches to calibrate on: a few hundred frames
+
+
+def main() -> None:
+    """Runs the command."""
+    if EXPORT.value:
+        return export(cli.WORKDIR.value, EXPORT.value)
+    for name, value in (("weights", WEIGHTS.value), ("config", cli.CONFIG.value)):
+        if value is None:
+            raise MissingInputError(f"--{name} is missing; --help lists the flags.")
+    take_over(WEIGHTS.value, cli.CONFIG.value, cli.WORKDIR.value)
+
+
+def take_over(path: str, config, workdir: str) -> None:
+    """Writes a checkpoint of the config's model with the weights of a file."""
+    validate_config(config)
+    arrays = read_arrays(path)
+    is_folded = "stem.kernel" in arrays
+    if is_folded:
+        who, (weights, unplaced) = "a folded MobileNetV2", folded.unfold(arrays)
+    else:
+        who, named = weight_names.translate(arrays, config.model.system)
+        weights, unplaced = convert.from_torch(named, rules_of(config))
+    logging.info("%s: names as of %s", path, who)
+    for name in unplaced:
+        logging.info("skipped: %s, it has no place in this model", name)
+    names = class_names_of(config.data)
+    model = build_model(config, names)
+    chunk = blank_chunk(1, stream_spec(config), config.data.crop)
+    variables = jax.jit(model.init)(
+        jax.random.key(config.seed), model.initial_state(1), chunk
+    )
+    variables = checkpoint.merge_matching(variables, weights, source=path)
+    if is_folded:
+        variables = folded.calibrate(model, variables, training_chunks(config))
+    meta = checkpoint.Meta(
+        config.to_dict(), names, fps=0.0, step=0, epoch=0, versions=report.versions()
+    )
+    checkpoint.save_model(workdir, variables, meta)
+    logging.info("start from it with --config.train.init_from=%s", workdir)
+
+
+def rules_of(config) -> convert.Rules:
+    """Returns the names of the weights of a config's model."""
+    model = config.model
+    return convert.system_rules(
+        model.system, model.prompt, backbone=model.backbone, head=model.head
+    )
+
+
+def training_chunks(config):
+    """Yields a few chunks of the training videos, augmented as in training."""
+    batches = train.training_batches(config, train.read_training_data(config))
+    for batch in itertools.islice(batches, _NUM_CALLS):
+        for index in range(len(batch.chunks.starts)):
+            yield jax.tree.map(lambda leaf, i=index: leaf[i], batch.chunks)
+
+
+def export(workdir: str, path: str) -> None:
+    """Writes the best checkpoint of a run for PyTorch."""
+    meta = checkpoint.read_meta(workdir, "best")
+    config = load_config(None, meta.config)
+    _, variables = evaluate.restore(config, meta, workdir, "best")
+    state = convert.to_torch(variables, rules_of(config))
+    write_safetensors(path, state)
+    logging.info("%d arrays: %s", len(state), path)
+
+
+if __name__ == "__main__":
+    cli.run(main)
