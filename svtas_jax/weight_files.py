@@ -163,6 +163,10 @@ def _rebuild_parameter(tensor, *_):
     return tensor
 
 
+def _rebuild_scalar(dtype, raw):
+    return np.frombuffer(raw, dtype)[0]
+
+
 _ALLOWED = {
     ("collections", "OrderedDict"): collections.OrderedDict,
     ("torch._utils", "_rebuild_tensor_v2"): _rebuild_tensor,
@@ -170,9 +174,8 @@ _ALLOWED = {
     ("torch._utils", "_rebuild_parameter"): _rebuild_parameter,
     ("torch", "Size"): tuple,
     ("numpy", "dtype"): np.dtype,
-    ("numpy.core.multiarray", "scalar"): lambda dtype, raw: np.frombuffer(raw, dtype)[
-        0
-    ],
+    ("numpy.core.multiarray", "scalar"): _rebuild_scalar,
+    ("numpy._core.multiarray", "scalar"): _rebuild_scalar,
     **{("torch", name): dtype for name, dtype in _STORAGES.items()},
 }
 
