@@ -163,6 +163,13 @@ def _rebuild_parameter(tensor, *_):
     return tensor
 
 
+def _rebuild_bytes(text, encoding):
+    """Pickles of Python 2's time hold bytes as text in latin1."""
+    if encoding != "latin1":
+        raise ValueError(f"bytes told in {encoding}")
+    return text.encode(encoding)
+
+
 def _rebuild_scalar(dtype, raw):
     return np.frombuffer(raw, dtype)[0]
 
@@ -174,6 +181,7 @@ _ALLOWED = {
     ("torch._utils", "_rebuild_parameter"): _rebuild_parameter,
     ("torch", "Size"): tuple,
     ("numpy", "dtype"): np.dtype,
+    ("_codecs", "encode"): _rebuild_bytes,
     ("numpy.core.multiarray", "scalar"): _rebuild_scalar,
     ("numpy._core.multiarray", "scalar"): _rebuild_scalar,
     **{("torch", name): dtype for name, dtype in _STORAGES.items()},
