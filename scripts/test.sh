@@ -11,4 +11,5 @@ cd "$root"
 install_package test
 "$VENV/bin/ruff" format --check .
 "$VENV/bin/ruff" check .
-"$VENV/bin/python" -m pytest --quiet "$@"
+# A module's tests share what they compile, so a module stays with one process.
+"$VENV/bin/python" -m pytest --quiet -n 2 --dist loadscope "$@"
