@@ -194,7 +194,7 @@ def _read_features(
     file = features.probe(path, len(labels))
     labels = labels[: file.num_rows * file.stride]
     labels.setflags(write=False)
-    fps = features.fps_of(path)
+    fps = file.fps
     if not fps:  # not told: the video's, if it is there
         with contextlib.suppress(InputError):
             fps = video.probe_video(_find_video(root, data_config.layout, name)).fps

@@ -40,7 +40,8 @@ def probe(path: pathlib.Path, num_labels: int) -> FeatureFile:
                 f"{path} has {shape[0]} rows, one for {stride} frames, but the video "
                 f"{num_labels} labels; extract the features anew, or correct them."
             )
-        return FeatureFile(shape[0], shape[1], time_axis=0, stride=stride)
+        fps = float(told.get("fps", 0.0))
+        return FeatureFile(*shape, time_axis=0, stride=stride, fps=fps)
     strides = [_frames_a_row(length, num_labels) for length in shape]
     fitting = [axis for axis, stride in enumerate(strides) if stride]
     if len(fitting) == 2:
@@ -58,12 +59,6 @@ def probe(path: pathlib.Path, num_labels: int) -> FeatureFile:
         )
     axis = fitting[0]
     return FeatureFile(shape[axis], shape[1 - axis], axis, strides[axis])
-
-
-def fps_of(path: pathlib.Path) -> float:
-    """Returns the frame rate of the video that a file was made from, 0 if untold."""
-    told = _read_sidecar(path) or {}
-    return float(told.get("fps", 0.0))
 
 
 def _frames_a_row(num_rows: int, num_labels: int) -> int:

@@ -4,19 +4,20 @@ import pathlib
 
 import ml_collections
 
-from data_pipeline import annotations, synthetic
+from data_pipeline import annotations
+from data_pipeline.synthetic_plan import CLASS_NAMES
 from svtas_jax.errors import InputError, MissingInputError
 
 # In the order of the mapping files that the authors of MS-TCN published.
 _NAMES = {
-    "gtea": "take open pour close shake scoop stir put fold spread background",
-    "50salads": (
+    "gtea": CLASS_NAMES,
+    "50salads": tuple(
         "cut_tomato place_tomato_into_bowl cut_cheese place_cheese_into_bowl "
         "cut_lettuce place_lettuce_into_bowl add_salt add_vinegar add_oil add_pepper "
         "mix_dressing peel_cucumber cut_cucumber place_cucumber_into_bowl add_dressing "
-        "mix_ingredients serve_salad_onto_plate action_start action_end"
+        "mix_ingredients serve_salad_onto_plate action_start action_end".split()
     ),
-    "breakfast": (
+    "breakfast": tuple(
         "SIL pour_cereals pour_milk stir_cereals take_bowl pour_coffee take_cup "
         "spoon_sugar stir_coffee pour_sugar pour_oil crack_egg add_saltnpepper fry_egg "
         "take_plate put_egg2plate take_eggs butter_pan take_knife cut_orange "
@@ -24,7 +25,7 @@ _NAMES = {
         "spoon_flour stir_dough pour_dough2pan fry_pancake put_pancake2plate "
         "pour_flour cut_fruit put_fruit2bowl peel_fruit stir_fruit cut_bun "
         "smear_butter take_topping put_toppingOnTop put_bunTogether take_butter "
-        "stir_egg pour_egg2pan stirfry_egg add_teabag pour_water stir_tea"
+        "stir_egg pour_egg2pan stirfry_egg add_teabag pour_water stir_tea".split()
     ),
 }
 # Names differ between publications of EGTEA Gaze+; their number does not.
@@ -62,9 +63,9 @@ def class_names_of(data_config: ml_collections.ConfigDict) -> tuple[str, ...]:
 
 def _known(dataset: str) -> tuple[str, ...] | None:
     if dataset in _NAMES:
-        return tuple(_NAMES[dataset].split())
+        return _NAMES[dataset]
     if dataset == "demo":
-        return synthetic.CLASS_NAMES
+        return CLASS_NAMES
     if dataset in _NUM_CLASSES:
         return tuple(f"action {k}" for k in range(_NUM_CLASSES[dataset]))
     return None

@@ -13,6 +13,7 @@ a MobileNetV2 with folded batch norm, whose statistics are then measured on the 
 training videos. No code of the file is run. What fits is taken, the rest is listed.
 """
 
+import contextlib
 import itertools
 
 import jax
@@ -25,14 +26,16 @@ from svtas_jax import (
     convert,
     evaluate,
     folded,
-    report,
+    provenance,
     train,
     weight_names,
+    weight_rules,
 )
 from svtas_jax.config import load_config, stream_spec, validate_config
 from svtas_jax.errors import MissingInputError
 from svtas_jax.models import build_model
 from svtas_jax.streaming import blank_chunk
+from svtas_jax.train_step import init_variables
 from svtas_jax.weight_files import read_arrays, write_safetensors
 
 WEIGHTS = flags.DEFINE_string("weights", None, "The file to read.")
@@ -68,23 +71,26 @@ def take_over(path: str, config, workdir: str) -> None:
     names = class_names_of(config.data)
     model = build_model(config, names)
     chunk = blank_chunk(1, stream_spec(config), config.data.crop)
-    variables = jax.jit(model.init)(
-        jax.random.key(config.seed), model.initial_state(1), chunk
-    )
+    variables = init_variables(model, chunk, jax.random.key(config.seed))
     variables = checkpoint.merge_matching(variables, weights, source=path)
     if is_folded:
         variables = folded.calibrate(model, variables, training_chunks(config))
     meta = checkpoint.Meta(
-        config.to_dict(), names, fps=0.0, step=0, epoch=0, versions=report.versions()
+        config.to_dict(),
+        names,
+        fps=0.0,
+        step=0,
+        epoch=0,
+        versions=provenance.versions(),
     )
     checkpoint.save_model(workdir, variables, meta)
     logging.info("start from it with --config.train.init_from=%s", workdir)
 
 
-def rules_of(config) -> convert.Rules:
+def rules_of(config) -> weight_rules.Rules:
     """Returns the names of the weights of a config's model."""
     model = config.model
-    return convert.system_rules(
+    return weight_rules.system_rules(
         model.system, model.prompt, backbone=model.backbone, head=model.head
     )
 
@@ -92,9 +98,10 @@ def rules_of(config) -> convert.Rules:
 def training_chunks(config):
     """Yields a few chunks of the training videos, augmented as in training."""
     batches = train.training_batches(config, train.read_training_data(config))
-    for batch in itertools.islice(batches, _NUM_CALLS):
-        for index in range(len(batch.chunks.starts)):
-            yield jax.tree.map(lambda leaf, i=index: leaf[i], batch.chunks)
+    with contextlib.closing(iter(batches)) as batches:
+        for batch in itertools.islice(batches, _NUM_CALLS):
+            for index in range(len(batch.chunks.starts)):
+                yield jax.tree.map(lambda leaf, i=index: leaf[i], batch.chunks)
 
 
 def export(workdir: str, path: str) -> None:

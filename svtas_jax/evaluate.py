@@ -9,9 +9,11 @@ Without --config the run's own config is used.
 import collections
 import contextlib
 import dataclasses
+import functools
 import pathlib
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from typing import Any
 
 import flax.linen as nn
 import jax
@@ -21,7 +23,7 @@ from absl import flags, logging
 
 from data_pipeline import annotations, synthetic
 from data_pipeline.dataset import EMPTY_SLOT, feature_width, make_dataset
-from svtas_jax import checkpoint, cli, draw, metrics, report
+from svtas_jax import checkpoint, cli, draw, metrics, provenance, report
 from svtas_jax.config import (
     load_config,
     stream_spec,
@@ -37,7 +39,7 @@ from svtas_jax.streaming import (
     make_segmenter,
     start_streams,
 )
-from svtas_jax.structs import Params, StreamSpec, VideoRecord
+from svtas_jax.structs import Chunk, Params, VideoRecord
 
 CHECKPOINT = flags.DEFINE_string(
     "checkpoint", "best", "best, latest or a step of the run."
@@ -180,7 +182,7 @@ def evaluate(
         class_names=meta.class_names,
         confusion=counts.confusion,
         run={
-            **report.run_info(),
+            **provenance.run_info(),
             "dataset": config.data.dataset,
             "split": config.data.split,
             "checkpoint_step": meta.step,
@@ -212,38 +214,48 @@ def score_videos(
 ) -> Iterator[VideoScores]:
     """Streams videos, `config.eval.batch_size` side by side, and yields each when it
     has ended. Memory is that of a few chunks and the scores of one batch."""
-    spec, batch_size = stream_spec(config), config.eval.batch_size
+    step = functools.partial(segmenter, variables)
+    state = start_streams(model, variables, config.eval.batch_size)
+    for record, logits in stream_videos(step, state, records, config):
+        scores = stitch_scores(
+            logits, num_frames=record.num_frames, spec=stream_spec(config)
+        )
+        yield VideoScores(record, scores)
+
+
+def stream_videos(
+    step: Callable[[Any, Chunk], tuple[Any, jax.Array]],
+    state: Any,
+    records: Sequence[VideoRecord],
+    config: ml_collections.ConfigDict,
+) -> Iterator[tuple[VideoRecord, np.ndarray]]:
+    """Runs videos through a step; yields each, when it has ended, with what the step
+    made of its chunks, (N, T, ...).
+
+    Args:
+        step: maps a state and chunks, leaves (N, B, ...), to the next state and an
+            array (N, B, T, ...).
+        state: to begin with.
+    """
     batches = make_dataset(
         records,
         config.data,
-        batch_size=batch_size,
+        batch_size=config.eval.batch_size,
         chunks_per_call=config.train.chunks_per_call,
         train=False,
     )
-    state = start_streams(model, variables, batch_size)
-    logits = collections.defaultdict(list)
+    parts = collections.defaultdict(list)
     with contextlib.closing(iter(batches)) as batches:
         for batch in batches:
-            state, scores = segmenter(variables, state, batch.chunks)
-            scores = np.asarray(scores)
+            state, made = step(state, batch.chunks)
+            made = np.asarray(made)
             for slot, index in enumerate(batch.videos):
                 if index != EMPTY_SLOT:
-                    logits[int(index)].append(scores[:, slot])
+                    parts[int(index)].append(made[:, slot])
             if batch.is_last:
-                yield from _stitch(logits, records, spec)
-                logits.clear()
-
-
-def _stitch(
-    logits: dict[int, list[np.ndarray]],
-    records: Sequence[VideoRecord],
-    spec: StreamSpec,
-) -> Iterator[VideoScores]:
-    for index, parts in sorted(logits.items()):
-        scores = stitch_scores(
-            np.concatenate(parts), num_frames=records[index].num_frames, spec=spec
-        )
-        yield VideoScores(records[index], scores)
+                for index, own in sorted(parts.items()):
+                    yield records[index], np.concatenate(own)
+                parts.clear()
 
 
 def write_video(

@@ -9,8 +9,6 @@ which weights and how far apart. A second stage reads them with
 comes from other weights.
 """
 
-import collections
-import contextlib
 import functools
 import hashlib
 import io
@@ -28,8 +26,7 @@ from absl import flags, logging
 
 from data_pipeline import annotations
 from data_pipeline.checks import check_records
-from data_pipeline.dataset import EMPTY_SLOT, make_dataset
-from svtas_jax import checkpoint, cli, evaluate, report
+from svtas_jax import checkpoint, cli, evaluate, provenance
 from svtas_jax.config import load_config, validate_config
 from svtas_jax.errors import InputError
 from svtas_jax.files import write_atomic
@@ -58,9 +55,9 @@ def main() -> None:
         for subset in ("train", "test")
         for record in annotations.read_split(config.data, subset)
     }
-    check_records(tuple(records.values()), names)
-    folder = pathlib.Path(OUTPUT.value or pathlib.Path(workdir) / "features")
     records = tuple(records.values())
+    check_records(records, names)
+    folder = pathlib.Path(OUTPUT.value or pathlib.Path(workdir) / "features")
     extract(config, model, variables, records, folder, dtype=DTYPE.value)
 
 
@@ -80,7 +77,7 @@ def extract(
         "stride": config.data.frame_stride,
         "dtype": dtype,
         "config": config.to_dict(),
-        "versions": report.versions(),
+        "versions": provenance.versions(),
     }
     missing = [r for r in records if not is_written(folder, r.name, facts)]
     logging.info("%d of %d videos to extract", len(missing), len(records))
@@ -124,28 +121,14 @@ def image_features(
     """Streams videos through the image branch; yields each with its (T, D) float32."""
     if not records:
         return
-    batches = make_dataset(
-        records,
-        config.data,
-        batch_size=config.eval.batch_size,
-        chunks_per_call=config.train.chunks_per_call,
-        train=False,
-    )
     see = jax.jit(functools.partial(_see, model))
-    rows = collections.defaultdict(list)
-    with contextlib.closing(iter(batches)) as batches:
-        for batch in batches:
-            seen = np.asarray(see(variables, batch.chunks))
-            for slot, index in enumerate(batch.videos):
-                if index != EMPTY_SLOT:
-                    rows[int(index)].append(seen[:, slot])
-            if not batch.is_last:
-                continue
-            for index, parts in sorted(rows.items()):
-                num_rows = -(-records[index].num_frames // config.data.frame_stride)
-                steps = np.concatenate(parts).reshape(-1, seen.shape[-1])
-                yield records[index], steps[:num_rows]
-            rows.clear()
+
+    def step(state, chunks):  # an image remembers nothing
+        return state, see(variables, chunks)
+
+    for record, seen in evaluate.stream_videos(step, None, records, config):
+        num_rows = -(-record.num_frames // config.data.frame_stride)
+        yield record, seen.reshape(-1, seen.shape[-1])[:num_rows]
 
 
 def _see(model: nn.Module, variables: Params, chunks: Chunk) -> jax.Array:

@@ -1,7 +1,9 @@
 """Files that are either whole or not there."""
 
+import contextlib
 import os
 import pathlib
+from collections.abc import Iterator
 
 from svtas_jax.errors import InputError
 
@@ -16,14 +18,9 @@ def write_atomic(path: str | os.PathLike, content: str | bytes) -> pathlib.Path:
     """
     path = pathlib.Path(path)
     data = content.encode() if isinstance(content, str) else content
-    try:
+    with _writing(path):
         path.parent.mkdir(parents=True, exist_ok=True)
         _replace(path, data)
-    except OSError as error:
-        raise InputError(
-            f"{path} cannot be written: {error.strerror or error}; choose another "
-            "--workdir, or make room and check the rights of this one."
-        ) from error
     return path
 
 
@@ -35,16 +32,22 @@ def make_folder(path: str | os.PathLike) -> pathlib.Path:
     """
     path = pathlib.Path(path)
     probe = path / f".writable.{os.getpid()}"
-    try:
+    with _writing(path):
         path.mkdir(parents=True, exist_ok=True)
         probe.touch()
         probe.unlink()
+    return path
+
+
+@contextlib.contextmanager
+def _writing(path: pathlib.Path) -> Iterator[None]:
+    try:
+        yield
     except OSError as error:
         raise InputError(
-            f"{path} cannot be written to: {error.strerror or error}; choose another "
+            f"{path} cannot be written: {error.strerror or error}; choose another "
             "--workdir, or make room and check the rights of this one."
         ) from error
-    return path
 
 
 def _replace(path: pathlib.Path, data: bytes) -> None:

@@ -6,7 +6,6 @@ tables come from: 2 for a value of batch norm, 5 for one of layer norm. Activati
 pooling and softmax count nothing.
 """
 
-import collections
 import functools
 import math
 from collections.abc import Callable, Iterator
@@ -95,9 +94,9 @@ def count_normalisations(
     return total
 
 
-def parameters_by_module(params: Any, depth: int = 1) -> dict[str, int]:
-    """Returns the number of parameters below each module of this depth."""
-    counts: dict[str, int] = collections.Counter()
-    for path, leaf in jax.tree_util.tree_leaves_with_path(params):
-        counts["/".join(str(key.key) for key in path[:depth])] += math.prod(leaf.shape)
-    return dict(counts)
+def parameters_by_module(params: Params) -> dict[str, int]:
+    """Returns the number of parameters of each top module."""
+    return {
+        name: sum(math.prod(leaf.shape) for leaf in jax.tree.leaves(module))
+        for name, module in params.items()
+    }

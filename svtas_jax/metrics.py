@@ -24,26 +24,15 @@ from collections.abc import Sequence
 import numpy as np
 
 from svtas_jax.errors import InputError
+from svtas_jax.ranking import RankedCounts, labels_of, overlaps_of, same_class
 from svtas_jax.stitching import labels_to_segments
 from svtas_jax.structs import IGNORE_LABEL, Segment
 
 F1_OVERLAPS = (0.10, 0.25, 0.50)
-RECALL_OVERLAPS = (0.10, 0.25, 0.50)
-PRECISION_OVERLAPS = tuple(np.linspace(0.50, 0.95, 10))
-MAX_PROPOSALS = 100
 
 # Normalises edit distances. The public code adds it, and a video with few segments and
 # none of them right shows it in the fourth digit of its percentage.
 _EDIT_EPSILON = 1e-6
-
-
-@dataclasses.dataclass(frozen=True, eq=False)
-class Detections:
-    """Predicted segments of one video that compete in the average precision."""
-
-    labels: np.ndarray  # (P,) int64
-    scores: np.ndarray  # (P,) float64, the rank
-    overlaps: np.ndarray  # (P,) float64, best IoU with a true segment of the class
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
@@ -54,29 +43,23 @@ class SegmentCounts:
         background: classes left out of everything about segments.
         confusion: frames, by true class (row) and predicted class (column).
         num_videos: videos with at least one labelled frame.
-        num_scored: those of them that came with scores.
         num_predicted: predicted segments, background included.
         num_true: true segments, background included.
         edit_sum: sum of the videos' edit scores, each 0..1.
         true_positives, false_positives, false_negatives: segments, by F1_OVERLAPS.
-        recall_sum: sum over videos of the recall of the 1, 2, ... best segments.
-        class_segments: true segments of each class, for the average precision.
-        detections: predicted segments of each video.
+        ranked: the same for segments ranked by score, over the videos with scores.
     """
 
     background: tuple[int, ...]
     confusion: np.ndarray  # (K, K) int64
     num_videos: int
-    num_scored: int
     num_predicted: int
     num_true: int
     edit_sum: float
     true_positives: np.ndarray  # (3,) int64
     false_positives: np.ndarray  # (3,) int64
     false_negatives: np.ndarray  # (3,) int64
-    recall_sum: np.ndarray  # (MAX_PROPOSALS,) float64
-    class_segments: np.ndarray  # (K,) int64
-    detections: tuple[Detections, ...]
+    ranked: RankedCounts
 
     @classmethod
     def zero(cls, num_classes: int, background: Sequence[int] = ()) -> "SegmentCounts":
@@ -90,16 +73,13 @@ class SegmentCounts:
             background=tuple(sorted(set(background))),
             confusion=np.zeros((num_classes, num_classes), np.int64),
             num_videos=0,
-            num_scored=0,
             num_predicted=0,
             num_true=0,
             edit_sum=0.0,
             true_positives=np.zeros(len(F1_OVERLAPS), np.int64),
             false_positives=np.zeros(len(F1_OVERLAPS), np.int64),
             false_negatives=np.zeros(len(F1_OVERLAPS), np.int64),
-            recall_sum=np.zeros(MAX_PROPOSALS),
-            class_segments=np.zeros(num_classes, np.int64),
-            detections=(),
+            ranked=RankedCounts.zero(num_classes),
         )
 
     @property
@@ -137,7 +117,10 @@ class SegmentCounts:
         )
         predicted, true = self._actions(predicted), self._actions(true)
         counts = counts._add_segments(predicted, true)
-        return counts if scores is None else counts._add_ranked(predicted, true, scores)
+        if scores is None:
+            return counts
+        ranked = self.ranked.add(predicted, true, scores)
+        return dataclasses.replace(counts, ranked=ranked)
 
     def compute(self) -> dict[str, float]:
         """Returns the metrics in percent; auc, ar and map only if there were scores.
@@ -159,26 +142,17 @@ class SegmentCounts:
             "f1_25": 100.0 * f1[1],
             "f1_50": 100.0 * f1[2],
         }
-        if self.num_scored:
+        if self.ranked.num_videos:
             metrics |= self._ranked_metrics()
         return {name: float(value) for name, value in metrics.items()}
 
     def _ranked_metrics(self) -> dict[str, float]:
-        if self.num_scored != self.num_videos:
+        if self.ranked.num_videos != self.num_videos:
             raise ValueError(
-                f"{self.num_scored} of {self.num_videos} videos came with scores; "
-                "ranked metrics need them for all or for none."
+                f"{self.ranked.num_videos} of {self.num_videos} videos came with "
+                "scores; ranked metrics need them for all or for none."
             )
-        recall = 100.0 * self.recall_sum / self.num_videos
-        precision = 100.0 * self._average_precision()
-        return {
-            "auc": recall.mean(),
-            "ar_1": recall[0],
-            "ar_5": recall[4],
-            "ar_15": recall[14],
-            "map_50": precision[0],
-            "map_avg": precision.mean(),
-        }
+        return self.ranked.compute(self.background)
 
     def _labelled(self, prediction, truth, scores):
         """Checks one video and keeps the frames that have a true label."""
@@ -207,7 +181,7 @@ class SegmentCounts:
         return [s for s in segments if s.label not in self.background]
 
     def _add_segments(self, predicted, true) -> "SegmentCounts":
-        overlaps = _overlaps(predicted, true) * _same_class(predicted, true)
+        overlaps = overlaps_of(predicted, true) * same_class(predicted, true)
         found, wrong, missed = _match(overlaps)
         return dataclasses.replace(
             self,
@@ -216,39 +190,6 @@ class SegmentCounts:
             false_positives=self.false_positives + wrong,
             false_negatives=self.false_negatives + missed,
         )
-
-    def _add_ranked(self, predicted, true, scores) -> "SegmentCounts":
-        overlaps = _overlaps(predicted, true)
-        ranks = np.array([_segment_score(s, scores) for s in predicted])
-        best = np.max(overlaps * _same_class(predicted, true), axis=1, initial=0.0)
-        detections = Detections(labels=_labels(predicted), scores=ranks, overlaps=best)
-        order = np.argsort(-ranks, kind="stable")
-        per_class = np.bincount(_labels(true), minlength=self.num_classes)
-        return dataclasses.replace(
-            self,
-            num_scored=self.num_scored + 1,
-            recall_sum=self.recall_sum + _recall_of_best(overlaps[order]),
-            class_segments=self.class_segments + per_class,
-            detections=(*self.detections, detections),
-        )
-
-    def _average_precision(self) -> np.ndarray:
-        """Returns the mean over classes of the average precision, (10,) in 0..1."""
-        labels, scores, overlaps = (
-            np.concatenate([getattr(d, name) for d in self.detections])
-            for name in ("labels", "scores", "overlaps")
-        )
-        # Among equal scores the worse detection first, so that nothing depends on the
-        # order of the videos.
-        order = np.lexsort((overlaps, -scores))
-        labels, overlaps = labels[order], overlaps[order]
-        classes = [k for k in range(self.num_classes) if k not in self.background]
-        total = np.zeros(len(PRECISION_OVERLAPS))
-        for k in classes:
-            if self.class_segments[k]:
-                hits = overlaps[labels == k, None] >= np.array(PRECISION_OVERLAPS)
-                total += _interpolated_precision(hits, self.class_segments[k])
-        return total / max(1, len(classes))
 
 
 def frame_metrics(counts: SegmentCounts) -> dict[str, float]:
@@ -295,28 +236,6 @@ def _confusion(
     return counts.reshape(num_classes, num_classes)
 
 
-def _labels(segments: list[Segment]) -> np.ndarray:
-    return np.array([s.label for s in segments], np.int64)
-
-
-def _same_class(predicted: list[Segment], true: list[Segment]) -> np.ndarray:
-    return _labels(predicted)[:, None] == _labels(true)  # (P, G)
-
-
-def _overlaps(predicted: list[Segment], true: list[Segment]) -> np.ndarray:
-    """Returns the intersection over union of every pair, (P, G) in 0..1."""
-    start, end = (
-        (
-            np.array([getattr(s, edge) for s in predicted], np.int64)[:, None],
-            np.array([getattr(s, edge) for s in true], np.int64),
-        )
-        for edge in ("start", "end")
-    )
-    shared = np.minimum(*end) - np.maximum(*start)
-    # For segments that touch, the union is their hull; for others it does not matter.
-    return np.maximum(shared, 0) / (np.maximum(*end) - np.minimum(*start))
-
-
 def _match(overlaps: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
     """Counts true positives, false positives and false negatives, (3,) each.
 
@@ -344,7 +263,7 @@ def _f1(found: np.ndarray, wrong: np.ndarray, missed: np.ndarray) -> np.ndarray:
 
 def _edit_score(predicted: list[Segment], true: list[Segment]) -> float:
     """Returns 1 - normalised edit distance of the two label sequences, in 0..1."""
-    distance = _levenshtein(_labels(predicted), _labels(true))
+    distance = _levenshtein(labels_of(predicted), labels_of(true))
     return 1.0 - distance / (max(len(predicted), len(true)) + _EDIT_EPSILON)
 
 
@@ -358,54 +277,3 @@ def _levenshtein(a: np.ndarray, b: np.ndarray) -> int:
         # Insertions run along the row: min over j' <= j of best[j'] + (j - j').
         row = np.minimum.accumulate(best - columns) + columns
     return int(row[-1])
-
-
-def _segment_score(segment: Segment, scores: np.ndarray) -> float:
-    """Returns the mean score of the segment's class, (num_frames, K) given.
-
-    The public code takes one frame more than the segment has.
-    """
-    return scores[segment.start : segment.end + 1, segment.label].mean(dtype=np.float64)
-
-
-def _recall_of_best(overlaps: np.ndarray) -> np.ndarray:
-    """Returns the recall of the 1, 2, ... MAX_PROPOSALS best segments, in 0..1.
-
-    The mean over RECALL_OVERLAPS, whatever the class; matched as in `_match`. Asking
-    for more segments than there are gives the recall of all; asking for exactly as
-    many gives 0, as in the public code.
-
-    Args:
-        overlaps: (P, G) IoU, best predicted segment first.
-    """
-    num_predicted, num_true = overlaps.shape
-    recall = np.zeros(MAX_PROPOSALS)
-    if not num_predicted or not num_true:
-        return recall
-    wanted, overlap = overlaps.argmax(axis=1), overlaps.max(axis=1)
-    for least in RECALL_OVERLAPS:
-        asking = np.flatnonzero(overlap >= least)  # ranks
-        _, first = np.unique(wanted[asking], return_index=True)
-        ranks = asking[first]  # the first to ask for each true segment
-        found = np.bincount(ranks[ranks < MAX_PROPOSALS], minlength=MAX_PROPOSALS)
-        recall += np.cumsum(found) / num_true
-    if num_predicted <= MAX_PROPOSALS:
-        recall[num_predicted - 1] = 0.0
-    return recall / len(RECALL_OVERLAPS)
-
-
-def _interpolated_precision(hits: np.ndarray, num_true: int) -> np.ndarray:
-    """Returns the area under the interpolated precision-recall curve, (10,) in 0..1.
-
-    From an IoU of 0.5 on, two different segments of a prediction cannot hit the same
-    true one (they would have to tile it, and so be one segment): whether a detection
-    is right does not depend on the others.
-
-    Args:
-        hits: (P, 10) whether a detection is right, best first.
-        num_true: true segments of the class.
-    """
-    found = np.cumsum(hits, axis=0)
-    precision = found / np.arange(1, len(hits) + 1)[:, None]
-    best_from_here = np.maximum.accumulate(precision[::-1], axis=0)[::-1]
-    return np.sum(best_from_here * hits, axis=0) / num_true

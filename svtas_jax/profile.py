@@ -23,7 +23,7 @@ import numpy as np
 from absl import flags, logging
 
 from data_pipeline.known import class_names_of
-from svtas_jax import cli, report
+from svtas_jax import cli, provenance, report
 from svtas_jax.config import default_config, stream_spec, validate_config
 from svtas_jax.errors import MissingInputError
 from svtas_jax.files import write_atomic
@@ -123,7 +123,9 @@ def main() -> None:
 def table() -> list[dict[str, Any]]:
     """Profiles the paper's systems and prints its table with ours beside."""
     rows = []
-    logging.info("GTEA, 32 steps, batch 1, %s; the paper's in brackets", _device())
+    logging.info(
+        "GTEA, 32 steps, batch 1, %s; the paper's in brackets", provenance.hardware()
+    )
     logging.info("MACs: products + normalisations (products alone)")
     logging.info("%-32s %14s %-26s %s", "system", "params", "GMACs a frame", "frames/s")
     for row in ROWS:
@@ -172,16 +174,17 @@ def profile(
     products = count_macs(run, variables, state, chunk)
     macs = products + count_normalisations(model, variables, state, chunk)
     moved = _bytes_accessed(compiled)
-    times = measure(lambda: run(variables, state, chunk))
+    times = measure(lambda: compiled(variables, state, chunk))
     if trace:
         with jax.profiler.trace(trace):
-            jax.block_until_ready(run(variables, state, chunk))
+            jax.block_until_ready(compiled(variables, state, chunk))
         logging.info("trace: tensorboard --logdir=%s", trace)
+    modules = parameters_by_module(variables["params"])
     p50, p95 = np.percentile(times, 50), np.percentile(times, 95)
     pace = spec.clip_steps / p50 * 1e3
     return Cost(
-        params=sum(leaf.size for leaf in jax.tree.leaves(variables["params"])),
-        params_by_module=parameters_by_module(variables["params"]),
+        params=sum(modules.values()),
+        params_by_module=modules,
         macs_per_chunk=macs,
         products_per_chunk=products,
         macs_per_frame=macs / spec.clip_steps,
@@ -272,7 +275,7 @@ def describe(cost: Cost, config: ml_collections.ConfigDict) -> list[str]:
     total = sum(share.values())
     parts = ", ".join(f"{n} {v:.1f} ms ({v / total:.0%})" for n, v in share.items())
     return [
-        f"device      {_device()}, {config.model.dtype}",
+        f"device      {provenance.hardware()}, {config.model.dtype}",
         f"input       1 x {spec.clip_steps} x {config.data.crop} x {config.data.crop}",
         f"parameters  {cost.params:,}: {modules}",
         f"MACs        {cost.macs_per_chunk / 1e9:.3f} G a chunk, "
@@ -292,7 +295,7 @@ def facts(cost: Cost, config: ml_collections.ConfigDict) -> dict[str, Any]:
     """Returns the figures for programs."""
     return {
         **dataclasses.asdict(cost),
-        "device": _device(),
+        "device": provenance.hardware(),
         "dtype": config.model.dtype,
         "crop": config.data.crop,
         "clip_steps": stream_spec(config).clip_steps,
@@ -301,20 +304,10 @@ def facts(cost: Cost, config: ml_collections.ConfigDict) -> dict[str, Any]:
     }
 
 
-def _device() -> str:
-    info = report.run_info()
-    kind = jax.devices()[0].device_kind
-    return (
-        f"{info['host']['cpu']}, {info['host']['num_cores']} cores"
-        if (jax.default_backend() == "cpu")
-        else kind
-    )
-
-
 def write_json(content: dict[str, Any], path: str | None) -> None:
     """Writes figures and versions to a file, if one is named."""
     if path:
-        text = report.to_json({**content, "versions": report.versions()})
+        text = report.to_json({**content, "versions": provenance.versions()})
         write_atomic(path, text)
 
 

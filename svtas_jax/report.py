@@ -1,40 +1,21 @@
 """What an evaluation leaves behind: report.json for programs, report.md for people."""
 
 import dataclasses
-import datetime
-import importlib.metadata
 import json
 import math
 import os
 import pathlib
-import platform
 import re
-import subprocess
 import urllib.parse
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
-import cv2
 import jax
 import ml_collections
 import numpy as np
 
-import svtas_jax
 from svtas_jax.files import write_atomic
 from svtas_jax.metrics import class_recall_precision
-
-PACKAGES = (
-    "jax",
-    "jaxlib",
-    "flax",
-    "optax",
-    "orbax-checkpoint",
-    "grain",
-    "tensorflow-datasets",
-    "ml-collections",
-    "clu",
-    "numpy",
-)
 
 METRIC_NAMES = {
     "acc": "Acc (frames)",
@@ -71,32 +52,6 @@ class EvalReport:
     class_names: Sequence[str]
     confusion: np.ndarray
     run: Mapping[str, Any]
-
-
-def run_info() -> dict[str, Any]:
-    """Returns the code, the packages and the machine of this process."""
-    return {
-        "date": datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds"),
-        "git_commit": _git_commit(pathlib.Path(__file__).resolve().parent.parent),
-        "versions": versions(),
-        "device": _device(),
-        "host": {
-            "system": f"{platform.system()} {platform.machine()}",
-            "cpu": _cpu_name(),
-            "num_cores": os.cpu_count(),
-        },
-    }
-
-
-def versions() -> dict[str, str]:
-    """Returns the versions of this package, of Python and of what both stand on."""
-    found = {name: _version(name) for name in PACKAGES}
-    return {
-        "svtas_jax": svtas_jax.__version__,
-        "python": platform.python_version(),
-        **{name: version for name, version in found.items() if version},
-        "opencv": cv2.__version__,
-    }
 
 
 def write_report(report: EvalReport, folder: str | os.PathLike) -> pathlib.Path:
@@ -272,51 +227,3 @@ def _number(name: str, value: float | None) -> str:
 
 def _percent(share: float) -> str:
     return "-" if math.isnan(share) else f"{100 * share:.1f}"
-
-
-def _version(package: str) -> str | None:
-    try:
-        return importlib.metadata.version(package)
-    except importlib.metadata.PackageNotFoundError:
-        return None
-
-
-def _device() -> dict[str, Any]:
-    devices = jax.devices()
-    return {
-        "platform": devices[0].platform,
-        "kind": devices[0].device_kind,
-        "count": len(devices),
-    }
-
-
-def _cpu_name() -> str:
-    try:
-        info = pathlib.Path("/proc/cpuinfo").read_text()
-    except OSError:
-        return platform.processor()
-    name = re.search(r"^model name\s*:\s*(.+)$", info, re.MULTILINE)
-    return name[1] if name else platform.processor()
-
-
-def _git_commit(root: pathlib.Path) -> str | None:
-    """Returns the commit of a checkout, "-dirty" if files differ, or None."""
-    if not (root / ".git").exists():
-        return None
-    try:
-        commit = _git(root, "rev-parse", "HEAD")
-        changed = _git(root, "status", "--porcelain", "--untracked-files=no")
-    except (OSError, subprocess.SubprocessError):
-        return None
-    return f"{commit}-dirty" if changed else commit
-
-
-def _git(root: pathlib.Path, *arguments: str) -> str:
-    result = subprocess.run(
-        ["git", "-C", str(root), *arguments],
-        check=True,
-        capture_output=True,
-        text=True,
-        timeout=10,
-    )
-    return result.stdout.strip()

@@ -24,11 +24,11 @@ def blank_chunk(
     (B, ...): it tells shapes."""
     shape = (batch_size, spec.clip_frames)
     steps = (batch_size, spec.clip_steps)
-    frames = jnp.zeros((*steps, crop, crop, 3), jnp.uint8)
+    frame, dtype = (crop, crop, 3), jnp.uint8
     if feature_width:
-        frames = jnp.zeros((*steps, feature_width), jnp.float32)
+        frame, dtype = (feature_width,), jnp.float32
     return Chunk(
-        frames=frames,
+        frames=jnp.zeros((*steps, *frame), dtype),
         labels=jnp.zeros(shape, jnp.int32),
         valid=jnp.ones(shape, bool),
         starts=jnp.ones((batch_size,), bool),

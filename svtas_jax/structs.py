@@ -105,12 +105,14 @@ class FeatureFile:
         width: numbers in a vector (D).
         time_axis: 0 for (T, D), 1 for (D, T).
         stride: raw frames from one row to the next.
+        fps: frame rate of the video that it was made from, 0 if untold.
     """
 
     num_rows: int
     width: int
     time_axis: int
     stride: int
+    fps: float = 0.0
 
 
 @dataclasses.dataclass(frozen=True)

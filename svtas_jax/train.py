@@ -21,7 +21,7 @@ from clu import parameter_overview
 from data_pipeline import annotations
 from data_pipeline.checks import check_disjoint, check_records, describe
 from data_pipeline.dataset import feature_width, make_dataset, num_steps
-from svtas_jax import checkpoint, cli, evaluate, report, writers
+from svtas_jax import checkpoint, cli, evaluate, provenance, writers
 from svtas_jax.config import (
     check_resumable,
     stream_spec,
@@ -216,7 +216,7 @@ def describe_run(
         fps=data.fps,
         step=step,
         epoch=epoch,
-        versions=report.versions(),
+        versions=provenance.versions(),
         feature_width=data.feature_width,
         train_videos=tuple(record.name for record in data.train),
     )

@@ -35,18 +35,18 @@ class BatchCarry:
 def init_train_state(
     model: nn.Module, tx: optax.GradientTransformation, chunk: Chunk, key: jax.Array
 ) -> TrainState:
-    """Returns freshly initialised parameters; `chunk` tells shapes only."""
+    """Returns the state before the first step; `chunk` tells shapes only."""
+    variables = init_variables(model, chunk, key)
+    params, batch_stats = variables["params"], variables.get("batch_stats", {})
+    return TrainState(jnp.int32(0), params, batch_stats, tx.init(params))
 
+
+def init_variables(model: nn.Module, chunk: Chunk, key: jax.Array) -> Params:
+    """Returns freshly initialised variables; `chunk` tells shapes only."""
     # Hundreds of small random kernels: optimising them takes longer than running them.
     quick = {"xla_backend_optimization_level": 0}
-
-    @functools.partial(jax.jit, compiler_options=quick)
-    def init(key):
-        variables = model.init(key, model.initial_state(chunk.starts.shape[0]), chunk)
-        params, batch_stats = variables["params"], variables.get("batch_stats", {})
-        return TrainState(jnp.int32(0), params, batch_stats, tx.init(params))
-
-    return init(key)
+    init = jax.jit(model.init, compiler_options=quick)
+    return init(key, model.initial_state(chunk.starts.shape[0]), chunk)
 
 
 def init_carry(state: TrainState, model: nn.Module, batch_size: int) -> BatchCarry:

@@ -101,7 +101,8 @@ def _from_clip(name: str, image: str) -> str | None:
 
 
 def _from_mmaction(name: str, image: str) -> str | None:
-    return image + name.removeprefix("backbone.") if "backbone." in name else None
+    own = name.startswith("backbone.")
+    return image + name.removeprefix("backbone.") if own else None
 
 
 # Who, a name that only it has, how it is told; None keeps a name.

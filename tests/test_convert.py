@@ -7,7 +7,7 @@ import jax
 import numpy as np
 import pytest
 
-from svtas_jax import convert
+from svtas_jax import convert, weight_rules
 from svtas_jax.config import default_config
 from svtas_jax.errors import InputError
 from svtas_jax.models import build_model
@@ -15,7 +15,7 @@ from svtas_jax.streaming import blank_chunk
 from svtas_jax.structs import StreamSpec
 
 GOLDEN = pathlib.Path(__file__).parent / "golden"
-TEXT = convert.TEXT_ENCODER
+TEXT = weight_rules.TEXT_ENCODER
 
 
 def golden_state(name):
@@ -27,14 +27,14 @@ def golden_state(name):
 @pytest.mark.parametrize(
     "name, rules",
     [
-        ("memory_tcn_2stages", convert.MEMORY_TCN),
-        ("joint_fc", convert.JOINT),
-        ("joint_memory_tcn", convert.JOINT),
-        ("joint_transformer", convert.JOINT),
+        ("memory_tcn_2stages", weight_rules.TCN),
+        ("joint_fc", weight_rules.JOINT),
+        ("joint_memory_tcn", weight_rules.JOINT),
+        ("joint_transformer", weight_rules.JOINT),
         ("learner_prompt_front", TEXT["learned"]),
         ("fix_prompt_front", TEXT["fixed"]),
-        ("trajectory_sete", convert.system_rules("sete")),
-        ("transeger_transformer_joint", convert.system_rules("transeger")),
+        ("trajectory_sete", weight_rules.system_rules("sete")),
+        ("transeger_transformer_joint", weight_rules.system_rules("transeger")),
     ],
 )
 def test_golden_weights_make_the_round_trip(name, rules):
@@ -83,7 +83,7 @@ def numbered_variables(system, prompt, joint, width):
 @pytest.mark.parametrize("width", [1.0, 0.0625])
 def test_every_variable_has_a_name_and_comes_back(system, prompt, joint, width):
     variables = numbered_variables(system, prompt, joint, width)
-    rules = convert.system_rules(system, prompt)
+    rules = weight_rules.system_rules(system, prompt)
     state = convert.to_torch(variables, rules)
     assert len(state) == len(jax.tree.leaves(variables))
     back, unplaced = convert.from_torch(state, rules)
@@ -105,7 +105,7 @@ def test_every_variable_has_a_name_and_comes_back(system, prompt, joint, width):
 )
 def test_shifted_convolutions_are_wrapped(width, shifted):
     variables = numbered_variables("sete", "learned", "memory_tcn", width)
-    state = convert.to_torch(variables, convert.system_rules("sete"))
+    state = convert.to_torch(variables, weight_rules.system_rules("sete"))
     wrapped = {
         name.removeprefix("backbone.layer")[:3] for name in state if ".net." in name
     }
@@ -121,7 +121,7 @@ def test_layouts_of_each_kind():
         "layer1.0.conv.0.conv.weight": rng.random((8, 1, 3, 3)),
         "layer1.0.conv.1.conv.weight": rng.random((6, 8, 1, 1)),
     }
-    params = convert.from_torch(state, convert.MOBILENET_TSM)[0]["params"]
+    params = convert.from_torch(state, weight_rules.MOBILENET_TSM)[0]["params"]
     full, depthwise, point = state.values()
     block = params["layer1_0"]
     np.testing.assert_array_equal(
@@ -142,7 +142,7 @@ def test_names_without_a_place_are_reported():
         "cls_head.fc.weight": np.zeros((2, 2)),
         "backbone.conv1.bn.num_batches_tracked": np.zeros(()),
     }
-    variables, unplaced = convert.from_torch(state, convert.system_rules("sete"))
+    variables, unplaced = convert.from_torch(state, weight_rules.system_rules("sete"))
     assert unplaced == ("head.extra.weight", "cls_head.fc.weight")
     assert jax.tree.map(np.shape, variables) == {
         "params": {"head": {"stage1": {"conv_out": {"bias": (3,)}}}}
@@ -152,11 +152,11 @@ def test_names_without_a_place_are_reported():
 def test_weights_of_another_architecture_are_refused_by_name():
     state = {"backbone.conv1.conv.weight": np.zeros((8, 3, 3, 3, 3))}
     with pytest.raises(InputError, match=r"backbone\.conv1\.conv\.weight has shape"):
-        convert.from_torch(state, convert.system_rules("sete"))
+        convert.from_torch(state, weight_rules.system_rules("sete"))
 
 
 def test_unknown_variables_and_systems_are_our_mistakes():
     with pytest.raises(ValueError, match="params/other has no PyTorch name"):
-        convert.to_torch({"params": {"other": np.zeros(1)}}, convert.JOINT)
+        convert.to_torch({"params": {"other": np.zeros(1)}}, weight_rules.JOINT)
     with pytest.raises(ValueError, match="is not one of sete, mete, transeger"):
-        convert.system_rules("asformer")
+        weight_rules.system_rules("asformer")

@@ -47,5 +47,5 @@ def test_a_folder_is_made_or_the_reason_said(tmp_path):
     folder = tmp_path / "new" / "run"
     assert files.make_folder(folder) == folder and not list(folder.iterdir())
     (tmp_path / "file").write_text("x", encoding="utf-8")
-    with pytest.raises(InputError, match="cannot be written to: Not a directory"):
+    with pytest.raises(InputError, match="cannot be written: Not a directory"):
         files.make_folder(tmp_path / "file" / "run")

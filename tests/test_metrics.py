@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from svtas_jax import metrics
+from svtas_jax import metrics, ranking
 from svtas_jax.errors import InputError
 from svtas_jax.metrics import SegmentCounts
 from svtas_jax.structs import IGNORE_LABEL
@@ -55,10 +55,10 @@ def test_compute_equals_golden(index, case):
     counts = SegmentCounts.zero(len(classes), background)
     with np.load(GOLDEN / "metrics.npz") as arrays:
         for video in range(case["videos"]):
-            before = counts.recall_sum
+            before = counts.ranked.recall_sum
             counts = counts.add(*golden_video(arrays, case, video))
             np.testing.assert_allclose(
-                100 * (counts.recall_sum - before),
+                100 * (counts.ranked.recall_sum - before),
                 arrays[f"{case['index']}/AR_at_AN"][:, video],
                 rtol=0,
                 atol=PERCENT_TOLERANCE,
@@ -144,8 +144,10 @@ def test_add_of_a_video_without_any_label_changes_nothing():
 def test_add_does_not_change_the_counts_it_starts_from():
     empty = SegmentCounts.zero(NUM_CLASSES, BACKGROUND)
     empty.add(np.array([0, 1]), np.array([0, 0]), np.zeros((2, NUM_CLASSES)))
-    assert empty.confusion.sum() == empty.recall_sum.sum() == empty.num_videos == 0
-    assert not empty.true_positives.any() and not empty.class_segments.any()
+    assert (
+        empty.confusion.sum() == empty.ranked.recall_sum.sum() == empty.num_videos == 0
+    )
+    assert not empty.true_positives.any() and not empty.ranked.class_segments.any()
 
 
 @pytest.mark.parametrize(
@@ -296,14 +298,14 @@ def test_edit_is_the_textbook_edit_distance(a, b):
 
 def brute_force_map(items):
     """Average precision with true segments that are taken at most once, in a loop."""
-    total = np.zeros(len(metrics.PRECISION_OVERLAPS))
+    total = np.zeros(len(ranking.PRECISION_OVERLAPS))
     for k in range(NUM_CLASSES - 1):
         found, num_true = [], 0
         for video, (prediction, truth, scores) in enumerate(items):
             found += [(score, video, s) for s, score in runs(prediction, k, scores)]
             num_true += len(runs(truth, k, scores))
         found.sort(key=lambda item: -item[0])
-        for t, least in enumerate(metrics.PRECISION_OVERLAPS):
+        for t, least in enumerate(ranking.PRECISION_OVERLAPS):
             taken, hits = set(), []
             for _, video, (start, end) in found:
                 true = [s for s, _ in runs(items[video][1], k, items[video][2])]

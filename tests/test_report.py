@@ -6,7 +6,7 @@ import ml_collections
 import numpy as np
 import pytest
 
-from svtas_jax import report
+from svtas_jax import provenance, report
 from svtas_jax.config import default_config
 from svtas_jax.metrics import SegmentCounts, frame_metrics
 
@@ -55,7 +55,7 @@ def test_report_links_the_pictures_that_exist(tmp_path):
 
 def test_report_holds_config_and_odd_values(tmp_path):
     config = default_config()
-    run = report.run_info() | {"config": config, "frames_per_s": jnp.float32(2.5)}
+    run = provenance.run_info() | {"config": config, "frames_per_s": jnp.float32(2.5)}
     path = report.write_report(small_report(run), tmp_path)
     content = json.loads((tmp_path / "report.json").read_text())["run"]
     assert content["config"]["data"]["split"] == config.data.split
@@ -116,18 +116,18 @@ def test_write_predictions_is_one_name_a_line(tmp_path):
 
 
 def test_run_info_names_code_packages_and_machine():
-    info = report.run_info()
+    info = provenance.run_info()
     assert info["date"].endswith("+00:00")
     expected = {"svtas_jax", "python", "jax", "flax", "numpy", "opencv", "grain"}
     assert expected <= set(info["versions"])
-    assert info["versions"] == report.versions()
-    assert all(isinstance(version, str) for version in report.versions().values())
+    assert info["versions"] == provenance.versions()
+    assert all(isinstance(version, str) for version in provenance.versions().values())
     assert info["device"]["count"] >= 1 and info["device"]["kind"]
     strict_json(report.to_json(info))
 
 
 def test_git_commit_is_that_of_a_checkout_only(tmp_path):
-    assert report._git_commit(tmp_path) is None
+    assert provenance._git_commit(tmp_path) is None
     who = ["-c", "user.name=a", "-c", "user.email=a@b"]
 
     def git(*arguments):
@@ -137,7 +137,7 @@ def test_git_commit_is_that_of_a_checkout_only(tmp_path):
     (tmp_path / "file").write_text("1")
     git("add", "file")
     git(*who, "commit", "-q", "-m", "first")
-    commit = report._git_commit(tmp_path)
+    commit = provenance._git_commit(tmp_path)
     assert len(commit) == 40
     (tmp_path / "file").write_text("2")
-    assert report._git_commit(tmp_path) == f"{commit}-dirty"
+    assert provenance._git_commit(tmp_path) == f"{commit}-dirty"

@@ -10,7 +10,7 @@ import zipfile
 import numpy as np
 import pytest
 
-from svtas_jax import convert, weight_names
+from svtas_jax import convert, weight_names, weight_rules
 from svtas_jax.errors import InputError, MissingInputError
 from svtas_jax.models.mobilenet_tsm import STAGES
 from svtas_jax.weight_files import read_arrays, write_safetensors
@@ -227,7 +227,7 @@ def test_clip_and_mmaction_are_told_in_our_names():
         "logit_scale": np.zeros(()),
     }
     _, told = weight_names.translate(clip, "transeger")
-    rules = convert.system_rules("transeger", backbone="vit")
+    rules = weight_rules.system_rules("transeger", backbone="vit")
     variables, unplaced = convert.from_torch(told, rules)
     image = variables["params"]["image"]["backbone"]
     assert image["conv1"]["kernel"].shape == (2, 2, 3, 8)
@@ -242,7 +242,7 @@ def test_clip_and_mmaction_are_told_in_our_names():
         "module.cls_head.fc_cls.weight": np.zeros((400, 8)),
     }
     scheme, told = weight_names.translate(mmaction, "sete")
-    rules = convert.system_rules("sete", backbone="i3d", head="ms_tcn")
+    rules = weight_rules.system_rules("sete", backbone="i3d", head="ms_tcn")
     variables, unplaced = convert.from_torch(told, rules)
     kernel = variables["params"]["image"]["backbone"]["conv1"]["conv"]["kernel"]
     assert kernel.shape == (3, 7, 7, 3, 4)

@@ -17,14 +17,12 @@ import jax.numpy as jnp
 import numpy as np
 
 from golden_checks.files import Arrays, GoldenFile, below, indices
-from svtas_jax import convert
-from svtas_jax.models import asformer, joint, memory_tcn, prompts, tokenizer
+from svtas_jax import convert, weight_rules
+from svtas_jax.models import asformer, joint, prompts, tcn, tokenizer
 from svtas_jax.models.asformer import ASFormer
-from svtas_jax.models.memory_tcn import MemoryTCN
 from svtas_jax.models.mobilenet_tsm import MobileNetTSM
-from svtas_jax.models.ms_tcn import MSTCN
 from svtas_jax.models.resnet3d import ResNet3D
-from svtas_jax.models.tcn3d import TCN3D
+from svtas_jax.models.tcn import TCN
 from svtas_jax.models.text_encoder import TextEncoder
 from svtas_jax.structs import NO_LABEL, Params
 
@@ -52,7 +50,7 @@ class Component:
         contexts: the left contexts in a state, in the order of the layers.
     """
 
-    rules: convert.Rules
+    rules: weight_rules.Rules
     variables: Params
     state: Any
     prepare: Callable[[Arrays], Any]
@@ -72,7 +70,7 @@ def full_state(arrays: Arrays, prefix: str = "") -> dict[str, np.ndarray]:
 
 
 def load_variables(
-    state: Arrays, rules: convert.Rules, module: nn.Module, *args, **kwargs
+    state: Arrays, rules: weight_rules.Rules, module: nn.Module, *args, **kwargs
 ) -> Params:
     """Converts a state dict and demands that it is just what the module wants when it
     is called with these arguments."""
@@ -126,68 +124,82 @@ def mobilenet_tsm(file: GoldenFile, dtype: Any = jnp.float32) -> Component:
         dtype=dtype,
     )
 
-    def split(x):  # [N * T, D, H, W] -> (B, T, H, W, D)
-        return jnp.moveaxis(x.reshape((-1, num_steps, *x.shape[1:])), 2, -1)
-
-    def prepare(chunk):
-        x = split(jnp.asarray(chunk["in/x"]))
+    def prepare(chunk):  # [N * T, D, H, W] -> (B, T, H, W, D)
+        x = jnp.asarray(chunk["in/x"])
+        x = jnp.moveaxis(x.reshape((-1, num_steps, *x.shape[1:])), 2, -1)
         valid = jnp.asarray(chunk["in/mask"].reshape(x.shape[:2]) > 0)
         return {"x": x, "valid": valid, **_cotangent(chunk)}
 
-    def apply(variables, state, inputs, train):
-        y, updates = module.apply(
-            variables,
-            inputs["x"],
-            inputs["valid"],
-            train=train,
-            mutable=["batch_stats"],
-        )
+    def restore(y):
         y = jnp.moveaxis(y, -1, 2)
-        return state, {"y": y.reshape((-1, *y.shape[2:]))}, updates["batch_stats"]
+        return y.reshape((-1, *y.shape[2:]))
 
-    first, rules = prepare(first_chunk(file)), convert.MOBILENET_TSM
+    return _backbone(file, module, weight_rules.MOBILENET_TSM, prepare, restore)
+
+
+def resnet_3d(file: GoldenFile, dtype: Any = jnp.float32) -> Component:
+    """A 3D residual network: x [N, 3, T, H, W], mask [N, 1, T, 1, 1]."""
+    state = full_state(file.arrays)
+    module = ResNet3D(
+        kind="r2plus1d" if "conv1.conv.conv_s.weight" in state else "i3d",
+        width=len(state["conv1.bn.weight"]),
+        reference_padding=True,
+        dtype=dtype,
+    )
+
+    def prepare(chunk):
+        x, mask = channels_last(chunk["in/x"]), frame_mask(chunk["in/mask"])
+        return {"x": x, "valid": mask, **_cotangent(chunk)}
+
+    def restore(y):
+        return jnp.moveaxis(y, -1, 1)
+
+    return _backbone(file, module, weight_rules.RESNET_3D, prepare, restore)
+
+
+def _backbone(
+    file: GoldenFile,
+    module: nn.Module,
+    rules: weight_rules.Rules,
+    prepare: Callable,
+    restore: Callable,
+) -> Component:
+    """Frames and which are valid to feature maps; `prepare` and `restore` move the
+    axes."""
+
+    def apply(variables, state, inputs, train):
+        given = inputs["x"], inputs["valid"]
+        y, updates = module.apply(variables, *given, train=train, mutable="batch_stats")
+        return state, {"y": restore(y)}, updates["batch_stats"]
+
+    first = prepare(first_chunk(file))
     variables = load_variables(
         full_state(file.arrays), rules, module, first["x"], first["valid"], train=False
     )
     return Component(rules, variables, (), prepare, apply)
 
 
-def memory_tcn_head(file: GoldenFile, dtype: Any = jnp.float32) -> Component:
-    """One or more stages: x [N, D, T], mask [N, 1, F]."""
+def tcn_head(
+    file: GoldenFile,
+    dtype: Any = jnp.float32,
+    *,
+    kind: str,
+    rules: weight_rules.Rules = weight_rules.TCN,
+) -> Component:
+    """One or more stages: x [N, D, T] or, of kind "3d", [N, D, T, H, W], mask
+    [N, 1, F]."""
     state = full_state(file.arrays)
-    module = MemoryTCN(**_stages(state, "stage1."), reference_padding=True, dtype=dtype)
-    return _temporal_head(file, module, convert.MEMORY_TCN)
-
-
-def ms_tcn_head(file: GoldenFile, dtype: Any = jnp.float32) -> Component:
-    """MS-TCN, or one stage of it alone: x [N, D, T], mask [N, 1, F]."""
-    state = full_state(file.arrays)
-    alone = "conv_1x1.weight" in state
-    module = MSTCN(
-        **_stages(state, "" if alone else "stage1."),
-        reference_padding=True,
-        dtype=dtype,
-    )
-    rules = convert.SINGLE_STAGE if alone else convert.MEMORY_TCN
-    return _temporal_head(file, module, rules)
-
-
-def _stages(state: Arrays, first: str) -> dict[str, int]:
-    """Returns the sizes of stages of which the first has this prefix."""
-    return dict(
+    first = "stage1." if "stage1.conv_1x1.weight" in state else ""
+    module = TCN(
         num_classes=len(state[f"{first}conv_out.bias"]),
         features=len(state[f"{first}conv_1x1.bias"]),
         num_layers=_count(state, f"{first}layers."),
         num_stages=1 + _count(state, "stages."),
+        kind=kind,
+        reference_padding=True,
+        dtype=dtype,
     )
-
-
-def tcn_3d_head(file: GoldenFile, dtype: Any = jnp.float32) -> Component:
-    """The spatio-temporal TCN: x [N, D, T, H, W], mask [N, 1, F]."""
-    sizes = _stages(full_state(file.arrays), "")
-    del sizes["num_stages"]
-    module = TCN3D(**sizes, reference_padding=True, dtype=dtype)
-    return _temporal_head(file, module, convert.TCN_3D)
+    return _temporal_head(file, module, rules)
 
 
 def asformer_head(file: GoldenFile, dtype: Any = jnp.float32) -> Component:
@@ -205,7 +217,7 @@ def asformer_head(file: GoldenFile, dtype: Any = jnp.float32) -> Component:
         reference_padding=True,
         dtype=dtype,
     )
-    return _temporal_head(file, module, convert.ASFORMER)
+    return _temporal_head(file, module, weight_rules.ASFORMER)
 
 
 def mixed_up_asformer_head(file: GoldenFile, dtype: Any = jnp.float32) -> Component:
@@ -226,7 +238,7 @@ def mixed_up_asformer_head(file: GoldenFile, dtype: Any = jnp.float32) -> Compon
 
 
 def _temporal_head(
-    file: GoldenFile, module: nn.Module, rules: convert.Rules
+    file: GoldenFile, module: nn.Module, rules: weight_rules.Rules
 ) -> Component:
     """A head that takes a context, features and which steps are valid."""
 
@@ -257,38 +269,6 @@ def _temporal_head(
     return Component(rules, variables, context, prepare, apply)
 
 
-def resnet_3d(file: GoldenFile, dtype: Any = jnp.float32) -> Component:
-    """A 3D residual network: x [N, 3, T, H, W], mask [N, 1, T, 1, 1]."""
-    state = full_state(file.arrays)
-    kind = "r2plus1d" if "conv1.conv.conv_s.weight" in state else "i3d"
-    module = ResNet3D(
-        kind=kind,
-        width=len(state["conv1.bn.weight"]),
-        reference_padding=True,
-        dtype=dtype,
-    )
-
-    def prepare(chunk):
-        x, mask = channels_last(chunk["in/x"]), frame_mask(chunk["in/mask"])
-        return {"x": x, "valid": mask, **_cotangent(chunk)}
-
-    def apply(variables, state, inputs, train):
-        y, updates = module.apply(
-            variables,
-            inputs["x"],
-            inputs["valid"],
-            train=train,
-            mutable=["batch_stats"],
-        )
-        return state, {"y": jnp.moveaxis(y, -1, 1)}, updates["batch_stats"]
-
-    first, rules = prepare(first_chunk(file)), convert.RESNET_3D
-    variables = load_variables(
-        state, rules, module, first["x"], first["valid"], train=False
-    )
-    return Component(rules, variables, (), prepare, apply)
-
-
 def joint_net(file: GoldenFile, dtype: Any = jnp.float32) -> Component:
     """Any of the joint nets: img and text [N, D, T], masks [N, F]."""
     state = full_state(file.arrays)
@@ -311,7 +291,7 @@ def joint_net(file: GoldenFile, dtype: Any = jnp.float32) -> Component:
 
     inputs = prepare(first_chunk(file))
     module, context = _joint_module(state, file.settings, inputs["image"].shape, dtype)
-    rules = convert.JOINT
+    rules = weight_rules.JOINT
     variables = load_variables(
         state, rules, module, *arguments(context, inputs), train=False
     )
@@ -348,7 +328,7 @@ def _joint_module(state, settings, image_shape, dtype) -> tuple[nn.Module, tuple
         dtype=dtype,
         **sizes,
     )
-    return module, memory_tcn.initial_context(batch_size, **sizes)
+    return module, tcn.initial_context(batch_size, **sizes)
 
 
 def text_encoder(file: GoldenFile, dtype: Any = jnp.float32) -> Component:
@@ -400,7 +380,7 @@ def text_encoder(file: GoldenFile, dtype: Any = jnp.float32) -> Component:
         outputs = {"y": jnp.swapaxes(y, 1, 2), "prompt_embedding": vectors}
         return state, outputs, variables["batch_stats"]
 
-    rules = convert.TEXT_ENCODER[kind]
+    rules = weight_rules.TEXT_ENCODER[kind]
     labels = prepare(first_chunk(file))["labels"]
     variables = load_variables(state, rules, module, labels)
     return Component(rules, variables, (), prepare, apply)

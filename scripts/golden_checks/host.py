@@ -173,10 +173,10 @@ def check_metrics(file: GoldenFile) -> Iterator[Result]:
         for video, returned in enumerate(case["update_returns"]):
             given = below(arrays, f"{video}/")
             scores = given["scores"].T.astype(np.float64)
-            recall = counts.recall_sum
+            recall = counts.ranked.recall_sum
             alone = zero.add(given["pred"], given["gt"]).compute()
             counts = counts.add(given["pred"], given["gt"], scores)
-            ours = 100 * (counts.recall_sum - recall)
+            ours = 100 * (counts.ranked.recall_sum - recall)
             path = f"{case['index']}/{video}"
             yield results.absolute(
                 "AR@AN", path, ours, arrays["AR_at_AN"][:, video], METRICS

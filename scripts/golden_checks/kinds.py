@@ -1,6 +1,7 @@
 """What a golden file holds, judged by its contents; never by its name."""
 
 import dataclasses
+import functools
 import re
 from collections.abc import Callable, Iterator
 
@@ -9,6 +10,7 @@ import numpy as np
 from golden_checks import components, host, operators, streams, systems
 from golden_checks.files import Arrays, GoldenFile, below
 from golden_checks.results import Result
+from svtas_jax import weight_rules
 
 
 @dataclasses.dataclass(frozen=True)
@@ -27,6 +29,10 @@ def kind_of(file: GoldenFile) -> Kind | None:
 
 def _stream(build: Callable[..., components.Component]):
     return lambda file: streams.check_stream(file, build)
+
+
+def _tcn(**options):
+    return _stream(functools.partial(components.tcn_head, **options))
 
 
 def _has_state(*patterns: str):
@@ -110,17 +116,22 @@ KINDS = (
     Kind(
         "memory TCN",
         lambda f: _is_staged_tcn(f) and _remembers(f),
-        _stream(components.memory_tcn_head),
+        _tcn(kind="memory"),
     ),
     Kind(
         "3D TCN",
         lambda f: _weight_axes(f, "layers.0.conv_dilated.weight") == 5,
-        _stream(components.tcn_3d_head),
+        _tcn(kind="3d", rules=weight_rules.TCN_3D),
     ),
     Kind(
         "MS-TCN",
-        lambda f: _is_staged_tcn(f) or _is_tcn(f),
-        _stream(components.ms_tcn_head),
+        _is_staged_tcn,
+        _tcn(kind="plain"),
+    ),
+    Kind(
+        "MS-TCN, a stage",
+        _is_tcn,
+        _tcn(kind="plain", rules=weight_rules.SINGLE_STAGE),
     ),
     Kind(
         "temporal shift",

@@ -12,7 +12,7 @@ from golden_checks import results
 from golden_checks.components import channels_last, every_step, frame_mask
 from golden_checks.files import Arrays, GoldenFile, below
 from golden_checks.results import Result
-from svtas_jax import convert, losses
+from svtas_jax import convert, losses, weight_rules
 from svtas_jax.models.convolution import temporal_shift
 from svtas_jax.models.image import pool
 from svtas_jax.models.layers import Linear, where_valid
@@ -65,7 +65,7 @@ def check_pooling_neck(file: GoldenFile) -> Iterator[Result]:
     """x [N * T, C, H, W], mask [N, 1, T]; with a classifier behind it in some cases."""
     for where, case, arrays in cases(file):
         state = below(arrays, "state/")
-        rules = (convert.Rule("backbone_cls_fc", "fc", "linear"),)
+        rules = (weight_rules.Rule("backbone_cls_fc", "fc", "linear"),)
         params = convert.from_torch(state, rules)[0].get("params")
         valid = frame_mask(arrays["mask"])
 
@@ -91,7 +91,7 @@ def check_pooling_neck(file: GoldenFile) -> Iterator[Result]:
 def check_embedding_head(file: GoldenFile) -> Iterator[Result]:
     """x [N, D, T]: Transeger's projection, or the mask alone where widths are equal."""
     for where, case, arrays in cases(file):
-        rules = (convert.Rule("project", "project", "conv1d"),)
+        rules = (weight_rules.Rule("project", "project", "conv1d"),)
         state = below(arrays, "state/")
         params = convert.from_torch(state, rules)[0].get("params", {})
         module: nn.Module = Linear(case["out_channels"], use_bias=False)

@@ -20,7 +20,7 @@ from golden_checks.components import (
 )
 from golden_checks.files import Arrays, GoldenFile, below, indices
 from golden_checks.results import Result
-from svtas_jax import convert
+from svtas_jax import convert, weight_rules
 from svtas_jax.config import default_config
 from svtas_jax.losses import chunk_loss
 from svtas_jax.models import build_model, prompts
@@ -52,7 +52,7 @@ def system_name(file: GoldenFile) -> str | None:
 
 def build_system(
     file: GoldenFile, state: Arrays, dtype: Any = jnp.float32
-) -> tuple[nn.Module, convert.Rules]:
+) -> tuple[nn.Module, weight_rules.Rules]:
     """Builds the model through our own config, and finds the names of its weights."""
     meta, golden = file.meta, file.meta["config"]
     chunk = _any_chunk(file)
@@ -83,7 +83,7 @@ def build_system(
     shift_div = image["backbone"].get("shift_div", 8)
     backbone = built.image.backbone.clone(shift_div=shift_div)
     built = built.clone(image=built.image.clone(backbone=backbone))
-    return built, convert.system_rules(model.system, model.prompt)
+    return built, weight_rules.system_rules(model.system, model.prompt)
 
 
 def _configure_joint(model, golden: dict[str, Any]) -> None:

@@ -13,15 +13,16 @@ from svtas_jax.models import joint, prompts
 from svtas_jax.models.asformer import ASFormer
 from svtas_jax.models.gru_gtrm import MultiGRU
 from svtas_jax.models.image import FeatureBranch, ImageBranch
-from svtas_jax.models.memory_tcn import MemoryTCN
 from svtas_jax.models.mobilenet_tsm import STAGES, MobileNetTSM
-from svtas_jax.models.ms_tcn import MSTCN
 from svtas_jax.models.resnet3d import BLOCKS, ResNet3D
 from svtas_jax.models.sete import Sete
-from svtas_jax.models.tcn3d import TCN3D
+from svtas_jax.models.tcn import TCN
 from svtas_jax.models.text_encoder import TextEncoder
 from svtas_jax.models.transeger import Transeger
 from svtas_jax.models.vit import VisionTransformer
+
+# By name of the head.
+_TCN_KINDS = {"memory_tcn": "memory", "ms_tcn": "plain", "tcn_3d": "3d"}
 
 
 def build_model(
@@ -90,12 +91,13 @@ def _build_head(model, num_classes) -> nn.Module:
     sizes = dict(
         num_classes=num_classes, features=model.features, num_layers=model.num_layers
     )
-    if model.head == "memory_tcn":
-        return MemoryTCN(**sizes, num_stages=model.num_stages, **_with_norm(model))
-    if model.head == "ms_tcn":
-        return MSTCN(**sizes, num_stages=model.num_stages, **_with_norm(model))
-    if model.head == "tcn_3d":
-        return TCN3D(**sizes, **_with_norm(model))
+    if model.head in _TCN_KINDS:
+        return TCN(
+            kind=_TCN_KINDS[model.head],
+            num_stages=model.num_stages,
+            **sizes,
+            **_with_norm(model),
+        )
     sizes |= dict(dropout=model.dropout, dtype=jnp.dtype(model.dtype))
     if model.head == "asformer":
         return ASFormer(

@@ -39,7 +39,7 @@ class ASFormer(nn.Module):
     @nn.compact
     def __call__(self, context, x: jax.Array, valid: jax.Array, *, train: bool):
         """Returns the context as it was, logits (1 + num_decoders, B, T, K) and the
-        projected input (B, T, features); arguments as those of `MemoryTCN`."""
+        projected input (B, T, features); arguments as those of `TCN`."""
         if not self.reference_padding:
             x = where_valid(valid, x)
         whole_channels = nn.Dropout(self.channel_masking, broadcast_dims=(1,))

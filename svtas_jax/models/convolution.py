@@ -192,6 +192,23 @@ def _three_taps(module, extended, dilation):
     return jnp.matmul(stacked, flat) + bias.astype(dtype)
 
 
+class Conv3x3x3(nn.Module):
+    """A dilated convolution over time and image with a bias, zeros around."""
+
+    features: int
+    dilation: int
+    dtype: jnp.dtype = jnp.float32
+
+    @nn.compact
+    def __call__(self, x: jax.Array) -> jax.Array:
+        """Maps (B, T, h, w, D) to (B, T, h, w, features)."""
+        shape = (3, 3, 3, x.shape[-1], self.features)
+        kernel = self.param("kernel", torch_uniform, shape).astype(self.dtype)
+        bias = self.param("bias", torch_uniform_of(27 * x.shape[-1]), (self.features,))
+        y = conv3d(x.astype(self.dtype), kernel, dilation=self.dilation)
+        return y + bias.astype(self.dtype)
+
+
 def conv3d(
     x: jax.Array,
     kernel: jax.Array,

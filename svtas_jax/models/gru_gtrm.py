@@ -6,6 +6,7 @@ what is ours is said at each place.
 """
 
 import flax.linen as nn
+import flax.struct
 import jax
 import jax.numpy as jnp
 
@@ -39,7 +40,7 @@ class MultiGRU(nn.Module):
     def __call__(self, context, x: jax.Array, valid: jax.Array, *, train: bool):
         """Returns the next context, logits (1, B, T, K), or (2, B, T, K) with the
         refined ones behind the GRUs' own, and the projected input (B, T, features);
-        arguments as those of `MemoryTCN`."""
+        arguments as those of `TCN`."""
         x = Linear(self.features, dtype=self.dtype, name="project")(
             where_valid(valid, x)
         )
@@ -137,6 +138,7 @@ class SegmentReasoning(nn.Module):
         return last(nodes.astype(jnp.float32))
 
 
+@flax.struct.dataclass
 class Segments:
     """The runs of one predicted class in each video: M places, `real` of them taken.
 
@@ -145,8 +147,9 @@ class Segments:
         start, end: (B, M) float32, in steps; `end` is one past the last.
     """
 
-    def __init__(self, real: jax.Array, start: jax.Array, end: jax.Array) -> None:
-        self.real, self.start, self.end = real, start, end
+    real: jax.Array
+    start: jax.Array
+    end: jax.Array
 
     @property
     def length(self) -> jax.Array:

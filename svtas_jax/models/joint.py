@@ -8,7 +8,7 @@ import jax
 import jax.numpy as jnp
 
 from svtas_jax.models.layers import Linear, where_valid
-from svtas_jax.models.memory_tcn import MemoryStage
+from svtas_jax.models.tcn import Stage
 
 
 class MemoryTCNJoint(nn.Module):
@@ -27,9 +27,9 @@ class MemoryTCNJoint(nn.Module):
 
     @nn.compact
     def __call__(self, context, image, text, valid, *, train):
-        """Args: context see `memory_tcn.initial_context`; image, text (B, T, D)."""
+        """Args: context see `tcn.initial_context`; image, text (B, T, D)."""
         x = jnp.concatenate((image, text[:, ::-1]), axis=-1)
-        context, logits, _ = MemoryStage(
+        context, logits, _ = Stage(
             num_classes=self.num_classes,
             features=self.features,
             num_layers=self.num_layers,

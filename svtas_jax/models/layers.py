@@ -46,6 +46,16 @@ class Linear(nn.Module):
         return y
 
 
+class Kernel(nn.Module):
+    """Holds a filter under the name that all kernels have."""
+
+    initializer: nn.initializers.Initializer
+
+    @nn.compact
+    def __call__(self, shape: tuple[int, ...]) -> jax.Array:
+        return self.param("kernel", self.initializer, shape)
+
+
 def torch_uniform_of(fan_in: int) -> nn.initializers.Initializer:
     """PyTorch's default for what belongs to `fan_in` inputs: +-1/sqrt(fan_in)."""
     bound = 1 / math.sqrt(fan_in)

@@ -15,6 +15,7 @@ from svtas_jax.models.convolution import (
 )
 from svtas_jax.models.layers import (
     BatchNorm,
+    Kernel,
     Linear,
     kaiming_fan_out,
     relu6,
@@ -134,7 +135,7 @@ class Conv3x3(nn.Module):
     @nn.compact
     def __call__(self, x, *, counted, train, momentum):
         shape = (3, 3, x.shape[-1], self.features)
-        kernel = Kernel(name="conv")(shape).astype(self.dtype)
+        kernel = Kernel(kaiming_fan_out, name="conv")(shape).astype(self.dtype)
         patches = patches3x3(x.reshape((-1, *x.shape[2:])), self.stride)
         frames = jnp.matmul(
             patches.reshape(-1, patches.shape[-1]), kernel.reshape(-1, self.features)
@@ -151,16 +152,8 @@ class Depthwise(nn.Module):
 
     @nn.compact
     def __call__(self, x, *, counted, train, momentum):
-        kernel = Kernel(name="conv")((3, 3, 1, x.shape[-1]))
+        kernel = Kernel(kaiming_fan_out, name="conv")((3, 3, 1, x.shape[-1]))
         frames = x.reshape((-1, *x.shape[2:]))
         frames = depthwise_conv3x3(frames, kernel.astype(self.dtype), self.stride)
         x = frames.reshape((*x.shape[:2], *frames.shape[1:]))
         return relu6(BatchNorm(momentum, name="bn")(x, counted, train=train))
-
-
-class Kernel(nn.Module):
-    """Holds a filter under the name that all kernels have."""
-
-    @nn.compact
-    def __call__(self, shape: tuple[int, ...]) -> jax.Array:
-        return self.param("kernel", kaiming_fan_out, shape)

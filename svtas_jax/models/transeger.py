@@ -4,7 +4,7 @@ import flax.linen as nn
 import jax
 import jax.numpy as jnp
 
-from svtas_jax.models import joint, memory_tcn, prompts
+from svtas_jax.models import joint, prompts, tcn
 from svtas_jax.models.image import FeatureBranch, ImageBranch, step_valid
 from svtas_jax.models.layers import Linear, where_valid
 from svtas_jax.models.text_encoder import TextEncoder
@@ -29,7 +29,7 @@ class Transeger(nn.Module):
         """Returns the state of `batch_size` streams that have seen nothing."""
         context = ()
         if isinstance(self.joint, joint.MemoryTCNJoint):
-            context = memory_tcn.initial_context(
+            context = tcn.initial_context(
                 batch_size,
                 features=self.joint.features,
                 num_layers=self.joint.num_layers,

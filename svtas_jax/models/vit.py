@@ -8,7 +8,7 @@ import flax.linen as nn
 import jax
 import jax.numpy as jnp
 
-from svtas_jax.models.layers import where_valid
+from svtas_jax.models.layers import Kernel, where_valid
 from svtas_jax.models.text_encoder import TransformerBlock
 
 
@@ -55,7 +55,7 @@ class VisionTransformer(nn.Module):
         x = jnp.swapaxes(x, 2, 3).reshape(len(x), -1, size * size * channels)
         shape = (size, size, channels, self.width)
         init = nn.initializers.lecun_normal()
-        kernel = PatchKernel(name="conv1")(init, shape).astype(self.dtype)
+        kernel = Kernel(init, name="conv1")(shape).astype(self.dtype)
         return jnp.matmul(x, kernel.reshape(-1, self.width))
 
     def _with_class_token(self, tokens):
@@ -66,11 +66,3 @@ class VisionTransformer(nn.Module):
         shape = (x.shape[1], self.width)
         positions = self.param("positional_embedding", normal, shape)
         return x + positions.astype(self.dtype)
-
-
-class PatchKernel(nn.Module):
-    """Holds the patches' filter under the name that all kernels have."""
-
-    @nn.compact
-    def __call__(self, init, shape: tuple[int, ...]) -> jax.Array:
-        return self.param("kernel", init, shape)

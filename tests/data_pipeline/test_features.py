@@ -50,7 +50,7 @@ def test_an_extraction_says_itself_how_it_lies(tmp_path):
     path = write(tmp_path / "a.npy", numbered(30, width=30), stride=4, fps=15.0)
     file = features.probe(path, 118)
     assert (file.num_rows, file.width, file.time_axis, file.stride) == (30, 30, 0, 4)
-    assert features.fps_of(path) == 15.0
+    assert file.fps == 15.0
 
 
 @pytest.mark.parametrize(

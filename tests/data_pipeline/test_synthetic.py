@@ -7,7 +7,7 @@ import cv2
 import numpy as np
 import pytest
 
-from data_pipeline import annotations, synthetic, synthetic_scene
+from data_pipeline import annotations, synthetic, synthetic_plan, synthetic_scene
 from data_pipeline.synthetic import RECIPES, Settings
 from svtas_jax.config import default_config
 from svtas_jax.errors import InputError
@@ -24,7 +24,7 @@ def small(tmp_path_factory):
 
 def plans(activity, count=40):
     for seed in range(count):
-        yield synthetic.plan_steps(activity, np.random.default_rng(seed))
+        yield synthetic_plan.plan_steps(activity, np.random.default_rng(seed))
 
 
 def decode(path):
@@ -38,12 +38,12 @@ def decode(path):
 def test_dataset_is_read_by_the_annotations_reader(small):
     config = default_config().data
     config.dataset, config.root, config.split = "demo", str(small), 2
-    assert annotations.class_names(config) == synthetic.CLASS_NAMES
+    assert annotations.class_names(config) == synthetic_plan.CLASS_NAMES
     train = annotations.read_split(config, "train")
     test = annotations.read_split(config, "test")
     assert [record.name for record in train] == ["S1_Cheese_C1"]
     assert [record.name for record in test] == ["S2_Cheese_C1"]
-    assert {record.fps for record in train + test} == {synthetic.FPS}
+    assert {record.fps for record in train + test} == {synthetic_plan.FPS}
 
 
 def test_video_has_one_frame_for_every_label(small):
@@ -52,7 +52,7 @@ def test_video_has_one_frame_for_every_label(small):
         frames = decode(path)
         expected = (len(labels), synthetic_scene.HEIGHT, synthetic_scene.WIDTH, 3)
         assert frames.shape == expected
-        assert set(labels) <= set(synthetic.CLASS_NAMES)
+        assert set(labels) <= set(synthetic_plan.CLASS_NAMES)
 
 
 def test_same_seed_gives_the_same_files_and_another_seed_does_not(small, tmp_path):
@@ -113,20 +113,20 @@ def test_every_class_occurs_in_every_default_training_split():
     labels = {name: set() for name in config.video_names()}
     for name in labels:
         rng = synthetic.video_generator(config.seed, name)
-        synthetic.draw_look(int(name[1]), name.split("_")[1], rng)
-        steps = synthetic.plan_steps(name.split("_")[1], rng)
+        synthetic_plan.draw_look(int(name[1]), name.split("_")[1], rng)
+        steps = synthetic_plan.plan_steps(name.split("_")[1], rng)
         labels[name] = {step.action for step in steps}
     for person in "1234":
         test = [v for n, v in labels.items() if n[1] == person]
         train = [v for n, v in labels.items() if n[1] != person]
-        assert set.union(*test) == set.union(*train) == set(synthetic.CLASS_NAMES)
+        assert set.union(*test) == set.union(*train) == set(synthetic_plan.CLASS_NAMES)
 
 
 @pytest.mark.parametrize(
     ("first", "second", "item"), [("take", "put", "cup"), ("open", "close", "jar")]
 )
 def test_opposite_actions_show_the_same_frames_backwards(first, second, item):
-    look = synthetic.draw_look(1, "Coffee", np.random.default_rng(0))
+    look = synthetic_plan.draw_look(1, "Coffee", np.random.default_rng(0))
     style = synthetic_scene.Style(amplitude=12, period_s=1, phase=0, pause=(0.5, 0))
     before = synthetic_scene.Scene(placed=frozenset({"jar", "cup"} - {item} | {"jar"}))
     after = synthetic_scene.after(before, first, item)

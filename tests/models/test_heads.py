@@ -12,14 +12,14 @@ from svtas_jax.models.asformer import ASFormer, attend_in_windows
 from svtas_jax.models.convolution import DilatedConv, conv3d, patches3x3
 from svtas_jax.models.gru_gtrm import MultiGRU, find_segments
 from svtas_jax.models.layers import BatchNorm, relu6
-from svtas_jax.models.ms_tcn import MSTCN
+from svtas_jax.models.tcn import TCN
 
 SAME = 1e-5  # of the largest value: float32 sums in another order
 LEAK = 2e-4  # of attention: keys outside of the window count for 1e-6 each
 LENGTHS = (23, 9, 23, 9)  # two, to compile for
 WIDTH, CLASSES = 6, 4
 HEADS = {
-    "ms_tcn": MSTCN(CLASSES, features=8, num_layers=3, num_stages=2),
+    "ms_tcn": TCN(CLASSES, features=8, num_layers=3, num_stages=2, kind="plain"),
     "asformer": ASFormer(
         CLASSES, features=8, num_layers=3, num_decoders=1, dropout=0, channel_masking=0
     ),

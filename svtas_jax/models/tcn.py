@@ -1,71 +1,91 @@
-"""The memory TCN: dilated causal convolutions whose left context crosses chunks.
+"""Temporal convolution networks: stages of dilated layers, each refining the last.
 
-State is a tuple with the left context of every convolution, in the order in which they
-are applied.
+Three kinds of convolution make three heads:
+
+memory  causal; what lies left of a chunk is its state (SVTAS's memory TCN)
+plain   looks both ways, and no further than the chunk: MS-TCN (Abu Farha, Gall, CVPR
+        2019) with the batch norm that the public SVTAS code puts in place of dropout;
+        one stage of four layers is the plain TCN of the paper's ablation
+3d      the same over time and image alike, averaged over the image at the end
 """
 
 import flax.linen as nn
 import jax
 import jax.numpy as jnp
 
-from svtas_jax.models.convolution import CausalConv
+from svtas_jax.models.convolution import CausalConv, Conv3x3x3, DilatedConv
 from svtas_jax.models.layers import BatchNorm, Linear, where_valid
+
+# A layer's left context: (B, 2 * dilation, features) of the memory kind, else empty.
+Contexts = tuple[jax.Array | tuple[()], ...]
 
 
 def initial_context(
-    batch_size: int, *, features: int, num_layers: int, num_stages: int = 1
-) -> tuple[jax.Array, ...]:
-    """Returns the contexts of a new stream: zeros, (B, 2 * dilation, features) each."""
+    batch_size: int,
+    *,
+    features: int,
+    num_layers: int,
+    num_stages: int = 1,
+    kind: str = "memory",
+) -> Contexts:
+    """Returns the contexts of new streams, one a layer in the order of the layers."""
+    if kind != "memory":
+        return ((),) * (num_stages * num_layers)
     return tuple(
         jnp.zeros((batch_size, 2 * dilation, features))
         for _ in range(num_stages)
-        for dilation in dilations(num_layers)
+        for dilation in dilations(num_layers, kind)
     )
 
 
-def dilations(num_layers: int) -> tuple[int, ...]:
-    """Returns the layers' dilations, widest first: 8, 4, 2, 1 for four layers."""
-    return tuple(2 ** (num_layers - 1 - layer) for layer in range(num_layers))
+def dilations(num_layers: int, kind: str) -> tuple[int, ...]:
+    """Returns the layers' dilations: widest first (8, 4, 2, 1) with a memory, as in the
+    public code, otherwise widest last."""
+    rising = tuple(2**layer for layer in range(num_layers))
+    return rising[::-1] if kind == "memory" else rising
 
 
-class MemoryTCN(nn.Module):
+class TCN(nn.Module):
     """One or more stages; each later one refines the class probabilities before it."""
 
     num_classes: int
     features: int = 64
     num_layers: int = 4
     num_stages: int = 1
+    kind: str = "memory"
     norm_momentum: float = 0.1
     reference_padding: bool = False
     dtype: jnp.dtype = jnp.float32
 
-    def initial_context(self, batch_size: int) -> tuple[jax.Array, ...]:
+    def initial_context(self, batch_size: int) -> Contexts:
         """Returns the memory of new streams."""
         return initial_context(
             batch_size,
             features=self.features,
             num_layers=self.num_layers,
             num_stages=self.num_stages,
+            kind=self.kind,
         )
 
     @nn.compact
-    def __call__(self, context, x: jax.Array, valid: jax.Array, *, train: bool):
+    def __call__(self, context: Contexts, x: jax.Array, valid: jax.Array, *, train):
         """Returns the next context, logits (S, B, T, K) and the first stage's
         projected input (B, T, features).
 
         Args:
             context: see `initial_context`.
-            x: (B, T, D) features.
+            x: (B, T, D) features, or maps (B, T, h, w, D) for the kind "3d".
             valid: (B, T) bool.
             train: use batch statistics.
         """
         next_context, logits, projected = (), [], None
         for stage in range(self.num_stages):
             own = context[stage * self.num_layers : (stage + 1) * self.num_layers]
-            own, stage_logits, stage_input = MemoryStage(
+            own, stage_logits, stage_input = Stage(
                 num_classes=self.num_classes,
                 features=self.features,
                 num_layers=self.num_layers,
+                kind=self.kind,
                 norm_momentum=self.norm_momentum,
                 reference_padding=self.reference_padding,
                 dtype=self.dtype,
@@ -78,12 +98,13 @@ class MemoryTCN(nn.Module):
         return next_context, jnp.stack(logits), projected
 
 
-class MemoryStage(nn.Module):
+class Stage(nn.Module):
     """1x1 convolution, dilated layers, 1x1 convolution to the classes."""
 
     num_classes: int
     features: int
     num_layers: int
+    kind: str = "memory"
     norm_momentum: float = 0.1
     reference_padding: bool = False
     dtype: jnp.dtype = jnp.float32
@@ -93,12 +114,13 @@ class MemoryStage(nn.Module):
         if not self.reference_padding:
             x = where_valid(valid, x)
         x = Linear(self.features, dtype=self.dtype, name="conv_1x1")(x)
-        projected = where_valid(valid, x)
+        projected = where_valid(valid, _over_image(x))
         if not self.reference_padding:
-            x = projected
+            x = where_valid(valid, x)
         next_context = []
-        for index, dilation in enumerate(dilations(self.num_layers)):
-            layer_context, x = MemoryLayer(
+        for index, dilation in enumerate(dilations(self.num_layers, self.kind)):
+            layer_context, x = Layer(
+                self.kind,
                 dilation,
                 self.norm_momentum,
                 self.reference_padding,
@@ -106,14 +128,22 @@ class MemoryStage(nn.Module):
                 name=f"layers_{index}",
             )(context[index], x, valid, train=train)
             next_context.append(layer_context)
-        logits = Linear(self.num_classes, dtype=self.dtype, name="conv_out")(x)
+        logits = Linear(self.num_classes, dtype=self.dtype, name="conv_out")(
+            _over_image(x)
+        )
         logits = where_valid(valid, logits.astype(jnp.float32))
         return tuple(next_context), logits, projected
 
 
-class MemoryLayer(nn.Module):
-    """Dilated causal convolution, ReLU, 1x1 convolution, batch norm, residual."""
+def _over_image(x):
+    """Averages (B, T, h, w, D) to (B, T, D); leaves (B, T, D) alone."""
+    return jnp.mean(x, axis=(2, 3)) if x.ndim == 5 else x
 
+
+class Layer(nn.Module):
+    """Dilated convolution, ReLU, 1x1 convolution, batch norm, residual."""
+
+    kind: str
     dilation: int
     norm_momentum: float
     reference_padding: bool
@@ -122,9 +152,13 @@ class MemoryLayer(nn.Module):
     @nn.compact
     def __call__(self, context, x, valid, *, train):
         features = x.shape[-1]
-        context, y = CausalConv(
+        conv = {"memory": CausalConv, "plain": DilatedConv, "3d": Conv3x3x3}[self.kind](
             features, self.dilation, self.dtype, name="conv_dilated"
-        )(context, x)
+        )
+        if self.kind == "memory":
+            context, y = conv(context, x)
+        else:
+            y = conv(x)
         y = Linear(features, dtype=self.dtype, name="conv_1x1")(nn.relu(y))
         counted = None if self.reference_padding else valid
         y = BatchNorm(self.norm_momentum, name="norm")(y, counted, train=train)
