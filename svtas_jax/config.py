@@ -17,6 +17,8 @@ from svtas_jax.structs import StreamSpec
 SYSTEMS = ("sete", "mete", "transeger")
 BACKBONES = ("mobilenet_tsm", "i3d", "r2plus1d", "vit", "features")
 JOINTS = ("memory_tcn", "fc", "transformer")
+PROMPTS = ("learned", "fixed", "none")
+PROMPT_PARTS = ("ordinal", "count", "position", "context", "name")
 HEADS = ("memory_tcn", "ms_tcn", "tcn_3d", "asformer", "gru", "gtrm")
 
 
@@ -73,7 +75,11 @@ def _model_defaults() -> ml_collections.ConfigDict:
     model.joint_dropout = 0.1  # dropout of the transformer joint net
     model.joint_positions = "learned"  # of the transformer joint net; "fixed" is sines
     # of the step, "fixed_by_row" the public code's sines of the batch row
-    model.prompt = "learned"  # "learned" or "fixed"
+    model.prompt = (
+        "learned"  # "learned", "fixed", or of Transeger "none": its joint net
+    )
+    # nothing of the last chunk
+    model.prompt_parts = PROMPT_PARTS  # what a prompt tells, see `models.prompts`
     model.prompt_len = 50  # tokens of a prompt, padded or cut
     model.num_context = 8  # trainable vectors before the class name (learned prompt)
     model.shared_context = False  # one context for all classes
@@ -227,7 +233,7 @@ def _check_model(model: ml_collections.ConfigDict) -> None:
     _check_choice(model, "model", system=SYSTEMS, dtype=("float32", "bfloat16"))
     _check_choice(model, "model", backbone=BACKBONES, head=HEADS)
     _check_choice(model, "model", joint=JOINTS)
-    _check_choice(model, "model", prompt=("learned", "fixed"))
+    _check_prompt(model)
     positions = ("learned", "fixed", "fixed_by_row")
     _check_choice(model, "model", joint_positions=positions)
     _check_choice(model, "model", class_position=("end", "middle", "front"))
@@ -259,6 +265,21 @@ def _check_model(model: ml_collections.ConfigDict) -> None:
                 f"config.model.{heads}={model[heads]}; heads split the width evenly, "
                 f"try --config.model.{heads}={math.gcd(model[width], model[heads])}."
             )
+
+
+def _check_prompt(model) -> None:
+    _check_choice(model, "model", prompt=PROMPTS)
+    if model.prompt == "none" and model.system == "mete":
+        raise InputError(
+            "config.model.prompt='none' leaves METE nothing to match, which makes it "
+            "SETE; use --config.model.system=sete."
+        )
+    parts = model.prompt_parts
+    if not parts or len(set(parts)) < len(parts) or set(parts) - set(PROMPT_PARTS):
+        raise InputError(
+            f"config.model.prompt_parts={parts} must be some of {PROMPT_PARTS}, each "
+            "once; without any, use --config.model.prompt=none."
+        )
 
 
 def _check_features(data, model) -> None:

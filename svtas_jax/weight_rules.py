@@ -61,7 +61,10 @@ TCN: Rules = (
 
 # Stages that stand alone.
 SINGLE_STAGE: Rules = _at("", "stage1/", _tcn_stage("conv1d"))
-TCN_3D: Rules = _at("", "stage1/", _tcn_stage("conv3d"))
+TCN_3D: Rules = (
+    *_at("", "stage1/", _tcn_stage("conv3d")),
+    *_at("stages.{}.", "stages_{}/", _tcn_stage("conv1d")),
+)
 
 _ASFORMER_STAGE: Rules = (
     Rule("conv_1x1", "conv_1x1", "conv1d"),
@@ -123,6 +126,7 @@ _TEXT: Rules = (
 
 # By kind of prompt, as in `config.model.prompt`.
 TEXT_ENCODER: dict[str, Rules] = {
+    "none": (),
     "learned": (
         *_TEXT,
         Rule("prompt_learner.token_embedding.weight", "token_embedding", "array"),

@@ -117,7 +117,9 @@ def _with_norm(model) -> dict:
     )
 
 
-def _build_text(model, class_names, clip_steps) -> TextEncoder:
+def _build_text(model, class_names, clip_steps) -> TextEncoder | None:
+    if model.prompt == "none":
+        return None
     tables = prompts.build_tables(
         class_names,
         kind=model.prompt,
@@ -125,7 +127,9 @@ def _build_text(model, class_names, clip_steps) -> TextEncoder:
         max_len=model.prompt_len,
         num_context=model.num_context,
         class_position=model.class_position,
+        parts=model.prompt_parts,
     )
+    learned = model.prompt == "learned" and "context" in model.prompt_parts
     return TextEncoder(
         tables=tables,
         num_classes=len(class_names),
@@ -134,7 +138,7 @@ def _build_text(model, class_names, clip_steps) -> TextEncoder:
         width=model.text_width,
         num_layers=model.text_layers,
         num_heads=model.text_heads,
-        num_context=model.num_context if model.prompt == "learned" else 0,
+        num_context=model.num_context if learned else 0,
         shared_context=model.shared_context,
         dtype=jnp.dtype(model.dtype),
     )

@@ -17,6 +17,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
+from svtas_jax.config import PROMPT_PARTS
 from svtas_jax.models import tokenizer
 from svtas_jax.structs import IGNORE_LABEL, NO_LABEL
 
@@ -117,6 +118,7 @@ def build_tables(
     max_len: int,
     num_context: int = 8,
     class_position: str = "end",
+    parts: tuple[str, ...] = PROMPT_PARTS,
 ) -> PromptTables:
     """Precomputes the token ids of all parts.
 
@@ -127,25 +129,32 @@ def build_tables(
         max_len: tokens of a prompt, padded or cut.
         num_context: context vectors of a learned prompt.
         class_position: "end", "middle" or "front".
+        parts: what is told. The context of a learned prompt is its vectors, that of a
+            fixed one the sentence around the name.
     """
     numbers = [tokenizer.number_words(n) for n in range(1, clip_steps + 1)]
     ordinal = learned_ordinal if kind == "learned" else fixed_ordinal
     encode = tokenizer.encode
-    prefix = (
-        ("run", Table.of([encode(ordinal(n + 1)) for n in range(MAX_RUNS)])),
-        (
-            "count",
-            _sentences("This action lasted {} frames in current windows, ", numbers),
+    lasted = "This action lasted {} frames in current windows, "
+    sentences = {
+        "ordinal": ("run", Table.of([encode(ordinal(n + 1)) for n in range(MAX_RUNS)])),
+        "count": ("count", _sentences(lasted, numbers)),
+        "position": (
+            "position",
+            _sentences("This is frame {} of the action, ", numbers),
         ),
-        ("position", _sentences("This is frame {} of the action, ", numbers)),
-    )
+    }
+    prefix = tuple(told for part, told in sentences.items() if part in parts)
+    names = class_names if "name" in parts else ("",) * len(class_names)
     if kind == "learned":
+        num_context = num_context if "context" in parts else 0
         context = tuple(CONTEXT - i for i in range(num_context))
-        parts = _learned_parts(class_names, context, prefix, class_position)
+        told = _learned_parts(names, context, prefix, class_position)
     else:
-        parts = _fixed_parts(class_names, prefix, class_position)
+        templates = TEMPLATES if "context" in parts else ("{}.",) * len(TEMPLATES)
+        told = _fixed_parts(names, templates, prefix, class_position)
     start = ("zero", Table.of([(tokenizer.START,)]))
-    return PromptTables((start, *parts), max_len)
+    return PromptTables((start, *told), max_len)
 
 
 def _sentences(template, words):
@@ -167,12 +176,12 @@ def _learned_parts(class_names, context, prefix, class_position):
     return (("label", label), *prefix, end)
 
 
-def _fixed_parts(class_names, prefix, class_position):
+def _fixed_parts(class_names, templates, prefix, class_position):
     label = Table.of(
         [
             tokenizer.encode(template.format(name))
             for name in class_names
-            for template in TEMPLATES
+            for template in templates
         ]
     )
     # Two ends, as in the public code: the template's own and the prompt's.

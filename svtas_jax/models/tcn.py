@@ -6,7 +6,8 @@ memory  causal; what lies left of a chunk is its state (SVTAS's memory TCN)
 plain   looks both ways, and no further than the chunk: MS-TCN (Abu Farha, Gall, CVPR
         2019) with the batch norm that the public SVTAS code puts in place of dropout;
         one stage of four layers is the plain TCN of the paper's ablation
-3d      the same over time and image alike, averaged over the image at the end
+3d      the same over time and image alike, averaged over the image at the end; later
+        stages, which see class probabilities, are plain
 """
 
 import flax.linen as nn
@@ -85,7 +86,7 @@ class TCN(nn.Module):
                 num_classes=self.num_classes,
                 features=self.features,
                 num_layers=self.num_layers,
-                kind=self.kind,
+                kind="plain" if self.kind == "3d" and stage else self.kind,
                 norm_momentum=self.norm_momentum,
                 reference_padding=self.reference_padding,
                 dtype=self.dtype,

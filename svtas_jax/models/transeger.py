@@ -14,12 +14,14 @@ from svtas_jax.structs import NO_LABEL, Chunk, ChunkOutput, StreamState
 class Transeger(nn.Module):
     """Image branch, text branch over the previous chunk's labels, joint net.
 
+    Without a text branch the joint net is given zeros for its features.
+
     In training the previous labels are the true ones (teacher forcing), otherwise the
     model's own: the class of the highest score, 0 in padded steps.
     """
 
     image: ImageBranch | FeatureBranch
-    text: TextEncoder
+    text: TextEncoder | None
     joint: nn.Module
     clip_steps: int
     features: int = 64
@@ -43,6 +45,8 @@ class Transeger(nn.Module):
 
     def text_features(self, labels: jax.Array) -> jax.Array:
         """Returns what the text branch makes of labels (B, T), (B, T, features)."""
+        if self.text is None:
+            return jnp.zeros((*labels.shape, self.features), self.dtype)
         return self.text(labels)
 
     @nn.compact
@@ -55,7 +59,7 @@ class Transeger(nn.Module):
             self.features, use_bias=False, dtype=self.dtype, name="project"
         )
         image = where_valid(valid, project(self.image(chunk, train=train)))
-        text = self.text(state.labels)
+        text = self.text_features(state.labels)
         context, logits = self.joint(state.context, image, text, valid, train=train)
         if train:
             labels = prompts.told_labels(chunk.labels, self.clip_steps)

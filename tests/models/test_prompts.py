@@ -10,6 +10,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from svtas_jax.config import PROMPT_PARTS
 from svtas_jax.models import prompts, tokenizer
 from svtas_jax.models.text_encoder import TextEncoder
 from svtas_jax.structs import IGNORE_LABEL, NO_LABEL
@@ -78,6 +79,36 @@ def test_the_position_of_the_class_moves_words_and_loses_none(kind, position):
     assert np.array_equal(ids, usual) == (
         position == "end" or (position, kind) == ("middle", "fixed")
     )
+
+
+@pytest.mark.parametrize("kind", ["learned", "fixed"])
+@pytest.mark.parametrize("left_out", PROMPT_PARTS)
+def test_a_part_that_is_left_out_takes_its_words_along(kind, left_out):
+    labels = jnp.array([[1, 1, 0, 0]], jnp.int32)
+    parts = tuple(part for part in PROMPT_PARTS if part != left_out)
+    ids = prompt_ids(tables(kind, parts=parts), labels)[0, 2]
+    told = {
+        "ordinal": "This is the second action, " if kind == "learned" else "Secondly, ",
+        "count": "This action lasted two frames in current windows, ",
+        "position": "This is frame three of the action, ",
+        "name": "take",
+    }
+    told = {part: ids_of(words) for part, words in told.items()} | {left_out: []}
+    context = [prompts.CONTEXT - i for i in range(8)] if "context" in parts else []
+    before, end = context, [*ids_of("."), tokenizer.END]
+    if kind == "fixed":
+        before = ids_of("the person is") if "context" in parts else []
+        end = [*ids_of("."), tokenizer.END, tokenizer.END]
+    expected = [
+        tokenizer.START,
+        *told["ordinal"],
+        *told["count"],
+        *told["position"],
+        *before,
+        *told["name"],
+        *end,
+    ]
+    np.testing.assert_array_equal(ids[ids != prompts.PAD], expected)
 
 
 def test_long_prompts_are_cut():
