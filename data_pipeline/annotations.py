@@ -63,6 +63,21 @@ def read_split(
         )
 
 
+def split_numbers(data_config: ml_collections.ConfigDict) -> tuple[int, ...]:
+    """Returns the splits that have a file of training videos, ascending.
+
+    Raises:
+        MissingInputError: if there is none.
+    """
+    folder = _root(data_config) / "splits"
+    names = [path.name for path in folder.glob("train*")]
+    matches = [re.fullmatch(r"train[._]split(\d+)\.(bundle|txt)", n) for n in names]
+    numbers = sorted({int(match[1]) for match in matches if match})
+    if not numbers:
+        raise MissingInputError(f"{folder} has no train.splitK.bundle. {_LAYOUT}")
+    return tuple(numbers)
+
+
 def read_mapping(path: str | os.PathLike) -> tuple[str, ...]:
     """Reads "id name" lines, in any order, into names by id.
 

@@ -21,6 +21,41 @@ CONFIG = config_flags.DEFINE_config_file(
     "config", None, "Config file, such as configs/gtea_transeger.py."
 )
 
+
+# Flags of several commands, not of all: a command that does not know one says so.
+
+
+def define_checkpoint() -> None:
+    """Gives a command --checkpoint."""
+    flags.DEFINE_string("checkpoint", "best", "best, latest or a step of the run.")
+
+
+def define_clip_frames() -> None:
+    """Gives a command --clip_frames."""
+    flags.DEFINE_list(
+        "clip_frames",
+        [],
+        "Raw frames in a chunk, instead of the run's: cuts the whole videos that a "
+        "model of features was trained on into a stream. 0: whole videos. Several, "
+        "with commas between them, evaluate several times.",
+    )
+
+
+def integers(name: str) -> tuple[int, ...]:
+    """Returns the value of a list flag.
+
+    Raises:
+        InputError: if an item is no number from 0.
+    """
+    items = flags.FLAGS[name].value
+    for item in items:
+        if not item.isdecimal():
+            raise InputError(
+                f"--{name}: {item!r} is no whole number; write --{name}=64,128."
+            )
+    return tuple(int(item) for item in items)
+
+
 _FULL = (errno.ENOSPC, errno.EDQUOT)
 _REFUSED = (errno.EACCES, errno.EPERM, errno.EROFS)
 

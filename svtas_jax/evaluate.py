@@ -1,7 +1,7 @@
 """Evaluates a run on the test videos: streams, stitches, measures, draws, reports.
 
     python -m svtas_jax.evaluate --workdir=runs/x [--config=configs/x.py]
-        [--checkpoint=best|latest|STEP]
+        [--checkpoint=best|latest|STEP] [--clip_frames=64,128]
 
 Without --config the run's own config is used.
 """
@@ -41,17 +41,6 @@ from svtas_jax.streaming import (
 )
 from svtas_jax.structs import Chunk, Params, VideoRecord
 
-CHECKPOINT = flags.DEFINE_string(
-    "checkpoint", "best", "best, latest or a step of the run."
-)
-
-CLIP_FRAMES = flags.DEFINE_integer(
-    "clip_frames",
-    None,
-    "Raw frames in a chunk, instead of the run's: cuts the whole videos that a model "
-    "of features was trained on into a stream. 0: whole videos.",
-)
-
 
 @dataclasses.dataclass(frozen=True)
 class VideoScores:
@@ -68,13 +57,32 @@ class VideoScores:
 
 def main() -> None:
     """Runs the command."""
-    workdir, which = cli.WORKDIR.value, CHECKPOINT.value
+    workdir, which = cli.WORKDIR.value, flags.FLAGS.checkpoint
+    for frames in cli.integers("clip_frames") or (None,):
+        evaluate_run(workdir, which, config=cli.CONFIG.value, clip_frames=frames)
+
+
+def evaluate_run(
+    workdir: str,
+    which: str = "best",
+    *,
+    config: ml_collections.ConfigDict | None = None,
+    clip_frames: int | None = None,
+) -> report.EvalReport:
+    """Evaluates a checkpoint of a run and writes the report into its folder.
+
+    Args:
+        workdir: of the run.
+        which: "best", "latest" or a step.
+        config: instead of the run's own.
+        clip_frames: see `cli.define_clip_frames`.
+    """
     meta = checkpoint.read_meta(workdir, which)
-    config = load_config(cli.CONFIG.value, meta.config)
+    config = load_config(config, meta.config)
     folder = pathlib.Path(workdir) / "evaluation"
-    if CLIP_FRAMES.value is not None:
-        config.data.clip_frames = CLIP_FRAMES.value
-        folder = folder.with_name(f"evaluation_{CLIP_FRAMES.value}_frames")
+    if clip_frames is not None:
+        config.data.clip_frames = clip_frames
+        folder = folder.with_name(f"evaluation_{clip_frames}_frames")
     validate_config(config)
     prepare_data(config)
     check_classes(annotations.class_names(config.data), meta, config)
@@ -84,6 +92,7 @@ def main() -> None:
     model, variables = restore(config, meta, workdir, which)
     result = evaluate(config, meta, model, variables, records, folder)
     logging.info("%s", format_metrics(result.metrics))
+    return result
 
 
 def prepare_data(config: ml_collections.ConfigDict) -> None:
@@ -285,4 +294,6 @@ def format_metrics(values: dict[str, float]) -> str:
 
 
 if __name__ == "__main__":
+    cli.define_checkpoint()
+    cli.define_clip_frames()
     cli.run(main)

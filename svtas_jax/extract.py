@@ -41,7 +41,7 @@ DTYPE = flags.DEFINE_enum("dtype", "float16", ["float16", "float32"], "Of the fi
 
 def main() -> None:
     """Runs the command."""
-    workdir, which = cli.WORKDIR.value, evaluate.CHECKPOINT.value
+    workdir, which = cli.WORKDIR.value, flags.FLAGS.checkpoint
     meta = checkpoint.read_meta(workdir, which)
     config = load_config(cli.CONFIG.value, meta.config)
     validate_config(config)
@@ -165,4 +165,5 @@ def write_features(
 
 
 if __name__ == "__main__":
+    cli.define_checkpoint()
     cli.run(main)

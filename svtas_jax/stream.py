@@ -63,7 +63,7 @@ class ChunkResult:
 
 def main() -> None:
     """Runs the command."""
-    run(cli.WORKDIR.value, evaluate.CHECKPOINT.value, SOURCE.value, sys.stdout)
+    run(cli.WORKDIR.value, flags.FLAGS.checkpoint, SOURCE.value, sys.stdout)
 
 
 def run(workdir: str, which: str, source: str, out: TextIO) -> None:
@@ -220,4 +220,5 @@ def _span(result: ChunkResult, start: int, end: int, fps: float) -> dict[str, ob
 
 
 if __name__ == "__main__":
+    cli.define_checkpoint()
     cli.run(main, required=("workdir", "source"))

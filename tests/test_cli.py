@@ -62,6 +62,19 @@ def run(*arguments, cwd=ROOT):
             "no_such.py",
         ),
         (["svtas_jax.evaluate", "--workdir={tmp}"], "holds no checkpoints"),
+        (
+            ["svtas_jax.evaluate", "--workdir={tmp}", "--clip_frames=64,x"],
+            "'x' is no whole number",
+        ),
+        (
+            [
+                "svtas_jax.train",
+                "--config=configs/gtea_sete.py",
+                "--workdir={tmp}",
+                "--clip_frames=64",  # a flag of other commands
+            ],
+            "Unknown command line flag 'clip_frames'",
+        ),
         (["svtas_jax.stream", "--workdir={tmp}", "--source=x.mp4"], "no checkpoints"),
     ],
 )

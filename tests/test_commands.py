@@ -9,8 +9,8 @@ import numpy as np
 import pytest
 
 from data_pipeline import annotations
-from svtas_jax import checkpoint, evaluate, extract, stream, train
-from svtas_jax.config import load_config, stream_spec, with_clip_frames
+from svtas_jax import checkpoint, cross_validate, evaluate, extract, stream, train
+from svtas_jax.config import stream_spec
 from svtas_jax.errors import InputError
 
 METRICS = "acc edit f1_10 f1_25 f1_50 auc ar_1 ar_5 ar_15 map_50 map_avg".split()
@@ -37,16 +37,6 @@ def run_training(config, workdir, **overrides):
     return train.train(config, str(workdir))
 
 
-def run_evaluation(workdir):
-    meta = checkpoint.read_meta(str(workdir), "best")
-    config = load_config(None, meta.config)
-    records = annotations.read_split(config.data, "test")
-    config = with_clip_frames(config, [record.num_frames for record in records])
-    model, variables = evaluate.restore(config, meta, str(workdir), "best")
-    folder = pathlib.Path(workdir) / "evaluation"
-    return evaluate.evaluate(config, meta, model, variables, records, folder)
-
-
 def assert_equal(a, b):
     jax.tree.map(np.testing.assert_array_equal, a, b)
 
@@ -67,7 +57,7 @@ def test_train_evaluate_stream(config, tmp_path):
     state = run_training(config, tmp_path)
     assert all(np.isfinite(leaf).all() for leaf in jax.tree.leaves(state.params))
     assert list(tmp_path.glob("events.out.tfevents.*"))
-    report = run_evaluation(tmp_path)
+    report = evaluate.evaluate_run(str(tmp_path))
     folder = tmp_path / "evaluation"
     saved = json.loads((folder / "report.json").read_text(encoding="utf-8"))
     assert all(0 <= saved["metrics"][name] <= 100 for name in METRICS)
@@ -123,10 +113,38 @@ def test_two_stages(config, tmp_path):
     config.data.update(features="features", clip_frames=0, frame_stride=2)
     config.model.update(system="sete", backbone="features", head="asformer")
     config.model.update(num_stages=2, num_layers=2)
-    run_training(config, tmp_path / "second")
-    report = run_evaluation(tmp_path / "second")
-    assert set(report.videos) == {"tëst 0", "tëst 1"}
-    assert report.run["config"]["data"]["clip_frames"] == 128  # 37 frames, rounded up
+    write_second_split(pathlib.Path(config.data.root) / "splits")
+    config.data.split = 7  # does not matter: every split's turn comes
+    config.train.num_epochs = 1
+    splits = annotations.split_numbers(config.data)
+    assert splits == (1, 2)
+    workdir = tmp_path / "second"
+    table = cross_validate.cross_validate(config, str(workdir), splits, streams=(16,))
+    again = cross_validate.cross_validate(config, str(workdir), splits, streams=(16,))
+    assert table == again and set(table) == {"as trained", "chunks of 16 frames"}
+    saved = json.loads((workdir / "table.json").read_text(encoding="utf-8"))
+    rows = saved["rows"]["as trained"]
+    assert set(rows) == {"split 1", "split 2", "mean of 2"}
+    assert rows["mean of 2"]["acc"] == pytest.approx(
+        (rows["split 1"]["acc"] + rows["split 2"]["acc"]) / 2
+    )
+    for split, names in ((1, {"tëst 0", "tëst 1"}), (2, {"train 0", "train 1"})):
+        for mode, frames in (("", 128), ("_16_frames", 16)):  # 37 frames, rounded up
+            path = workdir / f"split{split}" / f"evaluation{mode}" / "report.json"
+            report = json.loads(path.read_text(encoding="utf-8"))
+            assert set(report["videos"]) == names
+            assert report["run"]["videos_trained_on"] == 0
+            assert report["run"]["config"]["data"]["clip_frames"] == frames
+    table = (workdir / "table.md").read_text(encoding="utf-8")
+    assert f"| as trained | mean of 2 | {rows['mean of 2']['acc']:.2f} |" in table
+
+
+def write_second_split(folder):
+    """Tests on two videos that the first split trains on."""
+    train_names = [f"train {k}.txt" for k in range(2, 5)] + ["tëst 0.txt"]
+    for subset, names in (("train", train_names), ("test", ["train 0", "train 1"])):
+        path = folder / f"{subset}.split2.bundle"
+        path.write_text("\n".join(names), encoding="utf-8")
 
 
 @pytest.mark.usefixtures("tiny_commands")
