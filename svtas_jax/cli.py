@@ -120,7 +120,8 @@ def _is_ours(record) -> bool:
     folders = pathlib.Path(record.pathname).parts
     if "orbax" in folders:
         return record.levelno > WARNING
-    return record.levelno > INFO or folders[-2] in ("svtas_jax", "data_pipeline", "clu")
+    ours = ("svtas_jax", "data_pipeline", "scripts", "clu")
+    return record.levelno > INFO or folders[-2] in ours
 
 
 def _use_compilation_cache():

@@ -1,7 +1,8 @@
 """Reads weights from .npz, .safetensors and PyTorch's .pth, .pt and .pkl files.
 
 No code of a file is ever run: PyTorch's files are pickles, and of those only tensors,
-numbers, strings, lists and dicts are read, as `torch.load(weights_only=True)` does.
+numbers, strings, lists and dicts are read, as `torch.load(weights_only=True)` does,
+and of TorchScript archives the attributes of their modules.
 What asks for anything else is refused. PyTorch itself is not needed.
 """
 
@@ -155,6 +156,18 @@ class _Tensor:
         return view.copy()
 
 
+class _Module(dict):
+    """An object of a TorchScript archive, such as OpenAI's CLIP: its attributes. Its
+    class would be code of the file, which nobody reads."""
+
+    def __setstate__(self, attributes: Mapping) -> None:
+        self.update(attributes)
+
+
+def _rebuild_list(items, *_):
+    return items
+
+
 def _rebuild_tensor(storage, offset, shape, strides, *_):
     return _Tensor(storage, offset, shape, strides)
 
@@ -180,6 +193,10 @@ _ALLOWED = {
     ("torch._utils", "_rebuild_tensor"): _rebuild_tensor,
     ("torch._utils", "_rebuild_parameter"): _rebuild_parameter,
     ("torch", "Size"): tuple,
+    **{
+        ("torch.jit._pickle", f"build_{kind}list"): _rebuild_list
+        for kind in ("int", "double", "bool", "tensor")
+    },
     ("numpy", "dtype"): np.dtype,
     ("_codecs", "encode"): _rebuild_bytes,
     ("numpy.core.multiarray", "scalar"): _rebuild_scalar,
@@ -197,6 +214,8 @@ class _Unpickler(pickle.Unpickler):
 
     def find_class(self, module: str, name: str) -> Any:
         """Looks up what a pickle may name."""
+        if module.partition(".")[0] == "__torch__":
+            return _Module
         found = _ALLOWED.get((module, name))
         if found is None:
             raise InputError(
@@ -261,11 +280,15 @@ def _tensors(content: Any, *, all: bool = False) -> Iterator[tuple[str, _Tensor]
         return
     if not all:
         for name in _INNER:
-            if isinstance(content.get(name), Mapping):
-                yield from _tensors(content[name])
+            inner = content.get(name)
+            if isinstance(inner, Mapping) and not isinstance(content, _Module):
+                yield from _tensors(inner)
                 return
     for name, item in content.items():
         if isinstance(item, _Tensor):
             yield str(name), item
+        elif isinstance(item, _Module) and not all:
+            for inner, tensor in _tensors(item):
+                yield f"{name}.{inner}", tensor
         elif all:
             yield from _tensors(item, all=True)

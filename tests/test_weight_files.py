@@ -102,6 +102,27 @@ def test_a_checkpoint_of_pytorch_is_read(tmp_path, write):
     assert arrays["number"] == 5
 
 
+class Scripted:
+    """Stands for a class of a TorchScript archive, whose code is in the file."""
+
+    def __init__(self, **attributes):
+        self.__dict__.update(attributes)
+
+
+def test_a_torchscript_archive_is_read(tmp_path, monkeypatch):
+    archive = types.ModuleType("__torch__")
+    archive.Scripted = Scripted
+    monkeypatch.setattr(Scripted, "__module__", "__torch__")
+    monkeypatch.setitem(sys.modules, "__torch__", archive)
+    memory = Memory("0", np.arange(6, dtype=np.float32))
+    linear = Scripted(weight=Tensor(memory, (2, 3), (3, 1)), training=False)
+    content = Scripted(model=Scripted(linear=linear), scale=Tensor(memory, (), (), 4))
+    write_zip(tmp_path / "clip.pt", content, (memory,))
+    arrays = read_arrays(tmp_path / "clip.pt")
+    assert set(arrays) == {"model.linear.weight", "scale"} and arrays["scale"] == 4
+    np.testing.assert_array_equal(arrays["model.linear.weight"], [[0, 1, 2], [3, 4, 5]])
+
+
 class Evil:
     def __reduce__(self):
         return print, ("code of the file ran",)
