@@ -32,7 +32,7 @@ from svtas_jax import (
     weight_rules,
 )
 from svtas_jax.config import load_config, stream_spec, validate_config
-from svtas_jax.errors import MissingInputError
+from svtas_jax.errors import InputError, MissingInputError
 from svtas_jax.models import build_model
 from svtas_jax.streaming import blank_chunk
 from svtas_jax.train_step import init_variables
@@ -106,6 +106,10 @@ def training_chunks(config):
 
 def export(workdir: str, path: str) -> None:
     """Writes the best checkpoint of a run for PyTorch."""
+    if not path.endswith(".safetensors"):
+        raise InputError(
+            f"--export={path} must end with .safetensors: what is written."
+        )
     meta = checkpoint.read_meta(workdir, "best")
     config = load_config(None, meta.config)
     _, variables = evaluate.restore(config, meta, workdir, "best")

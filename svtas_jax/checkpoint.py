@@ -147,7 +147,9 @@ def restore_model(workdir: str, which: str, template: Params) -> Params:
         step = find_step(manager, workdir, which)
         _check_shapes(manager, step, template)
         args = ocp.args.Composite(model=ocp.args.StandardRestore(_abstract(template)))
-        return manager.restore(step, args=args).model
+        model = manager.restore(step, args=args).model
+    # What was written from numpy comes back as numpy, which lies on no device.
+    return jax.tree.map(jnp.asarray, model)
 
 
 def read_meta(workdir: str, which: str) -> Meta:

@@ -1,0 +1,75 @@
+"""Weights out to PyTorch's names and in again: the same model, on the command's way."""
+
+import convert_torch_checkpoint as script
+import jax
+import numpy as np
+import pytest
+
+from svtas_jax import checkpoint, convert, evaluate, train
+from svtas_jax.errors import InputError
+from svtas_jax.weight_files import read_arrays, write_safetensors
+
+
+@pytest.fixture
+def config(folder, tiny):
+    config = tiny.config("transeger")
+    config.model.image_stages = 2
+    for index in range(3):
+        folder.add(f"train {index}", 24, subsets=("train",))
+    folder.add("test", 24, subsets=("test",))
+    config.data.root = str(folder.root)
+    config.data.dataset = "tiny"
+    config.train.num_epochs = 1
+    return config
+
+
+def variables_of(config, workdir):
+    meta = checkpoint.read_meta(workdir, "best")
+    return evaluate.restore(config, meta, workdir, "best")[1]
+
+
+def test_a_round_trip_is_exact(config, tmp_path):
+    run, again = str(tmp_path / "run"), str(tmp_path / "again")
+    train.train(config, run)
+    path = str(tmp_path / "weights.safetensors")
+    script.export(run, path)
+    assert "image_backbone.backbone.layer2.1.conv.0.net.conv.weight" in read_arrays(
+        path
+    )
+    script.take_over(path, config, again)
+    jax.tree.map(
+        np.testing.assert_array_equal,
+        variables_of(config, again),
+        variables_of(config, run),
+    )
+    metrics = [evaluate.evaluate_run(workdir).metrics for workdir in (run, again)]
+    assert metrics[0] == metrics[1]
+
+
+def test_what_does_not_fit_is_said(config, tmp_path, caplog):
+    model = train.build_model(config, ("a", "b", "c", "d"))
+    state = train.first_state(config, model, train.optimizer_of(config, 1))
+    variables = {"params": state.params, "batch_stats": state.batch_stats}
+    arrays = convert.to_torch(variables, script.rules_of(config))
+    arrays["joint.conv_out.bias"] = np.zeros(7)
+    arrays["other.weight"] = np.zeros(3)
+    path = str(tmp_path / "weights.safetensors")
+    write_safetensors(path, arrays)
+    with caplog.at_level("INFO"):
+        script.take_over(path, config, str(tmp_path / "run"))
+    assert "names as of the public SVTAS code" in caplog.text
+    assert "skipped: other.weight" in caplog.text
+    expected = "params/joint/stage/conv_out/bias, there (7,), here (4,)"
+    assert f"not taken: {expected}" in caplog.text
+    total = len(jax.tree.leaves(variables))
+    assert f"took {total - 1} of {total} arrays" in caplog.text
+    ours = variables_of(config, str(tmp_path / "run"))["params"]
+    there = state.params["image"]["backbone"]["conv1"]["conv"]["kernel"]
+    np.testing.assert_array_equal(
+        ours["image"]["backbone"]["conv1"]["conv"]["kernel"], there
+    )
+
+
+def test_an_export_that_pytorch_would_misread_is_refused(tmp_path):
+    with pytest.raises(InputError, match="must end with .safetensors"):
+        script.export(str(tmp_path), str(tmp_path / "weights.pth"))
