@@ -30,14 +30,14 @@ def get_config() -> ml_collections.ConfigDict:
     config.model.text_width = 32
     config.model.text_layers = 1
     config.model.text_heads = 4
-    config.train.num_epochs = 22
+    config.train.num_epochs = 28
     config.train.smooth_weight = 0.5
     config.train.learning_rate = 2e-3
     config.train.weight_decay = 1e-5
-    config.train.lr_milestones = (12, 18)
+    config.train.lr_milestones = (17, 24)
     config.train.lr_decay = 0.2
     config.train.validation_share = 0.1
-    config.train.eval_every_epochs = 11  # while the rate is high, and at the end
+    config.train.eval_every_epochs = 14  # while the rate is high, and at the end
     config.train.chunks_per_call = 1  # the videos have five or so: no padding
     config.eval.batch_size = 7
     return config

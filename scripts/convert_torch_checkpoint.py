@@ -16,6 +16,7 @@ training videos. No code of the file is run. What fits is taken, the rest is lis
 import contextlib
 import itertools
 
+import flax.traverse_util
 import jax
 from absl import flags, logging
 
@@ -31,16 +32,22 @@ from svtas_jax import (
     weight_names,
     weight_rules,
 )
-from svtas_jax.config import load_config, stream_spec, validate_config
+from svtas_jax.config import load_config, stream_spec, validate_config, with_clip_frames
 from svtas_jax.errors import InputError, MissingInputError
 from svtas_jax.models import build_model
 from svtas_jax.streaming import blank_chunk
+from svtas_jax.structs import Params
 from svtas_jax.train_step import init_variables
 from svtas_jax.weight_files import read_arrays, write_safetensors
 
 WEIGHTS = flags.DEFINE_string("weights", None, "The file to read.")
 EXPORT = flags.DEFINE_string(
     "export", None, "Write the run's weights under PyTorch's names to this file."
+)
+_READS_FEATURES = (
+    "head/stage1/conv_1x1/kernel",
+    "head/encoder/conv_1x1/kernel",
+    "project/kernel",
 )
 _NUM_CALLS = 8  # batches to calibrate on: a few hundred frames
 
@@ -69,8 +76,11 @@ def take_over(path: str, config, workdir: str) -> None:
     for name in unplaced:
         logging.info("skipped: %s, it has no place in this model", name)
     names = class_names_of(config.data)
-    model = build_model(config, names)
-    chunk = blank_chunk(1, stream_spec(config), config.data.crop)
+    width = feature_width(config, weights, path)
+    # How long a chunk is changes no weight of a model that takes whole videos.
+    settled = with_clip_frames(config, [1])
+    model = build_model(settled, names)
+    chunk = blank_chunk(1, stream_spec(settled), config.data.crop, feature_width=width)
     variables = init_variables(model, chunk, jax.random.key(config.seed))
     variables = checkpoint.merge_matching(variables, weights, source=path)
     if is_folded:
@@ -82,9 +92,28 @@ def take_over(path: str, config, workdir: str) -> None:
         step=0,
         epoch=0,
         versions=provenance.versions(),
+        feature_width=width,
     )
     checkpoint.save_model(workdir, variables, meta)
     logging.info("start from it with --config.train.init_from=%s", workdir)
+
+
+def feature_width(config, weights: Params, path: str) -> int:
+    """Returns how wide the features are that these weights read; 0 if pictures.
+
+    Raises:
+        InputError: if the config's model reads features, but no weight does.
+    """
+    if config.model.backbone != "features":
+        return 0
+    flat = flax.traverse_util.flatten_dict(weights.get("params", {}), sep="/")
+    for name in _READS_FEATURES:
+        if name in flat:
+            return len(flat[name])
+    raise InputError(
+        f"{path} has no layer that reads features ({', '.join(_READS_FEATURES)} here); "
+        "is it of another model than --config says?"
+    )
 
 
 def rules_of(config) -> weight_rules.Rules:

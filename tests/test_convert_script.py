@@ -1,11 +1,14 @@
 """Weights out to PyTorch's names and in again: the same model, on the command's way."""
 
+import pathlib
+
 import convert_torch_checkpoint as script
 import jax
 import numpy as np
 import pytest
 
 from svtas_jax import checkpoint, convert, evaluate, train
+from svtas_jax.config import with_clip_frames
 from svtas_jax.errors import InputError
 from svtas_jax.weight_files import read_arrays, write_safetensors
 
@@ -23,19 +26,42 @@ def config(folder, tiny):
     return config
 
 
+def of_features(config):
+    """ASFormer on whole videos of features 7 wide."""
+    (folder := pathlib.Path(config.data.root) / "features").mkdir()
+    rng = np.random.default_rng(0)
+    for name in ("train 0", "train 1", "train 2", "test"):
+        np.save(folder / f"{name}.npy", rng.normal(size=(24, 7)).astype("f4"))
+    config.data.update(features="features", clip_frames=0, frame_stride=1)
+    config.model.update(system="sete", backbone="features", head="asformer")
+    config.model.num_stages = 2
+    return config
+
+
 def variables_of(config, workdir):
     meta = checkpoint.read_meta(workdir, "best")
+    config = with_clip_frames(config, [24])
     return evaluate.restore(config, meta, workdir, "best")[1]
 
 
-def test_a_round_trip_is_exact(config, tmp_path):
+@pytest.mark.parametrize(
+    "change, name",
+    [
+        (
+            lambda config: config,
+            "image_backbone.backbone.layer2.1.conv.0.net.conv.weight",
+        ),
+        (of_features, "head.decoders.0.layers.0.att_layer.key_conv.weight"),
+    ],
+    ids=["transeger", "asformer"],
+)
+def test_a_round_trip_is_exact(config, tmp_path, change, name):
+    config = change(config)
     run, again = str(tmp_path / "run"), str(tmp_path / "again")
     train.train(config, run)
     path = str(tmp_path / "weights.safetensors")
     script.export(run, path)
-    assert "image_backbone.backbone.layer2.1.conv.0.net.conv.weight" in read_arrays(
-        path
-    )
+    assert name in read_arrays(path)
     script.take_over(path, config, again)
     jax.tree.map(
         np.testing.assert_array_equal,
@@ -68,6 +94,13 @@ def test_what_does_not_fit_is_said(config, tmp_path, caplog):
     np.testing.assert_array_equal(
         ours["image"]["backbone"]["conv1"]["conv"]["kernel"], there
     )
+
+
+def test_weights_of_a_model_of_pictures_do_not_read_features(config, tmp_path):
+    path = str(tmp_path / "weights.safetensors")
+    write_safetensors(path, {"backbone.conv1.conv.weight": np.zeros((8, 3, 3, 3))})
+    with pytest.raises(InputError, match="has no layer that reads features"):
+        script.take_over(path, of_features(config), str(tmp_path / "run"))
 
 
 def test_an_export_that_pytorch_would_misread_is_refused(tmp_path):
