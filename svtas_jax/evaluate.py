@@ -141,6 +141,8 @@ def restore(
     config: ml_collections.ConfigDict, meta: checkpoint.Meta, workdir: str, which: str
 ) -> tuple[nn.Module, Params]:
     """Builds the model of a run and restores its variables."""
+    # The length of a chunk changes no weight of a model that takes whole videos.
+    config = with_clip_frames(config, [1])
     model = build_model(config, meta.class_names)
     chunk = blank_chunk(
         1,

@@ -8,7 +8,6 @@ import numpy as np
 import pytest
 
 from svtas_jax import checkpoint, convert, evaluate, train
-from svtas_jax.config import with_clip_frames
 from svtas_jax.errors import InputError
 from svtas_jax.weight_files import read_arrays, write_safetensors
 
@@ -40,7 +39,6 @@ def of_features(config):
 
 def variables_of(config, workdir):
     meta = checkpoint.read_meta(workdir, "best")
-    config = with_clip_frames(config, [24])
     return evaluate.restore(config, meta, workdir, "best")[1]
 
 
