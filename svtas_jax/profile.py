@@ -1,76 +1,34 @@
 """What a model costs per frame: weights, arithmetic, bytes, time. Needs no data.
 
     python -m svtas_jax.profile --config=configs/gtea_transeger.py [--json=FILE]
-        [--trace=FOLDER]
+        [--trace=FOLDER] [--training]
     python -m svtas_jax.profile --table [--json=FILE]
 
 The model has random weights and sees noise; time is that of the model alone, frames are
-those that it sees (every `frame_stride`-th of the video). --table runs the systems of
-the paper at 224x224, batch 1, 32 steps, beside the paper's own figures.
+those that it sees (every `frame_stride`-th of the video). --training also times
+forward and backward of a chunk of `train.batch_size` videos. --table runs the systems
+of the paper at 224x224, batch 1, 32 steps, beside the paper's own figures.
 """
 
 import dataclasses
-import functools
-import time
-from collections.abc import Callable, Sequence
 from typing import Any
 
-import flax.linen as nn
-import jax
-import jax.numpy as jnp
 import ml_collections
-import numpy as np
 from absl import flags, logging
 
-from data_pipeline.known import class_names_of
 from svtas_jax import cli, provenance, report
 from svtas_jax.config import default_config, stream_spec, validate_config
+from svtas_jax.cost import Cost, profile
 from svtas_jax.errors import MissingInputError
 from svtas_jax.files import write_atomic
-from svtas_jax.macs import count_macs, count_normalisations, parameters_by_module
-from svtas_jax.models import build_model
-from svtas_jax.streaming import blank_chunk, segment_chunk
-from svtas_jax.structs import Chunk, Params, StreamState
 
 TABLE = flags.DEFINE_bool("table", False, "All systems of the paper.")
 JSON = flags.DEFINE_string("json", None, "File to write the figures to.")
 TRACE = flags.DEFINE_string(
     "trace", None, "Folder for a trace that TensorBoard and XProf show."
 )
+TRAINING = flags.DEFINE_bool("training", False, "Time a training chunk as well.")
 BATCHES = (1, 2, 4, 8, 16, 32, 64)
-_WORTH = 1.05  # a batch twice as large must bring this much, or the search ends
-_FEATURE_WIDTH = 2048  # of features that no file is at hand for
-
-
-@dataclasses.dataclass(frozen=True)
-class Cost:
-    """What one model costs.
-
-    Attributes:
-        params: all parameters, those of training included.
-        params_by_module: the same, by top module.
-        macs_per_chunk: products and normalisations (`svtas_jax.macs`), batch 1.
-        products_per_chunk: matrix products and convolutions alone.
-        macs_per_frame: a chunk's, by decoded frame.
-        bytes_per_chunk: memory traffic as XLA counts it for the compiled program.
-        flops_per_byte: arithmetic intensity of the products.
-        latency_ms: p50 and p95 of a chunk at batch 1.
-        frames_per_s: decoded frames at batch 1.
-        best_batch: batch size with the most frames a second, and how many.
-        branch_ms: p50 of image, text and the rest.
-    """
-
-    params: int
-    params_by_module: dict[str, int]
-    macs_per_chunk: int
-    products_per_chunk: int
-    macs_per_frame: float
-    bytes_per_chunk: float
-    flops_per_byte: float
-    latency_ms: dict[str, float]
-    frames_per_s: float
-    best_batch: dict[str, float]
-    branch_ms: dict[str, float]
 
 
 @dataclasses.dataclass(frozen=True)
@@ -114,7 +72,7 @@ def main() -> None:
         return write_json({"rows": table()}, JSON.value)
     config = cli.CONFIG.value
     validate_config(config)
-    cost = profile(config, batches=BATCHES, trace=TRACE.value)
+    cost = profile(config, batches=BATCHES, trace=TRACE.value, training=TRAINING.value)
     for line in describe(cost, config):
         logging.info("%s", line)
     write_json(facts(cost, config), JSON.value)
@@ -152,129 +110,13 @@ def config_of(row: Row) -> ml_collections.ConfigDict:
     return config
 
 
-def profile(
-    config: ml_collections.ConfigDict,
-    *,
-    batches: Sequence[int],
-    trace: str | None = None,
-) -> Cost:
-    """Measures the model of a config.
-
-    Args:
-        config: what `build_model` wants.
-        batches: sizes to try; ends early where a larger one brings nothing.
-        trace: folder for XLA's trace of one chunk.
-    """
-    names, spec = class_names_of(config.data), stream_spec(config)
-    model = build_model(config, names)
-    state, chunk = model.initial_state(1), _noise(config, 1)
-    variables = _random_variables(model, state, chunk)
-    run = jax.jit(functools.partial(segment_chunk, model=model))
-    compiled = run.lower(variables, state, chunk).compile()
-    products = count_macs(run, variables, state, chunk)
-    macs = products + count_normalisations(model, variables, state, chunk)
-    moved = _bytes_accessed(compiled)
-    times = measure(lambda: compiled(variables, state, chunk))
-    if trace:
-        with jax.profiler.trace(trace):
-            jax.block_until_ready(compiled(variables, state, chunk))
-        logging.info("trace: tensorboard --logdir=%s", trace)
-    modules = parameters_by_module(variables["params"])
-    p50, p95 = np.percentile(times, 50), np.percentile(times, 95)
-    pace = spec.clip_steps / p50 * 1e3
-    return Cost(
-        params=sum(modules.values()),
-        params_by_module=modules,
-        macs_per_chunk=macs,
-        products_per_chunk=products,
-        macs_per_frame=macs / spec.clip_steps,
-        bytes_per_chunk=moved,
-        flops_per_byte=2 * products / moved if moved else 0.0,
-        latency_ms={"p50": p50, "p95": p95},
-        frames_per_s=pace,
-        best_batch=_best_batch(run, model, variables, config, batches, pace),
-        branch_ms=_branches(model, variables, state, chunk, p50),
-    )
-
-
-def measure(call: Callable[[], Any], *, least: int = 10, limit_s: float = 5.0):
-    """Returns the times of a call in ms, after one to warm up: `least` of them, or as
-    many as fit into `limit_s`, but three."""
-    jax.block_until_ready(call())
-    times, start = [], time.perf_counter()
-    while len(times) < least:
-        begin = time.perf_counter()
-        jax.block_until_ready(call())
-        times.append(1e3 * (time.perf_counter() - begin))
-        if len(times) >= 3 and time.perf_counter() - start > limit_s:
-            break
-    return times
-
-
-def _noise(config, batch_size) -> Chunk:
-    spec = stream_spec(config)
-    width = _FEATURE_WIDTH if config.model.backbone == "features" else 0
-    chunk = blank_chunk(batch_size, spec, config.data.crop, feature_width=width)
-    rng = np.random.default_rng(0)
-    shape = chunk.frames.shape
-    if width:
-        return chunk.replace(frames=jnp.asarray(rng.normal(size=shape), jnp.float32))
-    return chunk.replace(frames=jnp.asarray(rng.integers(0, 256, shape, np.uint8)))
-
-
-def _random_variables(model: nn.Module, state: StreamState, chunk: Chunk) -> Params:
-    """Values do not matter to the cost: what compiles fast."""
-    shapes = jax.eval_shape(model.init, jax.random.key(0), state, chunk)
-    rng = np.random.default_rng(0)
-
-    def draw(leaf):
-        return jnp.asarray(0.02 * rng.standard_normal(leaf.shape, np.float32) + 0.01)
-
-    variables = jax.tree.map(draw, shapes)
-    stats = jax.tree.map(lambda leaf: jnp.abs(leaf) + 1, variables.get("batch_stats"))
-    return {**variables, "batch_stats": stats} if stats else variables
-
-
-def _best_batch(run, model, variables, config, batches, pace) -> dict[str, float]:
-    best = {"batch": 1, "frames_per_s": pace}
-    for size in batches:
-        if size == 1:
-            continue
-        state, chunk = model.initial_state(size), _noise(config, size)
-        times = measure(lambda s=state, c=chunk: run(variables, s, c), least=5)
-        found = size * stream_spec(config).clip_steps / np.median(times) * 1e3
-        if found < best["frames_per_s"] * _WORTH:
-            break
-        best = {"batch": size, "frames_per_s": found}
-    return best
-
-
-def _branches(model, variables, state, chunk, total_ms) -> dict[str, float]:
-    """Times image and text branch alone; the rest is what is left."""
-    own = functools.partial(model.apply, variables)
-    see = jax.jit(functools.partial(own, method="image_features"))
-    spent = {"image": float(np.median(measure(lambda: see(chunk), least=5)))}
-    if hasattr(model, "text_features"):
-        tell = jax.jit(functools.partial(own, method="text_features"))
-        told = jnp.zeros_like(state.labels)
-        spent["text"] = float(np.median(measure(lambda: tell(told), least=5)))
-    return {**spent, "rest": max(0.0, total_ms - sum(spent.values()))}
-
-
-def _bytes_accessed(compiled) -> float:
-    analysis = compiled.cost_analysis() or {}
-    if isinstance(analysis, list | tuple):
-        analysis = analysis[0]
-    return float(analysis.get("bytes accessed", 0.0))
-
-
 def describe(cost: Cost, config: ml_collections.ConfigDict) -> list[str]:
     """Returns the lines that a person wants to read."""
     spec, share = stream_spec(config), cost.branch_ms
     modules = ", ".join(f"{n} {v:,}" for n, v in sorted(cost.params_by_module.items()))
     total = sum(share.values())
     parts = ", ".join(f"{n} {v:.1f} ms ({v / total:.0%})" for n, v in share.items())
-    return [
+    lines = [
         f"device      {provenance.hardware()}, {config.model.dtype}",
         f"input       1 x {spec.clip_steps} x {config.data.crop} x {config.data.crop}",
         f"parameters  {cost.params:,}: {modules}",
@@ -289,6 +131,13 @@ def describe(cost: Cost, config: ml_collections.ConfigDict) -> list[str]:
         f"{cost.best_batch['frames_per_s']:.1f} at batch {cost.best_batch['batch']}",
         f"branches    {parts}",
     ]
+    if told := cost.training:
+        lines.append(
+            f"training    p50 {told['p50']:.1f} ms, p95 {told['p95']:.1f} ms a chunk "
+            f"of {told['videos']} videos, forward and backward; "
+            f"{told['frames_per_s']:.1f} frames/s"
+        )
+    return lines
 
 
 def facts(cost: Cost, config: ml_collections.ConfigDict) -> dict[str, Any]:

@@ -16,7 +16,12 @@ def test_a_profile_says_all_and_adds_up(tiny, tmp_path):
     config = tiny.config("transeger")
     config.model.image_stages = 1
     config.data.root = str(tmp_path / "absent")  # needs no data
-    cost = profile.profile(config, batches=(1, 2))
+    trace = tmp_path / "trace"
+    cost = profile.profile(config, batches=(1, 2), trace=str(trace), training=True)
+    assert list(trace.glob("plugins/profile/*/*.xplane.pb"))
+    assert cost.training["frames_per_s"] == pytest.approx(
+        1e3 * 2 * 4 / cost.training["p50"]
+    )
     assert cost.params == sum(cost.params_by_module.values())
     assert cost.macs_per_chunk > cost.products_per_chunk > 0
     assert cost.macs_per_frame == cost.macs_per_chunk / 4
@@ -26,6 +31,7 @@ def test_a_profile_says_all_and_adds_up(tiny, tmp_path):
     assert cost.best_batch["frames_per_s"] >= cost.frames_per_s
     text = "\n".join(profile.describe(cost, config))
     assert f"{cost.params:,}" in text and "frames/s" in text
+    assert "a chunk of 2 videos, forward and backward" in text
 
     profile.write_json(profile.facts(cost, config), str(tmp_path / "a.json"))
     saved = json.loads((tmp_path / "a.json").read_text(encoding="utf-8"))
