@@ -34,7 +34,10 @@ class MultiGRU(nn.Module):
 
     def initial_context(self, batch_size: int) -> tuple[jax.Array, ...]:
         """Returns the memory of new streams: a (B, features) per layer, zeros."""
-        return (jnp.zeros((batch_size, self.features)),) * self.num_layers
+        # Arrays of their own: a training step takes over the memory of each.
+        return tuple(
+            jnp.zeros((batch_size, self.features)) for _ in range(self.num_layers)
+        )
 
     @nn.compact
     def __call__(self, context, x: jax.Array, valid: jax.Array, *, train: bool):

@@ -245,6 +245,12 @@ def test_a_new_stream_forgets_the_old_one(small):
         assert np.any(np.abs(np.asarray(logits[:, 1] - fresh[:, 1])) > TOLERANCE)
 
 
+def test_no_array_of_a_state_is_in_it_twice(small):
+    """A step that takes over the memory of its arguments would refuse it."""
+    leaves = jax.tree.leaves(small.model.initial_state(2))
+    assert len({id(leaf) for leaf in leaves}) == len(leaves)
+
+
 def test_every_parameter_learns(small):
     # GTRM's borders learn nothing from a chunk of one segment.
     gradients = [training_of(small, small.chunk(seed))[3] for seed in (1, 2, 3)]
