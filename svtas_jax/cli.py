@@ -1,10 +1,8 @@
 """The flags that commands share, and how a command ends when the input is wrong."""
 
-import ctypes
 import errno
 import os
 import pathlib
-import platform
 import sys
 from collections.abc import Callable, Sequence
 from logging import INFO, WARNING
@@ -58,8 +56,6 @@ def integers(name: str) -> tuple[int, ...]:
     return tuple(int(item) for item in items)
 
 
-# Of malloc.h: M_MMAP_MAX, M_TRIM_THRESHOLD, M_TOP_PAD (bytes by which the heap grows).
-_KEEP_ALL = ((-4, 0), (-1, 2**31 - 1), (-2, 64 << 20))
 _FULL = (errno.ENOSPC, errno.EDQUOT)
 _REFUSED = (errno.EACCES, errno.EPERM, errno.EROFS)
 
@@ -79,7 +75,6 @@ def run(main: Callable[[], None], *, required: Sequence[str] = ("workdir",)) -> 
     def guarded(argv):
         try:
             _check_flags(argv, required)
-            _keep_freed_memory()
             _use_compilation_cache()
             main()
         except InputError as error:
@@ -127,21 +122,6 @@ def _is_ours(record) -> bool:
         return record.levelno > WARNING
     ours = ("svtas_jax", "data_pipeline", "scripts", "clu")
     return record.levelno > INFO or folders[-2] in ours
-
-
-def _keep_freed_memory() -> None:
-    """Tells glibc to keep what is freed for the next allocation.
-
-    XLA's CPU programs allocate and free megabytes for every call. By default glibc
-    gives them back to the kernel, which clears every page anew: a quarter of the time
-    of an inference. Who sets MALLOC_ variables knows better.
-    """
-    told = any(name.startswith(("MALLOC_", "GLIBC_TUNABLES")) for name in os.environ)
-    if told or platform.libc_ver()[0] != "glibc":
-        return
-    libc = ctypes.CDLL(None)
-    for option, value in _KEEP_ALL:
-        libc.mallopt(option, value)
 
 
 def _use_compilation_cache():
