@@ -1,6 +1,6 @@
 #!/usr/bin/env bash
 # Trains Transeger on rendered demo videos, evaluates it on a person it has not seen, and
-# runs it over one video as a stream. No download but the packages; about 6 minutes on
+# runs it over one video as a stream. No download but the packages; 7 to 10 minutes on
 # two cores the first time. Run again, it goes on where it was.
 #
 #   bash scripts/quickstart.sh
