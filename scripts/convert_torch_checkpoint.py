@@ -32,10 +32,8 @@ from svtas_jax import (
     weight_names,
     weight_rules,
 )
-from svtas_jax.config import load_config, stream_spec, validate_config, with_clip_frames
+from svtas_jax.config import load_config, validate_config
 from svtas_jax.errors import InputError, MissingInputError
-from svtas_jax.models import build_model
-from svtas_jax.streaming import blank_chunk
 from svtas_jax.structs import Params
 from svtas_jax.train_step import init_variables
 from svtas_jax.weight_files import read_arrays, write_safetensors
@@ -77,10 +75,7 @@ def take_over(path: str, config, workdir: str) -> None:
         logging.info("skipped: %s, it has no place in this model", name)
     names = class_names_of(config.data)
     width = feature_width(config, weights, path)
-    # How long a chunk is changes no weight of a model that takes whole videos.
-    settled = with_clip_frames(config, [1])
-    model = build_model(settled, names)
-    chunk = blank_chunk(1, stream_spec(settled), config.data.crop, feature_width=width)
+    model, chunk = evaluate.model_and_chunk(config, names, width)
     variables = init_variables(model, chunk, jax.random.key(config.seed))
     variables = checkpoint.merge_matching(variables, weights, source=path)
     if is_folded:

@@ -75,10 +75,8 @@ def _model_defaults() -> ml_collections.ConfigDict:
     model.joint_dropout = 0.1  # dropout of the transformer joint net
     model.joint_positions = "learned"  # of the transformer joint net; "fixed" is sines
     # of the step, "fixed_by_row" the public code's sines of the batch row
-    model.prompt = (
-        "learned"  # "learned", "fixed", or of Transeger "none": its joint net
-    )
-    # nothing of the last chunk
+    model.prompt = "learned"  # "learned" or "fixed"; with "none" Transeger's joint net
+    # hears nothing of the last chunk
     model.prompt_parts = PROMPT_PARTS  # what a prompt tells, see `models.prompts`
     model.prompt_len = 50  # tokens of a prompt, padded or cut
     model.num_context = 8  # trainable vectors before the class name (learned prompt)

@@ -72,8 +72,7 @@ def cross_validate(
             table.setdefault(mode, {})[f"split {split}"] = row
         # After each: a table of what is there is better than none.
         write_table(table, config, pathlib.Path(workdir))
-    for line in format_table(table):
-        logging.info("%s", line)
+    logging.info("%s\n%s", workdir, format_table(table))
     return table
 
 
@@ -85,25 +84,22 @@ def with_mean(rows: dict[str, dict[str, float]]) -> dict[str, dict[str, float]]:
     return {**rows, f"mean of {len(rows)}": mean}
 
 
-def format_table(table: Table) -> list[str]:
-    """Returns the lines of a Markdown table, in percent."""
-    names = [report.METRIC_NAMES[name] for name in METRICS]
-    lines = [
-        f"| evaluated | split | {' | '.join(names)} |",
-        f"|---|---|{'---:|' * len(METRICS)}",
+def format_table(table: Table) -> str:
+    """Returns a Markdown table, in percent."""
+    head = ["evaluated", "split", *(report.METRIC_NAMES[name] for name in METRICS)]
+    rows = [
+        [mode, split, *(f"{row[name]:.2f}" for name in METRICS)]
+        for mode, splits in table.items()
+        for split, row in with_mean(splits).items()
     ]
-    for mode, rows in table.items():
-        for split, row in with_mean(rows).items():
-            values = " | ".join(f"{row[name]:.2f}" for name in METRICS)
-            lines.append(f"| {mode} | {split} | {values} |")
-    return lines
+    return report.markdown_table(head, rows)
 
 
 def write_table(
     table: Table, config: ml_collections.ConfigDict, folder: pathlib.Path
 ) -> None:
     """Writes table.md and table.json."""
-    write_atomic(folder / "table.md", "\n".join(format_table(table)) + "\n")
+    write_atomic(folder / "table.md", format_table(table) + "\n")
     facts = {
         "rows": {mode: with_mean(rows) for mode, rows in table.items()},
         "config": config.to_dict(),

@@ -137,19 +137,21 @@ def warn_if_known(records: Sequence[VideoRecord], meta: checkpoint.Meta) -> int:
     return len(known)
 
 
+def model_and_chunk(
+    config: ml_collections.ConfigDict, class_names: tuple[str, ...], width: int
+) -> tuple[nn.Module, Chunk]:
+    """Builds a model, and a chunk that tells the shapes it is initialised with."""
+    # The length of a chunk changes no weight of a model that takes whole videos.
+    config = with_clip_frames(config, [1])
+    chunk = blank_chunk(1, stream_spec(config), config.data.crop, feature_width=width)
+    return build_model(config, class_names), chunk
+
+
 def restore(
     config: ml_collections.ConfigDict, meta: checkpoint.Meta, workdir: str, which: str
 ) -> tuple[nn.Module, Params]:
     """Builds the model of a run and restores its variables."""
-    # The length of a chunk changes no weight of a model that takes whole videos.
-    config = with_clip_frames(config, [1])
-    model = build_model(config, meta.class_names)
-    chunk = blank_chunk(
-        1,
-        stream_spec(config),
-        config.data.crop,
-        feature_width=meta.feature_width,
-    )
+    model, chunk = model_and_chunk(config, meta.class_names, meta.feature_width)
     template = jax.eval_shape(
         lambda: model.init(jax.random.key(0), model.initial_state(1), chunk)
     )

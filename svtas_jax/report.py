@@ -156,7 +156,7 @@ def _metrics_table(metrics: Mapping[str, float]) -> str:
         (METRIC_NAMES.get(name, name), _number(name, value))
         for name, value in metrics.items()
     ]
-    return _table(("Metric", "Value"), rows)
+    return markdown_table(("Metric", "Value"), rows)
 
 
 def _video_table(videos: Mapping[str, Mapping[str, float]]) -> str:
@@ -165,7 +165,7 @@ def _video_table(videos: Mapping[str, Mapping[str, float]]) -> str:
         (video, *(_number(column, facts.get(column)) for column in columns))
         for video, facts in videos.items()
     ]
-    return _table(("Video", *columns), rows)
+    return markdown_table(("Video", *columns), rows)
 
 
 def _class_table(report: EvalReport) -> str:
@@ -175,7 +175,7 @@ def _class_table(report: EvalReport) -> str:
         (name, str(frames[k]), _percent(recall[k]), _percent(precision[k]))
         for k, name in enumerate(report.class_names)
     ]
-    return _table(("Class", "True frames", "Recall %", "Precision %"), rows)
+    return markdown_table(("Class", "True frames", "Recall %", "Precision %"), rows)
 
 
 def _confusion_table(report: EvalReport) -> str:
@@ -185,11 +185,11 @@ def _confusion_table(report: EvalReport) -> str:
         (name, *("" if share == 0 else f"{share:.0f}" for share in shares[k]))
         for k, name in enumerate(report.class_names)
     ]
-    return _table(("", *report.class_names), rows)
+    return markdown_table(("", *report.class_names), rows)
 
 
 def _facts_table(facts: Mapping[str, Any]) -> str:
-    return _table(("", ""), list(_flatten(facts)))
+    return markdown_table(("", ""), list(_flatten(facts)))
 
 
 def _picture(name: str, path: str) -> str:
@@ -207,7 +207,7 @@ def _flatten(facts: Mapping[str, Any], prefix: str = "") -> Iterable[tuple[str, 
             yield f"{prefix}{name}", text
 
 
-def _table(head: Sequence[str], rows: Iterable[Sequence[str]]) -> str:
+def markdown_table(head: Sequence[str], rows: Iterable[Sequence[str]]) -> str:
     """Returns a Markdown table, its first column to the left, the others right."""
     rule = ["---", *["---:"] * (len(head) - 1)]
     lines = [head, rule, *rows]

@@ -164,16 +164,12 @@ class _Module(dict):
         self.update(attributes)
 
 
-def _rebuild_list(items, *_):
-    return items
-
-
 def _rebuild_tensor(storage, offset, shape, strides, *_):
     return _Tensor(storage, offset, shape, strides)
 
 
-def _rebuild_parameter(tensor, *_):
-    return tensor
+def _unwrap(inner, *_):
+    return inner
 
 
 def _rebuild_bytes(text, encoding):
@@ -191,10 +187,10 @@ _ALLOWED = {
     ("collections", "OrderedDict"): collections.OrderedDict,
     ("torch._utils", "_rebuild_tensor_v2"): _rebuild_tensor,
     ("torch._utils", "_rebuild_tensor"): _rebuild_tensor,
-    ("torch._utils", "_rebuild_parameter"): _rebuild_parameter,
+    ("torch._utils", "_rebuild_parameter"): _unwrap,
     ("torch", "Size"): tuple,
     **{
-        ("torch.jit._pickle", f"build_{kind}list"): _rebuild_list
+        ("torch.jit._pickle", f"build_{kind}list"): _unwrap
         for kind in ("int", "double", "bool", "tensor")
     },
     ("numpy", "dtype"): np.dtype,
