@@ -23,7 +23,7 @@ from svtas_jax.structs import Chunk, Params, StreamState, TrainState
 from svtas_jax.train_step import init_carry, make_train_functions
 
 _WORTH = 1.05  # a batch twice as large must bring this much, or the search ends
-_FEATURE_WIDTH = 2048  # of features that no file is at hand for
+FEATURE_WIDTH = 2048  # of features that no file is at hand for
 
 
 @dataclasses.dataclass(frozen=True)
@@ -124,7 +124,7 @@ def measure(call: Callable[[], Any], *, least: int = 10, limit_s: float = 5.0):
 
 def _noise(config, batch_size) -> Chunk:
     spec = stream_spec(config)
-    width = _FEATURE_WIDTH if config.model.backbone == "features" else 0
+    width = FEATURE_WIDTH if config.model.backbone == "features" else 0
     chunk = blank_chunk(batch_size, spec, config.data.crop, feature_width=width)
     rng = np.random.default_rng(0)
     shape = chunk.frames.shape

@@ -17,8 +17,13 @@ import ml_collections
 from absl import flags, logging
 
 from svtas_jax import cli, provenance, report
-from svtas_jax.config import default_config, stream_spec, validate_config
-from svtas_jax.cost import Cost, profile
+from svtas_jax.config import (
+    default_config,
+    stream_spec,
+    validate_config,
+    with_clip_frames,
+)
+from svtas_jax.cost import FEATURE_WIDTH, Cost, profile
 from svtas_jax.errors import MissingInputError
 from svtas_jax.files import write_atomic
 
@@ -28,6 +33,7 @@ TRACE = flags.DEFINE_string(
     "trace", None, "Folder for a trace that TensorBoard and XProf show."
 )
 TRAINING = flags.DEFINE_bool("training", False, "Time a training chunk as well.")
+WHOLE_VIDEO = 1024  # frames, where a chunk is a whole video: GTEA's have about as many
 BATCHES = (1, 2, 4, 8, 16, 32, 64)
 
 
@@ -70,8 +76,8 @@ def main() -> None:
         raise MissingInputError("--config is missing; or --table for all systems.")
     if TABLE.value:
         return write_json({"rows": table()}, JSON.value)
-    config = cli.CONFIG.value
-    validate_config(config)
+    validate_config(cli.CONFIG.value)
+    config = with_clip_frames(cli.CONFIG.value, [WHOLE_VIDEO])
     cost = profile(config, batches=BATCHES, trace=TRACE.value, training=TRAINING.value)
     for line in describe(cost, config):
         logging.info("%s", line)
@@ -116,9 +122,11 @@ def describe(cost: Cost, config: ml_collections.ConfigDict) -> list[str]:
     modules = ", ".join(f"{n} {v:,}" for n, v in sorted(cost.params_by_module.items()))
     total = sum(share.values())
     parts = ", ".join(f"{n} {v:.1f} ms ({v / total:.0%})" for n, v in share.items())
+    image = (config.data.crop, config.data.crop)
+    frame = (1, spec.clip_steps, *((FEATURE_WIDTH,) if config.data.features else image))
     lines = [
         f"device      {provenance.hardware()}, {config.model.dtype}",
-        f"input       1 x {spec.clip_steps} x {config.data.crop} x {config.data.crop}",
+        f"input       {' x '.join(map(str, frame))}",
         f"parameters  {cost.params:,}: {modules}",
         f"MACs        {cost.macs_per_chunk / 1e9:.3f} G a chunk, "
         f"{cost.macs_per_frame / 1e9:.4f} G a frame (products and normalisations; "

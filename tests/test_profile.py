@@ -1,6 +1,7 @@
 """The profile command on a small model: figures for people and for programs."""
 
 import json
+import types
 
 import pytest
 
@@ -37,6 +38,22 @@ def test_a_profile_says_all_and_adds_up(tiny, tmp_path):
     saved = json.loads((tmp_path / "a.json").read_text(encoding="utf-8"))
     assert set(KEYS.split()) <= set(saved)
     assert saved["macs_per_chunk"] == cost.macs_per_chunk
+
+
+def test_a_model_of_whole_videos_has_a_cost(tmp_path, monkeypatch):
+    config = default_config()
+    config.data.update(features="features", clip_frames=0, frame_stride=4)
+    config.model.update(backbone="features", head="ms_tcn", num_layers=2)
+    monkeypatch.setattr(profile.cli, "CONFIG", types.SimpleNamespace(value=config))
+    monkeypatch.setattr(profile, "BATCHES", (1,))
+    for flag, value in (("TABLE", False), ("TRACE", None), ("TRAINING", False)):
+        monkeypatch.setattr(profile, flag, types.SimpleNamespace(value=value))
+    path = types.SimpleNamespace(value=str(tmp_path / "a.json"))
+    monkeypatch.setattr(profile, "JSON", path)
+    profile.main()
+    saved = json.loads((tmp_path / "a.json").read_text(encoding="utf-8"))
+    layers = 2 * (3 * 64 * 64 + 64 * 64)
+    assert saved["products_per_chunk"] == 256 * (2048 * 64 + layers + 64 * 11)
 
 
 @pytest.mark.parametrize(
