@@ -26,5 +26,4 @@ def get_config() -> ml_collections.ConfigDict:
     config.model.num_stages = 4  # an encoder, three decoders
     config.train.batch_size = 1
     config.train.num_epochs = 120
-    config.train.chunks_per_call = 1
     return config

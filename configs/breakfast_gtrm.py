@@ -25,5 +25,4 @@ def get_config() -> ml_collections.ConfigDict:
     config.model.backbone = "features"
     config.model.head = "gtrm"
     config.model.num_layers = 2
-    config.train.chunks_per_call = 1
     return config

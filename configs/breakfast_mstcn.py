@@ -25,5 +25,4 @@ def get_config() -> ml_collections.ConfigDict:
     config.model.head = "ms_tcn"
     config.model.num_layers = 10
     config.model.num_stages = 4
-    config.train.chunks_per_call = 1
     return config

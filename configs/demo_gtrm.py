@@ -29,6 +29,5 @@ def get_config() -> ml_collections.ConfigDict:
     config.train.lr_milestones = (16,)
     config.train.validation_share = 0.1
     config.train.eval_every_epochs = 11
-    config.train.chunks_per_call = 1
     config.eval.batch_size = 7
     return config

@@ -38,6 +38,5 @@ def get_config() -> ml_collections.ConfigDict:
     config.train.lr_decay = 0.2
     config.train.validation_share = 0.1
     config.train.eval_every_epochs = 14  # while the rate is high, and at the end
-    config.train.chunks_per_call = 1  # the videos have five or so: no padding
     config.eval.batch_size = 7
     return config

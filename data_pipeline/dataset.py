@@ -1,10 +1,10 @@
-"""Grain: records -> chunks of B videos in step, in order, a few chunks at a time.
+"""Grain: records -> chunks of B videos side by side, a few chunks at a time.
 
-A schedule computed once says which video every slot of a batch shows at every call. One
-element of the data set is one (call, slot); a slot keeps its video open and reads it
-forward, so that nothing is decoded twice and memory does not depend on the length of a
-video. An element depends on its index alone: threads, processes and restored iterators
-change the speed, never the data.
+A schedule computed once says which chunks every slot of a batch shows at every call.
+One element of the data set is one (call, slot); a slot keeps its video open and reads
+it forward, so that nothing is decoded twice and memory does not depend on the length of
+a video. An element depends on its index alone: threads, processes and restored
+iterators change the speed, never the data.
 """
 
 import dataclasses
@@ -19,7 +19,7 @@ from absl import flags
 
 from data_pipeline import windows
 from data_pipeline.schedule import EMPTY_SLOT as EMPTY_SLOT
-from data_pipeline.schedule import make_schedule
+from data_pipeline.schedule import Schedule, make_schedule
 from data_pipeline.source import ChunkSource, load_chunks, make_view, open_reader
 from svtas_jax.errors import InputError
 from svtas_jax.structs import Chunk, VideoRecord
@@ -27,28 +27,17 @@ from svtas_jax.structs import Chunk, VideoRecord
 
 @flax.struct.dataclass
 class StreamBatch:
-    """The next K chunks of B videos, on the host.
+    """The next K chunks of B slots, on the host.
 
     Attributes:
         chunks: numpy leaves (K, B, ...).
-        videos: (B,) int32 index into the records, EMPTY_SLOT where there is none.
-        first_chunk: index of `chunks[0]` within the videos.
-        is_last: whether the videos end here: the optimizer steps after it.
-        epoch: counted from 0.
+        videos: (K, B) int32 index into the records, EMPTY_SLOT where there is none.
+        is_last: whether an optimizer step ends here.
     """
 
     chunks: Chunk
     videos: np.ndarray
-    first_chunk: int
     is_last: bool
-    epoch: int
-
-
-def num_steps(
-    records: Sequence[VideoRecord], batch_size: int, num_epochs: int = 1
-) -> int:
-    """Returns the optimizer steps of a training run: one a batch of videos."""
-    return -(-len(records) // batch_size) * num_epochs
 
 
 def feature_width(records: Sequence[VideoRecord]) -> int:
@@ -103,17 +92,19 @@ def make_dataset(
     *,
     batch_size: int,
     chunks_per_call: int,
+    chunks_per_step: int = 0,
     num_epochs: int = 1,
     seed: int = 0,
     train: bool,
 ) -> "StreamDataset":
-    """Streams batches of videos, the next `chunks_per_call` chunks at a time.
+    """Streams videos side by side, the next `chunks_per_call` chunks at a time.
 
     Args:
         records: the videos.
         data_config: `config.data`.
-        batch_size: videos side by side (B); an incomplete last batch has empty slots.
+        batch_size: videos side by side (B).
         chunks_per_call: chunks a batch holds (K).
+        chunks_per_step: see `schedule.make_schedule`.
         num_epochs: passes over the videos.
         seed: of order and augmentation.
         train: shuffles and augments, and repeats the decoded steps' labels; otherwise
@@ -132,6 +123,7 @@ def make_dataset(
         chunks_per_call=chunks_per_call,
         num_epochs=num_epochs,
         shuffle_seed=seed if train else None,
+        chunks_per_step=chunks_per_step,
     )
     source = ChunkSource(tuple(records), view, schedule)
     return StreamDataset(source, num_workers=num_workers)
@@ -150,9 +142,9 @@ class StreamDataset(grain.IterDataset):
         return StreamIterator(self)
 
     @property
-    def num_calls(self) -> int:
-        """Number of batches."""
-        return self._source.schedule.num_calls
+    def schedule(self) -> Schedule:
+        """What is shown when."""
+        return self._source.schedule
 
     def __str__(self) -> str:
         """Stays short in Grain's messages."""
@@ -191,23 +183,30 @@ class StreamIterator(grain.DatasetIterator):
 
     def __next__(self) -> StreamBatch:
         """Returns the next batch."""
-        if self._next_call == self._dataset.num_calls:
+        schedule, call = self._dataset.schedule, self._next_call
+        if call == schedule.num_calls:
             self._stop()
             raise StopIteration
         if self._batches is None:
-            self._batches = self._dataset.open(self._next_call)
-        batch = next(self._batches)
+            self._batches = self._dataset.open(call)
+        chunks, videos = next(self._batches)
         self._next_call += 1
-        return batch
+        is_last = schedule.step_of(call + 1) > schedule.step_of(call)
+        return StreamBatch(chunks, videos, is_last)
 
     def get_state(self) -> dict[str, int]:
-        """Returns where the iterator stands, for a checkpoint."""
-        return {"next_call": self._next_call}
+        """Returns where the iterator stands, for a checkpoint: optimizer steps done,
+        and calls since."""
+        step = self._dataset.schedule.step_of(self._next_call)
+        return {"step": step, "calls": self._next_call - self._first_call(step)}
 
     def set_state(self, state: dict[str, int]) -> None:
         """Goes on from where `get_state` was called."""
         self._stop()
-        self._next_call = state["next_call"]
+        self._next_call = self._first_call(state["step"]) + state["calls"]
+
+    def _first_call(self, step: int) -> int:
+        return int(self._dataset.schedule.step_ends[step - 1]) if step else 0
 
     def close(self) -> None:
         """Ends threads and processes."""
@@ -223,8 +222,10 @@ class StreamIterator(grain.DatasetIterator):
         gc.collect()
 
 
-def _stack_slots(elements: Sequence[tuple[Chunk, np.ndarray]]) -> StreamBatch:
-    slots, positions = zip(*elements, strict=True)
+def _stack_slots(
+    elements: Sequence[tuple[Chunk, np.ndarray]],
+) -> tuple[Chunk, np.ndarray]:
+    slots, videos = zip(*elements, strict=True)
     fields = [field.name for field in dataclasses.fields(Chunk)]
     chunks = Chunk(
         **{
@@ -232,9 +233,7 @@ def _stack_slots(elements: Sequence[tuple[Chunk, np.ndarray]]) -> StreamBatch:
             for name in fields
         }
     )
-    _, first_chunk, is_last, epoch = positions[0].tolist()
-    videos = np.array([position[0] for position in positions], np.int32)
-    return StreamBatch(chunks, videos, first_chunk, bool(is_last), epoch)
+    return chunks, np.stack([np.asarray(shown) for shown in videos], axis=1)
 
 
 def _check_sizes(

@@ -1,40 +1,97 @@
-"""Which videos are shown when: computed once, with numpy, from the seed alone."""
+"""Which chunks are shown when: computed once, with numpy, from the seed alone.
+
+A batch has B slots. A slot shows one video after the other, chunk by chunk, and two
+plans say when the next one begins: with the next batch of videos, as in the paper, or
+packed, at once.
+"""
 
 import dataclasses
-from collections.abc import Sequence
+import heapq
+from collections.abc import Iterator, Sequence
+from typing import NamedTuple
 
 import numpy as np
 
-EMPTY_SLOT = -1  # a batch with fewer videos than slots
+EMPTY_SLOT = -1  # nothing is shown
+
+
+class Piece(NamedTuple):
+    """Consecutive chunks of one video within a call; `offset` counts in the call."""
+
+    offset: int
+    count: int
+    video: int
+    epoch: int
+    first_chunk: int
 
 
 @dataclasses.dataclass(frozen=True)
-class Schedule:
-    """Which videos are shown when: S optimizer steps of B slots, each several calls.
+class Slot:
+    """What one place of the batch shows: n videos, ascending by start.
 
     Attributes:
-        videos: (S, B) int32 index into the records, EMPTY_SLOT where there is none.
-        epochs: (S,) int32.
-        ends: (S,) int64, number of calls up to the end of a step.
-        chunks_per_call: K.
+        videos: (n,) int32 index into the records.
+        epochs: (n,) int32.
+        starts: (n,) int64, where a video begins, in chunks since the slot's beginning.
     """
 
     videos: np.ndarray
     epochs: np.ndarray
-    ends: np.ndarray
+    starts: np.ndarray
+
+
+@dataclasses.dataclass(frozen=True)
+class Schedule:
+    """What is shown when.
+
+    Attributes:
+        slots: the B slots.
+        num_chunks: (V,) of every record.
+        step_ends: (S,) int64, number of calls up to the end of an optimizer step.
+        chunks_per_call: K.
+        steps_per_epoch: optimizer steps that show about as much as all videos.
+    """
+
+    slots: tuple[Slot, ...]
+    num_chunks: np.ndarray
+    step_ends: np.ndarray
     chunks_per_call: int
+    steps_per_epoch: int
 
     @property
     def num_calls(self) -> int:
         """Number of batches that the data set yields."""
-        return int(self.ends[-1])
+        return int(self.step_ends[-1])
 
-    def locate(self, call: int) -> tuple[int, int, bool]:
-        """Returns step, first chunk and whether `call` is the last one of the step."""
-        step = int(np.searchsorted(self.ends, call, side="right"))
-        start = int(self.ends[step - 1]) if step else 0
-        first_chunk = (call - start) * self.chunks_per_call
-        return step, first_chunk, call + 1 == int(self.ends[step])
+    @property
+    def num_steps(self) -> int:
+        """Number of optimizer steps."""
+        return len(self.step_ends)
+
+    @property
+    def filled(self) -> float:
+        """Share of the chunks that show a video; the others are padding."""
+        shown = sum(int(self.num_chunks[slot.videos].sum()) for slot in self.slots)
+        return shown / (self.num_calls * self.chunks_per_call * len(self.slots))
+
+    def step_of(self, call: int) -> int:
+        """Returns the optimizer step that a call belongs to."""
+        return int(np.searchsorted(self.step_ends, call, side="right"))
+
+    def pieces(self, call: int, slot_index: int) -> Iterator[Piece]:
+        """Yields what a slot shows in a call, in order; what is left is padding."""
+        slot, begin = self.slots[slot_index], call * self.chunks_per_call
+        end = begin + self.chunks_per_call
+        first = max(0, int(np.searchsorted(slot.starts, begin, side="right")) - 1)
+        for index in range(first, len(slot.starts)):
+            start, video = int(slot.starts[index]), int(slot.videos[index])
+            if start >= end:
+                return
+            low = max(start, begin)
+            count = min(start + int(self.num_chunks[video]), end) - low
+            if count > 0:
+                epoch = int(slot.epochs[index])
+                yield Piece(low - begin, count, video, epoch, low - start)
 
 
 def make_schedule(
@@ -44,8 +101,9 @@ def make_schedule(
     chunks_per_call: int,
     num_epochs: int,
     shuffle_seed: int | None,
+    chunks_per_step: int = 0,
 ) -> Schedule:
-    """Computes which videos are shown when.
+    """Computes which chunks are shown when.
 
     Args:
         num_chunks: of every video.
@@ -53,20 +111,65 @@ def make_schedule(
         chunks_per_call: chunks a call shows.
         num_epochs: passes over the videos.
         shuffle_seed: None keeps the order of the videos.
+        chunks_per_step: 0: an optimizer step is a batch of videos, shown from their
+            beginnings to the end of the longest one, as in the paper. Otherwise packed:
+            a slot whose video has ended shows the next one, and a step is as many
+            chunks of every slot (a multiple of `chunks_per_call`).
     """
-    num_videos = len(num_chunks)
-    steps = -(-num_videos // batch_size)
-    videos = np.full((num_epochs, steps * batch_size), EMPTY_SLOT, np.int32)
-    for epoch in range(num_epochs):
-        order = np.arange(num_videos)
-        if shuffle_seed is not None:
-            order = np.random.default_rng([shuffle_seed, epoch]).permutation(order)
-        videos[epoch, :num_videos] = order
-    videos = videos.reshape(-1, batch_size)
-    lengths = np.append(np.asarray(num_chunks, np.int64), 0)[videos].max(axis=1)
+    num_chunks = np.asarray(num_chunks, np.int64)
+    orders = [
+        _order(len(num_chunks), shuffle_seed, epoch) for epoch in range(num_epochs)
+    ]
+    if chunks_per_step:
+        rows, num_calls = _packed(num_chunks, orders, batch_size, chunks_per_call)
+        pace = chunks_per_step // chunks_per_call
+        ends = np.minimum(np.arange(pace, num_calls + pace, pace), num_calls)
+        steps_per_epoch = round(num_chunks.sum() / (batch_size * chunks_per_step))
+    else:
+        rows, ends = _in_batches(num_chunks, orders, batch_size, chunks_per_call)
+        steps_per_epoch = len(ends) // num_epochs
     return Schedule(
-        videos=videos,
-        epochs=np.repeat(np.arange(num_epochs, dtype=np.int32), steps),
-        ends=np.cumsum(-(-lengths // chunks_per_call)),
+        slots=tuple(_slot(row) for row in rows),
+        num_chunks=num_chunks,
+        step_ends=np.asarray(ends, np.int64),
         chunks_per_call=chunks_per_call,
+        steps_per_epoch=max(1, steps_per_epoch),
     )
+
+
+def _order(num_videos: int, seed: int | None, epoch: int) -> np.ndarray:
+    order = np.arange(num_videos)
+    if seed is None:
+        return order
+    return np.random.default_rng([seed, epoch]).permutation(order)
+
+
+def _in_batches(num_chunks, orders, batch_size, chunks_per_call):
+    """Returns (video, epoch, start) by slot, and the calls at which batches end."""
+    rows, ends, call = [[] for _ in range(batch_size)], [], 0
+    for epoch, order in enumerate(orders):
+        for first in range(0, len(order), batch_size):
+            batch = order[first : first + batch_size]
+            for row, video in zip(rows, batch, strict=False):
+                row.append((int(video), epoch, call * chunks_per_call))
+            call += -(-int(num_chunks[batch].max()) // chunks_per_call)
+            ends.append(call)
+    return rows, ends
+
+
+def _packed(num_chunks, orders, batch_size, chunks_per_call):
+    """Gives every video to the slot that is free first; returns (video, epoch, start)
+    by slot, and how many calls show them all."""
+    rows = [[] for _ in range(batch_size)]
+    free = [(0, slot) for slot in range(batch_size)]  # a heap: when, and which
+    for epoch, order in enumerate(orders):
+        for video in order:
+            place, slot = free[0]
+            rows[slot].append((int(video), epoch, place))
+            heapq.heapreplace(free, (place + int(num_chunks[video]), slot))
+    return rows, -(-max(free)[0] // chunks_per_call)
+
+
+def _slot(row: list[tuple[int, int, int]]) -> Slot:
+    videos, epochs, starts = np.array(row, np.int64).reshape(-1, 3).T
+    return Slot(videos.astype(np.int32), epochs.astype(np.int32), starts)

@@ -5,11 +5,12 @@ import functools
 import threading
 from typing import Any
 
+import jax
 import ml_collections
 import numpy as np
 
 from data_pipeline import features, transforms, video, windows
-from data_pipeline.schedule import EMPTY_SLOT, Schedule
+from data_pipeline.schedule import EMPTY_SLOT, Piece, Schedule
 from svtas_jax.structs import IGNORE_LABEL, Chunk, StreamSpec, VideoRecord
 
 
@@ -109,29 +110,32 @@ class ChunkSource:
     @property
     def num_slots(self) -> int:
         """Videos side by side (B)."""
-        return self.schedule.videos.shape[1]
+        return len(self.schedule.slots)
 
     def __len__(self) -> int:
         """Number of elements: calls times slots."""
         return self.schedule.num_calls * self.num_slots
 
     def __getitem__(self, index: int) -> tuple[Chunk, np.ndarray]:
-        """Returns the Chunk (K, ...) of a slot and its (video, first, last, epoch)."""
-        call, slot_index = divmod(int(index), self.num_slots)
-        step, first_chunk, is_last = self.schedule.locate(call)
-        epoch = int(self.schedule.epochs[step])
-        video_index = int(self.schedule.videos[step, slot_index])
+        """Returns the Chunk (K, ...) of a slot and the videos (K,) that it shows."""
+        call, slot = divmod(int(index), self.num_slots)
         count = self.schedule.chunks_per_call
-        if video_index == EMPTY_SLOT:
-            chunks = empty_chunks(self.view, first=first_chunk, count=count)
-        else:
-            chunks = self._read(slot_index, video_index, first_chunk, epoch)
-        return chunks, np.array([video_index, first_chunk, is_last, epoch], np.int32)
+        videos = np.full(count, EMPTY_SLOT, np.int32)
+        parts, filled = [], 0
+        for piece in self.schedule.pieces(call, slot):
+            if piece.offset > filled:
+                parts.append(empty_chunks(self.view, piece.offset - filled))
+            parts.append(self._read(slot, piece))
+            filled = piece.offset + piece.count
+            videos[piece.offset : filled] = piece.video
+        if filled < count:
+            parts.append(empty_chunks(self.view, count - filled))
+        if len(parts) == 1:
+            return parts[0], videos
+        return jax.tree.map(lambda *leaves: np.concatenate(leaves), *parts), videos
 
-    def _read(
-        self, slot_index: int, video_index: int, first_chunk: int, epoch: int
-    ) -> Chunk:
-        record, slot = self.records[video_index], self._slots[slot_index]
+    def _read(self, slot_index: int, piece: Piece) -> Chunk:
+        record, slot = self.records[piece.video], self._slots[slot_index]
         with slot.lock:
             if slot.reader is None or slot.reader.path != record.video_path:
                 if slot.reader is not None:
@@ -141,10 +145,10 @@ class ChunkSource:
                 record,
                 slot.reader,
                 self.view,
-                first=first_chunk,
-                count=self.schedule.chunks_per_call,
-                epoch=epoch,
-                video_index=video_index,
+                first=piece.first_chunk,
+                count=piece.count,
+                epoch=piece.epoch,
+                video_index=piece.video,
             )
 
 
@@ -160,7 +164,7 @@ def load_chunks(
 ) -> Chunk:
     """Reads chunks `first` to `first + count` of a video, leaves (count, ...).
 
-    Chunks past its end are empty. `epoch` and `video_index` seed the augmentation.
+    `epoch` and `video_index` seed the augmentation.
     """
     plan = windows.plan_windows(record.num_frames, view.spec, first=first, count=count)
     labels, valid = windows.window_targets(
@@ -177,34 +181,22 @@ def load_chunks(
             )[0]
         frames[window, step] = frame
     total = windows.num_windows(record.num_frames, view.spec)
-    return _with_position(frames, labels, valid, first=first, num_chunks=total)
-
-
-def empty_chunks(view: View, *, first: int, count: int) -> Chunk:
-    """Returns chunks without a video."""
-    labels = np.full((count, view.spec.clip_frames), IGNORE_LABEL, np.int32)
-    return _with_position(
-        view.blank(count, view.spec.clip_steps),
-        labels,
-        labels >= 0,
-        first=first,
-        num_chunks=1,
-    )
-
-
-def _with_position(
-    frames: np.ndarray,
-    labels: np.ndarray,
-    valid: np.ndarray,
-    *,
-    first: int,
-    num_chunks: int,
-) -> Chunk:
-    count = len(frames)
     return Chunk(
         frames=frames,
         labels=labels,
         valid=valid,
         starts=np.arange(first, first + count) == 0,
-        num_chunks=np.full(count, num_chunks, np.int32),
+        num_chunks=np.full(count, total, np.int32),
+    )
+
+
+def empty_chunks(view: View, count: int) -> Chunk:
+    """Returns chunks without a video."""
+    labels = np.full((count, view.spec.clip_frames), IGNORE_LABEL, np.int32)
+    return Chunk(
+        frames=view.blank(count, view.spec.clip_steps),
+        labels=labels,
+        valid=labels >= 0,
+        starts=np.zeros(count, bool),
+        num_chunks=np.ones(count, np.int32),
     )

@@ -58,8 +58,9 @@ def integers(name: str) -> tuple[int, ...]:
     return tuple(int(item) for item in items)
 
 
-# Of malloc.h: M_MMAP_THRESHOLD, M_TRIM_THRESHOLD, M_TOP_PAD (bytes to grow by).
-_KEEP_ALL = ((-3, 2**31 - 1), (-1, 2**31 - 1), (-2, 200_000_000))
+# Of malloc.h: M_MMAP_THRESHOLD, M_TRIM_THRESHOLD, M_TOP_PAD (bytes to grow by), and
+# M_ARENA_MAX: XLA allocates in threads of its own, whose arenas hold 64 MB at most.
+_KEEP_ALL = ((-3, 2**31 - 1), (-1, 2**31 - 1), (-2, 200_000_000), (-8, 1))
 _FULL = (errno.ENOSPC, errno.EDQUOT)
 _REFUSED = (errno.EACCES, errno.EPERM, errno.EROFS)
 

@@ -104,7 +104,11 @@ def _train_defaults() -> ml_collections.ConfigDict:
     train.lr_decay = 0.1
     train.smooth_weight = 0.15  # weight of the truncated smoothing loss
     train.clip_weight = 1.0  # weight of METE's contrastive loss
-    train.chunks_per_call = 4  # chunks of a video in memory at a time; changes nothing
+    train.chunks_per_step = (
+        0  # 0: an optimizer step is `batch_size` whole videos, as in
+    )
+    # the paper; otherwise as many chunks, and the next video follows the last at once
+    train.chunks_per_call = 1  # chunks handed over at a time; changes nothing
     train.selection = "validation"  # picks the best checkpoint on "validation" videos
     # held out of the training split; "test" is the paper's protocol
     train.validation_share = 0.2  # share of the training videos held out
@@ -313,6 +317,13 @@ def _check_train(train: ml_collections.ConfigDict) -> None:
     _check_choice(train, "train", selection=("validation", "test"))
     _check_at_least(train, "train", batch_size=1, num_epochs=1, chunks_per_call=1)
     _check_at_least(train, "train", eval_every_epochs=1, log_every_steps=1)
+    _check_at_least(train, "train", chunks_per_step=0)
+    if train.chunks_per_step % train.chunks_per_call:
+        raise InputError(
+            f"config.train.chunks_per_step={train.chunks_per_step} is not a multiple "
+            f"of config.train.chunks_per_call={train.chunks_per_call}; "
+            "try --config.train.chunks_per_call=1."
+        )
     _check_positive(train, "train", "learning_rate")
     _check_positive(train, "train", "lr_decay")
     _check_at_least(train, "train", weight_decay=0, smooth_weight=0, clip_weight=0)

@@ -250,25 +250,25 @@ def stream_videos(
             array (N, B, T, ...).
         state: to begin with.
     """
-    batches = make_dataset(
+    size = config.train.chunks_per_call
+    dataset = make_dataset(
         records,
         config.data,
         batch_size=config.eval.batch_size,
-        chunks_per_call=config.train.chunks_per_call,
+        chunks_per_call=size,
+        chunks_per_step=size,  # packed: no slot waits for the longest video
         train=False,
     )
     parts = collections.defaultdict(list)
-    with contextlib.closing(iter(batches)) as batches:
+    with contextlib.closing(iter(dataset)) as batches:
         for batch in batches:
             state, made = step(state, batch.chunks)
             made = np.asarray(made)
-            for slot, index in enumerate(batch.videos):
-                if index != EMPTY_SLOT:
-                    parts[int(index)].append(made[:, slot])
-            if batch.is_last:
-                for index, own in sorted(parts.items()):
-                    yield records[index], np.concatenate(own)
-                parts.clear()
+            for place in np.argwhere(batch.videos != EMPTY_SLOT):
+                index = int(batch.videos[tuple(place)])
+                parts[index].append(made[tuple(place)])
+                if len(parts[index]) == dataset.schedule.num_chunks[index]:
+                    yield records[index], np.stack(parts.pop(index))
 
 
 def write_video(

@@ -9,6 +9,8 @@ The same command resumes a run that was stopped. Fields are overridden by
 import contextlib
 import dataclasses
 import math
+import time
+from collections.abc import Iterator
 
 import flax.linen as nn
 import jax
@@ -20,7 +22,12 @@ from clu import parameter_overview
 
 from data_pipeline import annotations
 from data_pipeline.checks import check_disjoint, check_records, describe
-from data_pipeline.dataset import feature_width, make_dataset, num_steps
+from data_pipeline.dataset import (
+    StreamBatch,
+    StreamDataset,
+    feature_width,
+    make_dataset,
+)
 from svtas_jax import checkpoint, cli, evaluate, provenance, writers
 from svtas_jax.config import (
     check_resumable,
@@ -95,10 +102,10 @@ def train(config: ml_collections.ConfigDict, workdir: str) -> TrainState:
     data = read_training_data(config)
     given, config = config, with_clip_frames(config, data.num_frames)
     model = build_model(config, data.class_names)
-    steps_per_epoch = num_steps(data.train, config.train.batch_size)
-    tx = optimizer_of(config, steps_per_epoch)
+    dataset = training_batches(config, data)
+    tx = optimizer_of(config, dataset.schedule.steps_per_epoch)
     with checkpoint.open_manager(workdir) as manager:
-        batches = iter(training_batches(config, data))
+        batches = iter(dataset)
         state = first_state(config, model, tx, data.feature_width)
         if manager.latest_step() is not None:
             check_resumable(given, checkpoint.read_meta(workdir, "latest").config)
@@ -107,7 +114,16 @@ def train(config: ml_collections.ConfigDict, workdir: str) -> TrainState:
         parameter_overview.log_parameter_overview(state.params, include_stats=False)
         with contextlib.closing(batches):
             return _loop(
-                config, given, workdir, data, model, tx, state, batches, manager
+                config,
+                given,
+                workdir,
+                data,
+                model,
+                tx,
+                state,
+                batches,
+                dataset.schedule,
+                manager,
             )
 
 
@@ -123,13 +139,16 @@ def optimizer_of(
     )
 
 
-def training_batches(config: ml_collections.ConfigDict, data: TrainingData):
+def training_batches(
+    config: ml_collections.ConfigDict, data: TrainingData
+) -> StreamDataset:
     """Returns the data set of all epochs."""
     return make_dataset(
         data.train,
         config.data,
         batch_size=config.train.batch_size,
         chunks_per_call=config.train.chunks_per_call,
+        chunks_per_step=config.train.chunks_per_step,
         num_epochs=config.train.num_epochs,
         seed=config.seed,
         train=True,
@@ -156,15 +175,14 @@ def first_state(
 
 
 def _loop(
-    config, given, workdir, data, model, tx, state, batches, manager
+    config, given, workdir, data, model, tx, state, batches, schedule, manager
 ) -> TrainState:
     """Next batch, step; every so often log, evaluate, save.
 
     `given` is the config as the user gave it: what is stored.
     """
     settings, key = config.train, jax.random.key(config.seed)
-    steps_per_epoch = num_steps(data.train, settings.batch_size)
-    last = steps_per_epoch * settings.num_epochs
+    steps_per_epoch, last = schedule.steps_per_epoch, schedule.num_steps
     eval_every = steps_per_epoch * settings.eval_every_epochs
     accumulate, apply_gradients = make_train_functions(
         model,
@@ -177,13 +195,16 @@ def _loop(
     state = replicate(state, mesh)
     carry = replicate(init_carry(state, model, settings.batch_size), mesh)
     step = int(state.step)
+    logging.info("%.0f%% of the chunks hold frames", 100 * schedule.filled)
     log = TrainLog(workdir, config, first=step, last=last)
-    for batch in batches:
+    for batch in log.timed(batches):
         chunks = shard_batch(batch.chunks, mesh)
         state, carry = accumulate(state, carry, chunks, key)
+        log.watch(carry.chunk_index)
         if not batch.is_last:
             continue
         state, carry, metrics = apply_gradients(state, carry)
+        log.watch(carry.chunk_index)
         step += 1
         log.add(metrics)
         evaluates = is_due(step, eval_every, last)
@@ -255,10 +276,33 @@ class TrainLog:
         self._progress = Progress(first=first, last=last, unit="frames")
         self._pending: list[dict[str, jax.Array]] = []
         self._since = first
+        self._marked, self._waited_s = time.perf_counter(), 0.0
+        self._watched: jax.Array | None = None
+
+    def timed(self, batches: Iterator[StreamBatch]) -> Iterator[StreamBatch]:
+        """Yields the batches; counts the time until one arrives where the device has
+        run out of work by then."""
+        while True:
+            begin = time.perf_counter()
+            batch = next(batches, None)
+            if self._watched is not None and self._watched.is_ready():
+                self._waited_s += time.perf_counter() - begin
+            if batch is None:
+                return
+            yield batch
+
+    def watch(self, result: jax.Array) -> None:
+        """Takes a result of the work that the device was given last."""
+        self._watched = result
 
     def add(self, metrics: dict[str, jax.Array]) -> None:
-        """Takes the metrics of one step, still on the device."""
+        """Takes the metrics of one step, still on the device.
+
+        Waits for the step before the last: the host runs ahead of the device, but not
+        so far that batches pile up in its memory.
+        """
         self._pending.append(metrics)
+        jax.block_until_ready(self._pending[-3:-2])
 
     def write(self, step: int) -> None:
         """Writes the averages since the last call.
@@ -276,13 +320,23 @@ class TrainLog:
             )
         correct, valid = means.pop("correct_steps"), means.pop("valid_steps")
         means["acc"] = 100 * correct / max(valid, 1)
+        means["input_wait"] = self._share_waited()
         self._progress.add(round(valid * len(rows)))
         text = f"loss {means['loss']:.4f} acc {means['acc']:.1f}"
+        text += f" input wait {means['input_wait']:.0%}"
         logging.info("%s", self._progress.line(step, text))
         self._writer.write_scalars(
             step, {f"train/{name}": value for name, value in means.items()}
         )
         self._pending, self._since = [], step
+
+    def _share_waited(self) -> float:
+        """Returns the share of the time since the last call that went on waiting for
+        frames."""
+        now = time.perf_counter()
+        share = self._waited_s / (now - self._marked)
+        self._marked, self._waited_s = now, 0.0
+        return share
 
     def write_selection(self, step: int, scores: dict[str, float]) -> None:
         """Writes the metrics on the selection videos."""

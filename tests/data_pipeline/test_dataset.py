@@ -7,6 +7,8 @@ import grain
 import jax
 import numpy as np
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
 from data_pipeline import annotations, dataset, schedule, source, windows
 from svtas_jax.errors import InputError
@@ -37,41 +39,63 @@ def _assert_same(first, second):
             getattr(first.chunks, name), getattr(second.chunks, name)
         )
     np.testing.assert_array_equal(first.videos, second.videos)
-    for name in ("first_chunk", "is_last", "epoch"):
-        assert getattr(first, name) == getattr(second, name)
+    assert first.is_last == second.is_last
 
 
 def _video(batches, index):
     """Puts the chunks of one video together again: a Chunk with leaves (N, ...)."""
-    parts = [
-        [getattr(batch.chunks, name)[:, list(batch.videos).index(index)]]
-        for batch in batches
-        if index in batch.videos
-        for name in FIELDS
-    ]
-    columns = [
-        np.concatenate([part[0] for part in parts[i :: len(FIELDS)]])
-        for i in range(len(FIELDS))
-    ]
-    return Chunk(**dict(zip(FIELDS, columns, strict=True)))
+    return Chunk(
+        **{
+            name: np.concatenate(
+                [getattr(b.chunks, name)[b.videos == index] for b in batches]
+            )
+            for name in FIELDS
+        }
+    )
 
 
 def test_evaluation_gives_every_video_in_order_with_all_labels(folder, records):
     batches = list(_make(folder, records, train=False))
-    assert [batch.videos.tolist() for batch in batches] == [[0, 1]] * 3 + [[2, -1]] * 2
-    assert [batch.first_chunk for batch in batches] == [0, 2, 4, 0, 2]
+    shown = [batch.videos.T.tolist() for batch in batches]
+    assert shown == [[[0, 0], [1, 1]], [[-1, -1], [1, 1]], [[-1, -1], [1, -1]]] + [
+        [[2, 2], [-1, -1]],
+        [[2, -1], [-1, -1]],
+    ]
     assert [batch.is_last for batch in batches] == [False, False, True, False, True]
     for index, record in enumerate(records):
         chunk = _video(batches, index)
-        labels = chunk.labels[chunk.valid]
-        np.testing.assert_array_equal(labels, record.labels)
+        np.testing.assert_array_equal(chunk.labels[chunk.valid], record.labels)
         alone = dataset.load_video(record, folder.config)
-        count = windows.num_windows(record.num_frames, _spec(folder))
-        assert len(alone.frames) == count
+        for name in FIELDS:
+            np.testing.assert_array_equal(getattr(chunk, name), getattr(alone, name))
+
+
+def test_packed_slots_never_wait(folder, records):
+    batches = list(_make(folder, records, train=False, chunks_per_step=4))
+    shown = [batch.videos.T.tolist() for batch in batches]
+    assert shown == [[[0, 0], [1, 1]], [[2, 2], [1, 1]], [[2, -1], [1, -1]]]
+    assert [batch.is_last for batch in batches] == [False, True, True]
+    for index, record in enumerate(records):
+        alone = dataset.load_video(record, folder.config)
         for name in FIELDS:
             np.testing.assert_array_equal(
-                getattr(chunk, name)[:count], getattr(alone, name)
+                getattr(_video(batches, index), name), getattr(alone, name)
             )
+
+
+def test_a_call_may_show_the_end_of_one_video_and_the_next(folder, records):
+    options = dict(train=False, batch_size=1, chunks_per_call=4, chunks_per_step=4)
+    batches = list(_make(folder, records, **options))
+    assert [b.videos[:, 0].tolist() for b in batches] == [
+        [0, 0, 1, 1],
+        [1, 1, 1, 2],
+        [2, 2, -1, -1],
+    ]
+    assert [b.chunks.starts[:, 0].tolist() for b in batches] == [
+        [True, False, True, False],
+        [False, False, False, True],
+        [False] * 4,
+    ]
 
 
 def test_batches_have_the_promised_shapes(folder, records):
@@ -86,16 +110,13 @@ def test_batches_have_the_promised_shapes(folder, records):
 
 
 def test_padding_is_empty(folder, records):
-    batches = list(_make(folder, records, train=False))
-    short = _video(batches, 0)  # 20 frames: 2 chunks of 6
-    assert short.valid.sum() == 20 and not short.frames[2:].any()
-    assert (short.labels[~short.valid] == IGNORE_LABEL).all()
-    np.testing.assert_array_equal(short.starts, [True] + [False] * 5)
-    np.testing.assert_array_equal(short.num_chunks, [2] * 6)
-    empty = batches[-1].chunks  # slot 1 has no video
-    assert not empty.frames[:, 1].any() and not empty.valid[:, 1].any()
-    assert (empty.labels[:, 1] == IGNORE_LABEL).all()
-    assert (empty.num_chunks[:, 1] == 1).all()
+    for batch in _make(folder, records, train=False):
+        empty = batch.videos == -1
+        chunks = batch.chunks
+        assert not chunks.frames[empty].any() and not chunks.valid[empty].any()
+        assert (chunks.labels[empty] == IGNORE_LABEL).all()
+        assert (chunks.num_chunks[empty] == 1).all()
+        assert (chunks.labels[~chunks.valid] == IGNORE_LABEL).all()
 
 
 def test_the_last_steps_are_black_past_the_end(folder, records):
@@ -120,14 +141,13 @@ def test_pictures_belong_to_their_labels(folder, records, numbered):
 
 
 def test_training_shows_every_video_once_an_epoch(folder, records):
-    batches = list(_make(folder, records, num_epochs=3))
-    orders = []
-    for epoch in range(3):
-        shown = [b.videos for b in batches if b.epoch == epoch and not b.first_chunk]
-        orders.append(tuple(np.concatenate(shown).tolist()))
-        assert sorted(orders[-1]) == [-1, 0, 1, 2]
+    data = _make(folder, records, num_epochs=3)
+    begins = [batch.videos[0][batch.chunks.starts[0]] for batch in data]
+    shown = [video for videos in begins for video in videos.tolist()]
+    orders = [tuple(shown[i : i + 3]) for i in (0, 3, 6)]
+    assert all(sorted(order) == [0, 1, 2] for order in orders)
     assert len(set(orders)) > 1
-    assert sum(b.is_last for b in batches) == dataset.num_steps(records, 2, 3) == 6
+    assert sum(b.is_last for b in data) == data.schedule.num_steps == 6
 
 
 def test_same_seed_same_batches_other_seed_others(folder, records):
@@ -135,11 +155,9 @@ def test_same_seed_same_batches_other_seed_others(folder, records):
     second = list(_make(folder, records, seed=1))
     for one, other in zip(first, second, strict=True):
         _assert_same(one, other)
-    others = [
-        b.chunks.frames for b in _make(folder, records, seed=2) if not b.first_chunk
-    ]
-    firsts = [b.chunks.frames for b in first if not b.first_chunk]
-    assert any(not np.array_equal(a, b) for a, b in zip(firsts, others, strict=True))
+    assert not np.array_equal(
+        first[0].chunks.frames, next(iter(_make(folder, records, seed=2))).chunks.frames
+    )
 
 
 def test_one_crop_and_flip_a_video(folder, records):
@@ -217,7 +235,7 @@ def test_a_finished_iterator_stays_finished(folder, records):
     with pytest.raises(StopIteration):
         next(iterator)
     restored = iter(_make(folder, records))
-    restored.set_state({"next_call": count})
+    restored.set_state({"step": 0, "calls": count})
     assert list(restored) == []
 
 
@@ -231,8 +249,9 @@ def test_worker_processes_change_nothing(folder, records):
         for one, other in zip(alone, batches, strict=True):
             _assert_same(one, other)
             assert type(other.chunks.frames) is np.ndarray
-        iterator.set_state({"next_call": 4})  # the state is that of any worker count
-        _assert_same(next(iterator), alone[4])
+        iterator.set_state({"step": 1, "calls": 0})  # of any number of workers
+        first = next(i for i, batch in enumerate(alone) if batch.is_last) + 1
+        _assert_same(next(iterator), alone[first])
         iterator.close()
 
 
@@ -273,19 +292,51 @@ def test_memory_does_not_depend_on_the_length_of_a_video(folder, records):
     assert other.chunks.frames.shape == one.chunks.frames.shape
 
 
-def test_the_schedule_covers_every_chunk_once():
-    num_chunks = [3, 1, 8, 5, 2]
+@given(
+    num_chunks=st.lists(st.integers(1, 9), min_size=1, max_size=8),
+    batch_size=st.integers(1, 4),
+    chunks_per_call=st.integers(1, 4),
+    calls_per_step=st.integers(0, 3),
+)
+def test_the_schedule_covers_every_chunk_once(
+    num_chunks, batch_size, chunks_per_call, calls_per_step
+):
     plan = schedule.make_schedule(
-        num_chunks, batch_size=2, chunks_per_call=3, num_epochs=2, shuffle_seed=0
+        num_chunks,
+        batch_size=batch_size,
+        chunks_per_call=chunks_per_call,
+        num_epochs=2,
+        shuffle_seed=0,
+        chunks_per_step=calls_per_step * chunks_per_call,
     )
-    seen = np.zeros((2, 5, 12), int)
+    seen = {}
     for call in range(plan.num_calls):
-        step, first, is_last = plan.locate(call)
-        lengths = [num_chunks[v] for v in plan.videos[step] if v >= 0]
-        assert is_last == (first + 3 >= max(lengths))
-        for video in plan.videos[step]:
-            if video >= 0:
-                seen[plan.epochs[step], video, first : first + 3] += 1
-    for video, count in enumerate(num_chunks):
-        assert (seen[:, video, :count] == 1).all()
-    assert seen.max() == 1
+        for slot in range(batch_size):
+            filled = 0
+            for piece in plan.pieces(call, slot):
+                assert piece.offset >= filled
+                filled = piece.offset + piece.count
+                for chunk in range(piece.count):
+                    key = (piece.epoch, piece.video, piece.first_chunk + chunk)
+                    assert key not in seen
+                    # A video is shown by one slot, in order and without a gap.
+                    before = seen.get((*key[:2], key[2] - 1))
+                    place = call * chunks_per_call + piece.offset + chunk
+                    assert key[2] == 0 or before == (slot, place - 1)
+                    seen[key] = slot, place
+            assert filled <= chunks_per_call
+    assert len(seen) == 2 * sum(num_chunks)
+    computed = plan.num_calls * chunks_per_call * batch_size
+    assert plan.filled == pytest.approx(len(seen) / computed)
+    if calls_per_step:  # packed: a slot is empty only where nothing is left to show
+        longest = max(num_chunks)
+        assert computed - len(seen) <= batch_size * (longest + chunks_per_call)
+
+
+def test_more_epochs_do_not_change_those_before():
+    options = dict(batch_size=2, chunks_per_call=2, shuffle_seed=0, chunks_per_step=4)
+    short = schedule.make_schedule([3, 1, 8], num_epochs=2, **options)
+    long = schedule.make_schedule([3, 1, 8], num_epochs=5, **options)
+    for one, other in zip(short.slots, long.slots, strict=True):
+        np.testing.assert_array_equal(one.starts, other.starts[: len(one.starts)])
+        np.testing.assert_array_equal(one.videos, other.videos[: len(one.videos)])
