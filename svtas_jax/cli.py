@@ -32,6 +32,11 @@ def define_checkpoint() -> None:
     flags.DEFINE_string("checkpoint", "best", "best, latest or a step of the run.")
 
 
+def define_json() -> None:
+    """Gives a command --json."""
+    flags.DEFINE_string("json", None, "File to write the figures to.")
+
+
 def define_clip_frames() -> None:
     """Gives a command --clip_frames."""
     flags.DEFINE_list(

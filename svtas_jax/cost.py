@@ -11,16 +11,19 @@ import jax
 import jax.numpy as jnp
 import ml_collections
 import numpy as np
-import optax
 from absl import logging
 
 from data_pipeline.known import class_names_of
 from svtas_jax.config import stream_spec
 from svtas_jax.macs import count_macs, count_normalisations, parameters_by_module
 from svtas_jax.models import build_model
-from svtas_jax.streaming import blank_chunk, segment_chunk
-from svtas_jax.structs import Chunk, Params, StreamState, TrainState
-from svtas_jax.train_step import init_carry, make_train_functions
+from svtas_jax.streaming import (
+    blank_chunk,
+    compile_inference,
+    look_ahead,
+    segment_chunk,
+)
+from svtas_jax.structs import Chunk, Params, StreamState
 
 _WORTH = 1.05  # a batch twice as large must bring this much, or the search ends
 FEATURE_WIDTH = 2048  # of features that no file is at hand for
@@ -39,11 +42,11 @@ class Cost:
         bytes_per_chunk: memory traffic as XLA counts it for the compiled program.
         flops_per_byte: arithmetic intensity of the products.
         latency_ms: p50 and p95 of a chunk at batch 1.
+        latency_ahead_ms: the same from a chunk's last frame on, where the text branch
+            has run before; empty without one.
         frames_per_s: decoded frames at batch 1.
         best_batch: batch size with the most frames a second, and how many.
         branch_ms: p50 of image, text and the rest.
-        training: p50 and p95 in ms of a training chunk, its videos and frames a
-            second; empty if not measured.
     """
 
     params: int
@@ -54,10 +57,10 @@ class Cost:
     bytes_per_chunk: float
     flops_per_byte: float
     latency_ms: dict[str, float]
+    latency_ahead_ms: dict[str, float]
     frames_per_s: float
     best_batch: dict[str, float]
     branch_ms: dict[str, float]
-    training: dict[str, float]
 
 
 def profile(
@@ -65,7 +68,6 @@ def profile(
     *,
     batches: Sequence[int],
     trace: str | None = None,
-    training: bool = False,
 ) -> Cost:
     """Measures the model of a config.
 
@@ -73,38 +75,36 @@ def profile(
         config: what `build_model` wants.
         batches: sizes to try; ends early where a larger one brings nothing.
         trace: folder for XLA's trace of one chunk.
-        training: time a training chunk as well.
     """
-    names, spec = class_names_of(config.data), stream_spec(config)
-    model = build_model(config, names)
-    state, chunk = model.initial_state(1), _noise(config, 1)
-    variables = _random_variables(model, state, chunk)
-    run = jax.jit(functools.partial(segment_chunk, model=model))
+    model = build_model(config, class_names_of(config.data))
+    state, chunk = model.initial_state(1), noise(config, 1)
+    variables = random_variables(model, state, chunk)
+    segment = functools.partial(segment_chunk, model=model)
+    run = compile_inference(segment)
     compiled = run.lower(variables, state, chunk).compile()
-    products = count_macs(run, variables, state, chunk)
+    products = count_macs(segment, variables, state, chunk)
     macs = products + count_normalisations(model, variables, state, chunk)
     moved = _bytes_accessed(compiled)
-    times = measure(lambda: compiled(variables, state, chunk))
+    latency = percentiles(measure(lambda: compiled(variables, state, chunk)))
     if trace:
         with jax.profiler.trace(trace):
             jax.block_until_ready(compiled(variables, state, chunk))
         logging.info("trace: tensorboard --logdir=%s", trace)
     modules = parameters_by_module(variables["params"])
-    p50, p95 = np.percentile(times, 50), np.percentile(times, 95)
-    pace = spec.clip_steps / p50 * 1e3
+    pace = stream_spec(config).clip_steps / latency["p50"] * 1e3
     return Cost(
         params=sum(modules.values()),
         params_by_module=modules,
         macs_per_chunk=macs,
         products_per_chunk=products,
-        macs_per_frame=macs / spec.clip_steps,
+        macs_per_frame=macs / stream_spec(config).clip_steps,
         bytes_per_chunk=moved,
         flops_per_byte=2 * products / moved if moved else 0.0,
-        latency_ms={"p50": p50, "p95": p95},
+        latency_ms=latency,
+        latency_ahead_ms=time_ahead(run, model, variables, state, chunk),
         frames_per_s=pace,
         best_batch=_best_batch(run, model, variables, config, batches, pace),
-        branch_ms=_branches(model, variables, state, chunk, p50),
-        training=_training(model, variables, config) if training else {},
+        branch_ms=_branches(model, variables, state, chunk, latency["p50"]),
     )
 
 
@@ -122,7 +122,13 @@ def measure(call: Callable[[], Any], *, least: int = 10, limit_s: float = 5.0):
     return times
 
 
-def _noise(config, batch_size) -> Chunk:
+def percentiles(times: Sequence[float]) -> dict[str, float]:
+    """Returns p50 and p95."""
+    return {f"p{rank}": float(np.percentile(times, rank)) for rank in (50, 95)}
+
+
+def noise(config: ml_collections.ConfigDict, batch_size: int) -> Chunk:
+    """Returns a chunk of random pictures or features, leaves (B, ...)."""
     spec = stream_spec(config)
     width = FEATURE_WIDTH if config.model.backbone == "features" else 0
     chunk = blank_chunk(batch_size, spec, config.data.crop, feature_width=width)
@@ -133,8 +139,8 @@ def _noise(config, batch_size) -> Chunk:
     return chunk.replace(frames=jnp.asarray(rng.integers(0, 256, shape, np.uint8)))
 
 
-def _random_variables(model: nn.Module, state: StreamState, chunk: Chunk) -> Params:
-    """Values do not matter to the cost: what compiles fast."""
+def random_variables(model: nn.Module, state: StreamState, chunk: Chunk) -> Params:
+    """Returns variables whose values do not matter: what compiles fast."""
     shapes = jax.eval_shape(model.init, jax.random.key(0), state, chunk)
     rng = np.random.default_rng(0)
 
@@ -151,7 +157,7 @@ def _best_batch(run, model, variables, config, batches, pace) -> dict[str, float
     for size in batches:
         if size == 1:
             continue
-        state, chunk = model.initial_state(size), _noise(config, size)
+        state, chunk = model.initial_state(size), noise(config, size)
         times = measure(lambda s=state, c=chunk: run(variables, s, c), least=5)
         found = size * stream_spec(config).clip_steps / np.median(times) * 1e3
         if found < best["frames_per_s"] * _WORTH:
@@ -160,41 +166,32 @@ def _best_batch(run, model, variables, config, batches, pace) -> dict[str, float
     return best
 
 
+def time_ahead(
+    run: Callable[..., Any],
+    model: nn.Module,
+    variables: Params,
+    state: StreamState,
+    chunk: Chunk,
+) -> dict[str, float]:
+    """Returns p50 and p95 of `run`, a compiled `segment_chunk`, where the text branch
+    has run before; nothing without one."""
+    prepare = compile_inference(functools.partial(look_ahead, model=model))
+    ahead = prepare(variables, state)
+    if ahead is None:
+        return {}
+    return percentiles(measure(lambda: run(variables, state, chunk, ahead)))
+
+
 def _branches(model, variables, state, chunk, total_ms) -> dict[str, float]:
     """Times image and text branch alone; the rest is what is left."""
     own = functools.partial(model.apply, variables)
-    see = jax.jit(functools.partial(own, method="image_features"))
+    see = compile_inference(functools.partial(own, method="image_features"))
     spent = {"image": float(np.median(measure(lambda: see(chunk), least=5)))}
     if hasattr(model, "text_features"):
-        tell = jax.jit(functools.partial(own, method="text_features"))
+        tell = compile_inference(functools.partial(own, method="text_features"))
         told = jnp.zeros_like(state.labels)
         spent["text"] = float(np.median(measure(lambda: tell(told), least=5)))
     return {**spent, "rest": max(0.0, total_ms - sum(spent.values()))}
-
-
-def _training(model, variables, config) -> dict[str, float]:
-    """Times forward and backward of one chunk; the optimizer comes once a video."""
-    batch_size, tx = config.train.batch_size, optax.identity()
-    own = jax.tree.map(jnp.copy, variables)  # the step takes the memory of its state
-    params, batch_stats = own["params"], own.get("batch_stats", {})
-    state = TrainState(jnp.int32(0), params, batch_stats, tx.init(params))
-    carry = init_carry(state, model, batch_size)
-    chunks = jax.tree.map(lambda leaf: leaf[None], _noise(config, batch_size))
-    accumulate, _ = make_train_functions(
-        model,
-        tx,
-        smooth_weight=config.train.smooth_weight,
-        clip_weight=config.train.clip_weight,
-    )
-
-    def step():
-        nonlocal state, carry
-        state, carry = accumulate(state, carry, chunks, jax.random.key(0))
-        return carry.grads
-
-    p50, p95 = np.percentile(measure(step), (50, 95))
-    pace = batch_size * stream_spec(config).clip_steps / p50 * 1e3
-    return {"p50": p50, "p95": p95, "videos": batch_size, "frames_per_s": pace}
 
 
 def _bytes_accessed(compiled) -> float:

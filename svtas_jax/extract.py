@@ -31,6 +31,7 @@ from svtas_jax.config import load_config, validate_config
 from svtas_jax.errors import InputError
 from svtas_jax.files import write_atomic
 from svtas_jax.progress import Progress
+from svtas_jax.streaming import compile_inference
 from svtas_jax.structs import Chunk, Params, VideoRecord
 
 OUTPUT = flags.DEFINE_string(
@@ -121,7 +122,7 @@ def image_features(
     """Streams videos through the image branch; yields each with its (T, D) float32."""
     if not records:
         return
-    see = jax.jit(functools.partial(_see, model))
+    see = compile_inference(functools.partial(_see, model))
 
     def step(state, chunks):  # an image remembers nothing
         return state, see(variables, chunks)

@@ -18,7 +18,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from svtas_jax.errors import InputError
-from svtas_jax.models.image import step_valid
+from svtas_jax.models.image import step_valid, unfolded
 from svtas_jax.models.layers import BatchNorm
 from svtas_jax.models.mobilenet_tsm import STAGES
 from svtas_jax.structs import Chunk, Params
@@ -106,7 +106,7 @@ def calibrate(model: nn.Module, variables: Params, batches: Iterable[Chunk]) -> 
     Raises:
         InputError: if the chunks hold no frame.
     """
-    measure = jax.jit(functools.partial(_output_moments, model))
+    measure = jax.jit(functools.partial(_output_moments, unfolded(model)))
     total, sums = 0.0, None
     for chunk in batches:
         count, moments = measure(variables, chunk)
@@ -128,7 +128,7 @@ def _output_moments(model, variables, chunk):
         variables,
         model.initial_state(chunk.starts.shape[0]),
         chunk,
-        capture_intermediates=lambda module, _: module.name == "bn",
+        capture_intermediates=_is_norm_output,
         mutable=["intermediates"],
     )
     flat = flax.traverse_util.flatten_dict(captured["intermediates"], sep="/")
@@ -142,6 +142,10 @@ def _output_moments(model, variables, chunk):
         for name, (y,) in flat.items()
     }
     return jnp.sum(valid), moments
+
+
+def _is_norm_output(module: nn.Module, method: str) -> bool:
+    return module.name == "bn" and method == "__call__"
 
 
 def _normed(flat, module, mean, mean_square):

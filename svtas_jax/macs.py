@@ -15,6 +15,7 @@ import flax.linen as nn
 import jax
 from jax.extend import core
 
+from svtas_jax.models.image import unfolded
 from svtas_jax.models.layers import BatchNorm
 from svtas_jax.structs import Chunk, Params, StreamState
 
@@ -80,12 +81,15 @@ _NORMS = ((BatchNorm, 2), (nn.LayerNorm, 5))
 def count_normalisations(
     model: nn.Module, variables: Params, state: StreamState, chunk: Chunk
 ) -> int:
-    """Returns what the normalisations of one chunk cost; arrays or shapes."""
-    total = 0
+    """Returns what the normalisations of one chunk cost; arrays or shapes. Folded ones
+    count, too."""
+    model, total = unfolded(model), 0
     for kind, cost in _NORMS:
         apply = functools.partial(
             model.apply,
-            capture_intermediates=lambda module, _, k=kind: isinstance(module, k),
+            capture_intermediates=lambda module, method, k=kind: (
+                isinstance(module, k) and method == "__call__"
+            ),
             mutable=["intermediates"],
         )
         _, captured = jax.eval_shape(apply, variables, state, chunk)

@@ -1,13 +1,13 @@
 """What a model costs per frame: weights, arithmetic, bytes, time. Needs no data.
 
     python -m svtas_jax.profile --config=configs/gtea_transeger.py [--json=FILE]
-        [--trace=FOLDER] [--training]
+        [--trace=FOLDER]
     python -m svtas_jax.profile --table [--json=FILE]
 
 The model has random weights and sees noise; time is that of the model alone, frames are
-those that it sees (every `frame_stride`-th of the video). --training also times
-forward and backward of a chunk of `train.batch_size` videos. --table runs the systems
-of the paper at 224x224, batch 1, 32 steps, beside the paper's own figures.
+those that it sees (every `frame_stride`-th of the video). --table runs the systems of
+the paper at 224x224, batch 1, 32 steps, beside the paper's own figures. How fast
+training and the way from a file are tells `svtas_jax.benchmark`.
 """
 
 import dataclasses
@@ -25,14 +25,11 @@ from svtas_jax.config import (
 )
 from svtas_jax.cost import FEATURE_WIDTH, Cost, profile
 from svtas_jax.errors import MissingInputError
-from svtas_jax.files import write_atomic
 
 TABLE = flags.DEFINE_bool("table", False, "All systems of the paper.")
-JSON = flags.DEFINE_string("json", None, "File to write the figures to.")
 TRACE = flags.DEFINE_string(
     "trace", None, "Folder for a trace that TensorBoard and XProf show."
 )
-TRAINING = flags.DEFINE_bool("training", False, "Time a training chunk as well.")
 WHOLE_VIDEO = 1024  # frames, where a chunk is a whole video: GTEA's have about as many
 BATCHES = (1, 2, 4, 8, 16, 32, 64)
 
@@ -75,13 +72,13 @@ def main() -> None:
     if not TABLE.value and cli.CONFIG.value is None:
         raise MissingInputError("--config is missing; or --table for all systems.")
     if TABLE.value:
-        return write_json({"rows": table()}, JSON.value)
+        return report.write_figures({"rows": table()}, flags.FLAGS.json)
     validate_config(cli.CONFIG.value)
     config = with_clip_frames(cli.CONFIG.value, [WHOLE_VIDEO])
-    cost = profile(config, batches=BATCHES, trace=TRACE.value, training=TRAINING.value)
+    cost = profile(config, batches=BATCHES, trace=TRACE.value)
     for line in describe(cost, config):
         logging.info("%s", line)
-    write_json(facts(cost, config), JSON.value)
+    report.write_figures(facts(cost, config), flags.FLAGS.json)
 
 
 def table() -> list[dict[str, Any]]:
@@ -139,11 +136,10 @@ def describe(cost: Cost, config: ml_collections.ConfigDict) -> list[str]:
         f"{cost.best_batch['frames_per_s']:.1f} at batch {cost.best_batch['batch']}",
         f"branches    {parts}",
     ]
-    if told := cost.training:
+    if ahead := cost.latency_ahead_ms:
         lines.append(
-            f"training    p50 {told['p50']:.1f} ms, p95 {told['p95']:.1f} ms a chunk "
-            f"of {told['videos']} videos, forward and backward; "
-            f"{told['frames_per_s']:.1f} frames/s"
+            f"ahead       p50 {ahead['p50']:.1f} ms, p95 {ahead['p95']:.1f} ms from a "
+            "chunk's last frame on, the text branch having run before"
         )
     return lines
 
@@ -161,12 +157,6 @@ def facts(cost: Cost, config: ml_collections.ConfigDict) -> dict[str, Any]:
     }
 
 
-def write_json(content: dict[str, Any], path: str | None) -> None:
-    """Writes figures and versions to a file, if one is named."""
-    if path:
-        text = report.to_json({**content, "versions": provenance.versions()})
-        write_atomic(path, text)
-
-
 if __name__ == "__main__":
+    cli.define_json()
     cli.run(main, required=())

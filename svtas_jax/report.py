@@ -14,6 +14,7 @@ import jax
 import ml_collections
 import numpy as np
 
+from svtas_jax import provenance
 from svtas_jax.files import write_atomic
 from svtas_jax.metrics import class_recall_precision
 
@@ -88,6 +89,13 @@ def write_predictions(
     """
     lines = "".join(f"{class_names[label]}\n" for label in np.asarray(labels).tolist())
     return write_atomic(pathlib.Path(folder) / "predictions" / f"{name}.txt", lines)
+
+
+def write_figures(content: Mapping[str, Any], path: str | None) -> None:
+    """Writes what a command measured, and the versions, to a file, if one is named."""
+    if path:
+        text = to_json({**content, "versions": provenance.versions()})
+        write_atomic(path, text)
 
 
 def to_json(content: Any) -> str:

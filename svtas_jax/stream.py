@@ -3,12 +3,13 @@
     python -m svtas_jax.stream --workdir=runs/x --source=video.mp4|0|rtsp://...
         [--checkpoint=best|latest|STEP]
 
-Frames go through the same `segment_video` as in evaluation, so both give the same
+Frames go through the same `segment_chunk` as in evaluation, so both give the same
 labels. Latencies are milliseconds: `wait` until the chunk's frames have been shot,
 `decode` to decode and resize them, `compute` to segment them.
 """
 
 import dataclasses
+import functools
 import json
 import sys
 import time
@@ -31,7 +32,13 @@ from svtas_jax.stitching import (
     scores_to_confidence,
     scores_to_labels,
 )
-from svtas_jax.streaming import blank_chunk, make_segmenter, start_streams
+from svtas_jax.streaming import (
+    blank_chunk,
+    compile_inference,
+    look_ahead,
+    segment_chunk,
+    start_streams,
+)
 from svtas_jax.structs import IGNORE_LABEL, Chunk, Params, StreamSpec
 
 FALLBACK_FPS = 25.0  # only turns frame numbers into seconds
@@ -149,42 +156,52 @@ def segment_stream(
     crop: int,
     fps: float,
 ) -> Iterator[ChunkResult]:
-    """Segments chunks one by one, the state in hand."""
-    segmenter = make_segmenter(model)
-    state, starts = start_streams(model, variables, 1), True
-    blank = blank_chunk(1, spec, crop)  # compiles before the first frame is shot
-    segmenter(
-        variables, state, jax.tree.map(lambda leaf: np.asarray(leaf)[None], blank)
+    """Segments chunks one by one, the state in hand.
+
+    What does not need a chunk's frames is computed after the chunk before it: the
+    frames of a file are decoded, those of a camera shot, in the meantime.
+    """
+    segment = compile_inference(
+        functools.partial(segment_chunk, model=model), donate_argnums=1
     )
+    prepare = compile_inference(functools.partial(look_ahead, model=model))
+    # Compiles before the first frame is shot.
+    blank = jax.tree.map(np.asarray, blank_chunk(1, spec, crop))
+    state, starts = start_streams(model, variables, 1), True
+    segment(variables, state, blank, prepare(variables, state))
+    state = start_streams(model, variables, 1)
+    ahead = prepare(variables, state)
     for live in chunks:
         begin = time.perf_counter()
         chunk = to_chunk(live, spec, starts=starts)
-        state, logits = segmenter(variables, state, chunk)
-        logits = np.asarray(jax.block_until_ready(logits))[0, 0]
+        state, logits = segment(variables, state, chunk, ahead)
+        logits = np.asarray(jax.block_until_ready(logits))[0]
         scores = np.repeat(logits, spec.frame_stride, axis=0)[: live.num_frames]
+        compute_s = time.perf_counter() - begin
+        ahead = prepare(variables, state)
         yield ChunkResult(
             start_frame=live.start_frame,
             labels=scores_to_labels(scores),
             confidence=scores_to_confidence(scores),
             wait_s=live.num_frames / fps,
             decode_s=live.decode_s,
-            compute_s=time.perf_counter() - begin,
+            compute_s=compute_s,
         )
         starts = False
 
 
 def to_chunk(live: LiveChunk, spec: StreamSpec, *, starts: bool) -> Chunk:
-    """Returns the chunk with leaves (1, 1, ...), padded with black frames."""
+    """Returns the chunk with leaves (1, ...), padded with black frames."""
     num_steps = len(live.frames)
     frames = np.zeros((spec.clip_steps, *live.frames.shape[1:]), np.uint8)
     frames[:num_steps] = live.frames
     valid = np.arange(spec.clip_frames) < live.num_frames
     return Chunk(
-        frames=frames[None, None],
-        labels=np.full((1, 1, spec.clip_frames), IGNORE_LABEL, np.int32),
-        valid=valid[None, None],
-        starts=np.array([[starts]]),
-        num_chunks=np.ones((1, 1), np.int32),
+        frames=frames[None],
+        labels=np.full((1, spec.clip_frames), IGNORE_LABEL, np.int32),
+        valid=valid[None],
+        starts=np.array([starts]),
+        num_chunks=np.ones(1, np.int32),
     )
 
 

@@ -63,17 +63,19 @@ def apply_chunk(
     chunk: Chunk,
     *,
     rngs: dict[str, jax.Array] | None = None,
+    ahead: jax.Array | None = None,
 ) -> tuple[StreamState, ChunkOutput, Params]:
     """Resets streams that start, then runs the model on one chunk.
 
-    With `rngs` the model trains: batch statistics are used and updated.
+    With `rngs` the model trains: batch statistics are used and updated. `ahead` is
+    what `look_ahead` made of the state; streams that start must have a new one then.
 
     Returns:
         The next state, what the model says, and the batch statistics.
     """
     state = reset_streams(model, state, chunk.starts)
     if rngs is None:
-        state, output = model.apply(variables, state, chunk)
+        state, output = model.apply(variables, state, chunk, ahead=ahead)
         return state, output, variables.get("batch_stats", {})
     (state, output), updates = model.apply(
         variables, state, chunk, train=True, rngs=rngs, mutable=["batch_stats"]
@@ -81,8 +83,21 @@ def apply_chunk(
     return state, output, updates.get("batch_stats", {})
 
 
+def look_ahead(
+    variables: Params, state: StreamState, *, model: nn.Module
+) -> jax.Array | None:
+    """Returns what the next chunk needs and its frames do not matter to: Transeger's
+    text features. Made while the frames are shot, it costs no latency."""
+    return model.apply(variables, state, method="ahead")
+
+
 def segment_chunk(
-    variables: Params, state: StreamState, chunk: Chunk, *, model: nn.Module
+    variables: Params,
+    state: StreamState,
+    chunk: Chunk,
+    ahead: jax.Array | None = None,
+    *,
+    model: nn.Module,
 ) -> tuple[StreamState, jax.Array]:
     """Scores one chunk.
 
@@ -90,12 +105,13 @@ def segment_chunk(
         variables: "params" and "batch_stats" of the model.
         state: of the B streams before this chunk.
         chunk: leaves (B, ...).
+        ahead: what `look_ahead` returned for the state; otherwise it is made here.
         model: see `svtas_jax.models`.
 
     Returns:
         The state after the chunk, and logits (B, T, K), zero in invalid steps.
     """
-    state, output, _ = apply_chunk(model, variables, state, chunk)
+    state, output, _ = apply_chunk(model, variables, state, chunk, ahead=ahead)
     return state, output.logits[-1]
 
 
@@ -125,4 +141,31 @@ def keep_unless(changes: jax.Array, new: Params, old: Params) -> Params:
 
 def make_segmenter(model: nn.Module) -> Segmenter:
     """Returns `segment_video` for this model, compiled."""
-    return jax.jit(functools.partial(segment_video, model=model))
+    return compile_inference(functools.partial(segment_video, model=model))
+
+
+def compile_inference(function: Callable, **options) -> Callable:
+    """Returns `jax.jit(function, **options)` with what makes inference fast here."""
+    return jax.jit(function, compiler_options=_inference_options(), **options)
+
+
+# On a CPU with AVX-512, SETE runs 10 to 15 % faster with these (gradients much slower).
+_CPU_OPTIONS = {
+    "xla_cpu_experimental_ynn_fusion_type": "",  # matrix products by Eigen
+    "xla_cpu_prefer_vector_width": 512,
+}
+
+
+@functools.cache
+def _inference_options() -> dict[str, str | int]:
+    """Returns those options that this version of XLA knows."""
+    known = {}
+    if jax.default_backend() != "cpu":
+        return known
+    for name, value in _CPU_OPTIONS.items():
+        try:
+            jax.jit(lambda: 0, compiler_options={name: value}).lower().compile()
+        except jax.errors.JaxRuntimeError:  # "No such compile option"
+            continue
+        known[name] = value
+    return known

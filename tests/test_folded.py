@@ -7,6 +7,8 @@ import pytest
 
 from svtas_jax import folded
 from svtas_jax.errors import InputError
+from svtas_jax.models import build_model
+from svtas_jax.models.image import unfolded
 from svtas_jax.models.mobilenet_tsm import STAGES
 from svtas_jax.streaming import segment_chunk
 
@@ -81,11 +83,13 @@ def test_folded_batch_norm_adds_its_bias_alone(start, model, tiny):
     """By hand for the first convolution, the only one without another before it."""
     chunk = chunk_of(tiny, 3)
     _, captured = jax.jit(
-        lambda v: model.apply(
+        lambda v: unfolded(model).apply(
             v,
             model.initial_state(2),
             chunk,
-            capture_intermediates=lambda m, _: m.name in ("bn", "backbone"),
+            capture_intermediates=lambda m, method: (
+                m.name in ("bn", "backbone") and method == "__call__"
+            ),
             mutable=["intermediates"],
         )
     )(start)
@@ -112,6 +116,33 @@ def test_calibration_keeps_inference_and_measures_statistics(start, model, tiny)
     flat = flax.traverse_util.flatten_dict(after, sep="/")
     variances = [v for n, v in flat.items() if "backbone" in n and n.endswith("/var")]
     assert variances and not any(np.allclose(v, 1) for v in variances)
+
+
+@pytest.mark.parametrize("backbone", ["mobilenet_tsm", "i3d", "r2plus1d"])
+def test_folding_changes_nothing(tiny, backbone):
+    config, chunk = tiny.config(), chunk_of(tiny, 1)
+    config.model.update(backbone=backbone, image_stages=2)
+    model = build_model(config, tiny.classes)
+    state = model.initial_state(2)
+    variables = jax.jit(model.init)(jax.random.key(0), state, chunk)
+    rng = np.random.default_rng(1)
+    stats = flax.traverse_util.flatten_dict(variables["batch_stats"], sep="/")
+    span = {"mean": (-1, 0), "var": (0.5, 2)}
+    drawn = {
+        name: np.float32(rng.uniform(*span[name.split("/")[-1]], x.shape))
+        for name, x in stats.items()
+    }
+    stats = flax.traverse_util.unflatten_dict(drawn, sep="/")
+    variables = {**variables, "batch_stats": stats}
+
+    def seen(model):
+        run = jax.jit(lambda v: model.apply(v, chunk, method="image_features"))
+        return np.asarray(run(variables))
+
+    expected = seen(unfolded(model))
+    assert expected.std() > 0
+    atol = 1e-5 * np.abs(expected).max()
+    np.testing.assert_allclose(seen(model), expected, rtol=0, atol=atol)
 
 
 def test_training_sees_what_inference_saw(start, model, tiny):

@@ -7,7 +7,13 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from svtas_jax.streaming import make_segmenter, segment_chunk, start_streams
+from svtas_jax.models.transeger import Transeger
+from svtas_jax.streaming import (
+    look_ahead,
+    make_segmenter,
+    segment_chunk,
+    start_streams,
+)
 from svtas_jax.structs import IGNORE_LABEL
 
 SYSTEMS = ("sete", "mete", "transeger")
@@ -42,6 +48,25 @@ def test_scan_equals_loop(system, tiny):
         own, scores = step(variables, own, chunk)
         close(scores, logits[index])
     close(own, state)
+
+
+def test_looking_ahead_changes_nothing(system, tiny):
+    model, variables, _ = system
+    chunks = tiny.chunks(3, 2)
+    state, logits = run(system, chunks)
+    step = jax.jit(functools.partial(segment_chunk, model=model))
+    prepare = jax.jit(functools.partial(look_ahead, model=model))
+    own = model.initial_state(2)
+    for index in range(3):
+        ahead = prepare(variables, own)
+        chunk = jax.tree.map(lambda leaf, i=index: leaf[i], chunks)
+        own, scores = step(variables, own, chunk, ahead)
+        close(scores, logits[index])
+    close(own, state)
+    assert (ahead is not None) == isinstance(model, Transeger)
+    if ahead is not None:  # and it is used
+        _, other = step(variables, model.initial_state(2), chunk, 1 + ahead)
+        assert np.abs(other - scores).max() > 0.01
 
 
 def test_grouping_of_chunks_changes_nothing(system, tiny):

@@ -121,8 +121,9 @@ def _views(padded, stride):
 
 
 def _shifted_gradients(x, kernel, grad, *, stride):
-    """Gradients to x and kernel: the same shifts, and a scan over the batch for the
-    filter, whose nine sums XLA would otherwise compute from strided copies."""
+    """Gradients to x and kernel: the same shifts, and for the filter nine images of
+    sums over the batch, which stay in the cache. Sums over an image at once take XLA
+    2.3 times as long: it makes copies of the views."""
     interior = stride - 1
     high = [x.shape[i] - stride * (grad.shape[i] - 1) for i in (1, 2)]
     zero = jnp.zeros((), grad.dtype)
@@ -133,16 +134,17 @@ def _shifted_gradients(x, kernel, grad, *, stride):
     )
     x_grad = _shifted_sum(spread, kernel[::-1, ::-1], 1)
     padded = jnp.pad(x, ((0, 0), (1, 1), (1, 1), (0, 0)))
-
-    def add_image(total, image):
-        views, image_grad = _views(image[0], stride), image[1].astype(total.dtype)
-        sums = [jnp.sum(view * image_grad, axis=(0, 1)) for view in views]
-        return total + jnp.stack(sums), None
-
     wide = jnp.promote_types(x.dtype, jnp.float32)
-    total = jnp.zeros((9, x.shape[-1]), wide)
-    total, _ = jax.lax.scan(add_image, total, (padded, grad))
-    return x_grad, total.reshape(kernel.shape).astype(kernel.dtype)
+
+    def add_image(totals, image):
+        views, image_grad = _views(image[0], stride), image[1].astype(wide)
+        pairs = zip(totals, views, strict=True)
+        return [total + view * image_grad for total, view in pairs], None
+
+    totals = [jnp.zeros(grad.shape[1:], wide)] * 9
+    totals, _ = jax.lax.scan(add_image, totals, (padded, grad))
+    sums = jnp.stack([jnp.sum(total, axis=(0, 1)) for total in totals])
+    return x_grad, sums.reshape(kernel.shape).astype(kernel.dtype)
 
 
 class CausalConv(nn.Module):

@@ -57,6 +57,15 @@ class ImageBranch(nn.Module):
         return pool(x, valid) if self.pooled else where_valid(valid, x)
 
 
+def unfolded(model: nn.Module) -> nn.Module:
+    """Returns the model with its batch norms standing alone in evaluation, too, for
+    what counts or measures them."""
+    if not hasattr(getattr(model.image, "backbone", None), "folded"):
+        return model
+    backbone = model.image.backbone.clone(folded=False)
+    return model.clone(image=model.image.clone(backbone=backbone))
+
+
 class FeatureBranch(nn.Module):
     """Stands where the image branch does when a chunk's frames are features."""
 

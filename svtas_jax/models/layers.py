@@ -35,15 +35,19 @@ class Linear(nn.Module):
     @nn.compact
     def __call__(self, x: jax.Array) -> jax.Array:
         kernel = self.param("kernel", self.kernel_init, (x.shape[-1], self.features))
-        # As a matrix: XLA copies the transpose of a gradient with more than two axes.
-        rows = x.astype(self.dtype).reshape(-1, x.shape[-1])
-        y = jnp.matmul(rows, kernel.astype(self.dtype))
-        y = y.reshape(*x.shape[:-1], self.features)
+        y = product(x.astype(self.dtype), kernel.astype(self.dtype))
         if self.use_bias:
             init = torch_uniform_of(x.shape[-1])
             bias = self.param("bias", init, (self.features,))
             y = y + bias.astype(self.dtype)
         return y
+
+
+def product(x: jax.Array, kernel: jax.Array) -> jax.Array:
+    """Multiplies the last axis of x (..., C) with kernel (C, D)."""
+    # As a matrix: XLA copies the transpose of a gradient with more than two axes.
+    y = jnp.matmul(x.reshape(-1, x.shape[-1]), kernel)
+    return y.reshape(*x.shape[:-1], kernel.shape[-1])
 
 
 class Kernel(nn.Module):
@@ -76,14 +80,9 @@ class BatchNorm(nn.Module):
     momentum: float = 0.1
     epsilon: float = 1e-5
 
-    @nn.compact
     def __call__(self, x: jax.Array, valid: jax.Array | None, *, train: bool):
         """Normalises x (B, T, ..., D); valid (B, T) bool, None counts every step."""
-        shape = (x.shape[-1],)
-        scale = self.param("scale", nn.initializers.ones, shape)
-        bias = self.param("bias", nn.initializers.zeros, shape)
-        mean = self.variable("batch_stats", "mean", jnp.zeros, shape)
-        var = self.variable("batch_stats", "var", jnp.ones, shape)
+        scale, bias, mean, var = self._arrays(x.shape[-1])
         if not train:
             return _scale_shift(x, mean.value, var.value, scale, bias, self.epsilon)
         y, batch_mean, batch_var, count = _normalise(
@@ -95,6 +94,23 @@ class BatchNorm(nn.Module):
             mean.value = _moved(mean.value, batch_mean, rate)
             var.value = _moved(var.value, unbiased, rate)
         return y
+
+    def fold(self, kernel: jax.Array) -> tuple[jax.Array, jax.Array]:
+        """Returns kernel (..., D) and bias (D,) of the convolution that does what one
+        with `kernel` and this norm do in evaluation."""
+        scale, bias, mean, var = self._arrays(kernel.shape[-1])
+        factor, offset = _affine(mean.value, var.value, scale, bias, self.epsilon)
+        # Without a barrier XLA computes the offset anew for every pixel.
+        return jax.lax.optimization_barrier((kernel * factor, offset))
+
+    @nn.compact
+    def _arrays(self, width):
+        shape = (width,)
+        scale = self.param("scale", nn.initializers.ones, shape)
+        bias = self.param("bias", nn.initializers.zeros, shape)
+        mean = self.variable("batch_stats", "mean", jnp.zeros, shape)
+        var = self.variable("batch_stats", "var", jnp.ones, shape)
+        return scale, bias, mean, var
 
 
 def _moved(old, new, rate):
@@ -159,8 +175,13 @@ def _moments(x, valid):
 
 
 def _scale_shift(x, mean, var, scale, bias, epsilon):
+    factor, offset = _affine(mean, var, scale, bias, epsilon)
+    return x * factor.astype(x.dtype) + offset.astype(x.dtype)
+
+
+def _affine(mean, var, scale, bias, epsilon):
     factor = scale * jax.lax.rsqrt(var + epsilon)
-    return x * factor.astype(x.dtype) + (bias - mean * factor).astype(x.dtype)
+    return factor, bias - mean * factor
 
 
 @jax.custom_vjp

@@ -4,6 +4,9 @@ Sandler et al.: MobileNetV2, CVPR 2018; Lin, Gan, Han: TSM, ICCV 2019. Submodule
 follow the public PyTorch code, so that converting its weights is a table.
 """
 
+from collections.abc import Callable, Mapping
+from typing import Any
+
 import flax.linen as nn
 import jax
 import jax.numpy as jnp
@@ -16,8 +19,8 @@ from svtas_jax.models.convolution import (
 from svtas_jax.models.layers import (
     BatchNorm,
     Kernel,
-    Linear,
     kaiming_fan_out,
+    product,
     relu6,
     where_valid,
 )
@@ -43,13 +46,17 @@ def num_channels(channels: int, width: float) -> int:
 
 
 class MobileNetTSM(nn.Module):
-    """Frames (B, T, H, W, 3) to features (B, T, H/32, W/32, 1280)."""
+    """Frames (B, T, H, W, 3) to features (B, T, H/32, W/32, 1280).
+
+    If `folded`, evaluation runs with the batch norms folded into the convolutions.
+    """
 
     width: float = 1.0
     stages: tuple[tuple[int, int, int, int], ...] = STAGES
     shift_div: int = 8
     norm_momentum: float = 0.1
     reference_padding: bool = False
+    folded: bool = True
     dtype: jnp.dtype = jnp.float32
 
     @nn.compact
@@ -59,9 +66,11 @@ class MobileNetTSM(nn.Module):
         if not self.reference_padding:
             x = where_valid(valid, x)
         counted = None if self.reference_padding else valid
-        options = dict(counted=counted, train=train, momentum=self.norm_momentum)
-        x = Conv3x3(num_channels(32, self.width), 2, self.dtype, name="conv1")(
-            x.astype(self.dtype), **options
+        options = dict(counted=counted, train=train)
+        shape = dict(momentum=self.norm_momentum, folded=self.folded, dtype=self.dtype)
+        stem = (3, 3, x.shape[-1], num_channels(32, self.width))
+        x = relu6(
+            ConvNorm(stem, 2, **shape, name="conv1")(x.astype(self.dtype), **options)
         )
         for stage, (expansion, channels, num_blocks, stride) in enumerate(
             self.stages, 1
@@ -72,12 +81,12 @@ class MobileNetTSM(nn.Module):
                     features=num_channels(channels, self.width),
                     stride=stride if block == 0 else 1,
                     shift_div=self.shift_div,
-                    dtype=self.dtype,
+                    norm=shape,
                     name=f"layer{stage}_{block}",
                 )(x, **options)
             x = where_valid(valid, x)
-        features = num_channels(1280, max(1.0, self.width))
-        x = Conv1x1(features, dtype=self.dtype, name="conv2")(x, **options)
+        head = (x.shape[-1], num_channels(1280, max(1.0, self.width)))
+        x = relu6(ConvNorm(head, **shape, name="conv2")(x, **options))
         return where_valid(valid, x)
 
 
@@ -89,71 +98,67 @@ class InvertedResidual(nn.Module):
     features: int
     stride: int
     shift_div: int
-    dtype: jnp.dtype
+    norm: Mapping[str, Any]  # of its `ConvNorm`s
 
     @nn.compact
-    def __call__(self, x, *, counted, **norm):
+    def __call__(self, x, *, counted, train):
         residual = self.stride == 1 and x.shape[-1] == self.features
-        options = dict(counted=counted, **norm)
+        hidden = x.shape[-1] * self.expansion
+        options = dict(counted=counted, train=train)
         y, position = x, 0
         if self.expansion != 1:
             if residual:
                 # A padded step must look like the chunk's end to its neighbour.
                 y = y if counted is None else where_valid(counted, y)
                 y = temporal_shift(y, self.shift_div)
-            hidden = x.shape[-1] * self.expansion
-            y = Conv1x1(hidden, dtype=self.dtype, name="conv_0")(y, **options)
-            position = 1
-        y = Depthwise(self.stride, self.dtype, name=f"conv_{position}")(y, **options)
-        y = Conv1x1(
-            self.features, act=False, dtype=self.dtype, name=f"conv_{position + 1}"
-        )(y, **options)
+            expand = ConvNorm((x.shape[-1], hidden), **self.norm, name="conv_0")
+            y, position = relu6(expand(y, **options)), 1
+        depthwise = ConvNorm(
+            (3, 3, 1, hidden), self.stride, **self.norm, name=f"conv_{position}"
+        )
+        project = ConvNorm(
+            (hidden, self.features), **self.norm, name=f"conv_{position + 1}"
+        )
+        y = project(relu6(depthwise(y, **options)), **options)
         return x + y if residual else y
 
 
-class Conv1x1(nn.Module):
-    """1x1 convolution, batch normalisation and, if `act`, ReLU6."""
+class ConvNorm(nn.Module):
+    """A convolution without bias, and batch normalisation.
 
-    features: int
-    act: bool = True
+    The shape of the kernel says which: (C, D) a 1x1, (3, 3, 1, D) a depthwise 3x3,
+    (3, 3, C, D) a full 3x3 convolution.
+    """
+
+    shape: tuple[int, ...]
+    stride: int = 1
+    momentum: float = 0.1
+    folded: bool = True
     dtype: jnp.dtype = jnp.float32
 
-    @nn.compact
-    def __call__(self, x, *, counted, train, momentum):
-        x = Linear(self.features, False, self.dtype, kaiming_fan_out, name="conv")(x)
-        x = BatchNorm(momentum, name="bn")(x, counted, train=train)
-        return relu6(x) if self.act else x
+    def setup(self):
+        self.conv = Kernel(kaiming_fan_out)
+        self.bn = BatchNorm(self.momentum)
+
+    def __call__(self, x, *, counted, train):
+        kernel = self.conv(self.shape)
+        if self.folded and not train:
+            kernel, bias = self.bn.fold(kernel)
+            y = self._convolve(x, kernel.astype(self.dtype))
+            return y + bias.astype(self.dtype)
+        y = self._convolve(x, kernel.astype(self.dtype))
+        return self.bn(y, counted, train=train)
+
+    def _convolve(self, x, kernel):
+        if kernel.ndim == 2:
+            return product(x, kernel)
+        if kernel.shape[2] == 1:
+            return of_images(lambda i: depthwise_conv3x3(i, kernel, self.stride), x)
+        kernel = kernel.reshape(-1, kernel.shape[-1])
+        return of_images(lambda i: product(patches3x3(i, self.stride), kernel), x)
 
 
-class Conv3x3(nn.Module):
-    """Full 3x3 convolution with symmetric padding, batch normalisation, ReLU6."""
-
-    features: int
-    stride: int
-    dtype: jnp.dtype
-
-    @nn.compact
-    def __call__(self, x, *, counted, train, momentum):
-        shape = (3, 3, x.shape[-1], self.features)
-        kernel = Kernel(kaiming_fan_out, name="conv")(shape).astype(self.dtype)
-        patches = patches3x3(x.reshape((-1, *x.shape[2:])), self.stride)
-        frames = jnp.matmul(
-            patches.reshape(-1, patches.shape[-1]), kernel.reshape(-1, self.features)
-        )
-        x = frames.reshape((*x.shape[:2], *patches.shape[1:-1], self.features))
-        return relu6(BatchNorm(momentum, name="bn")(x, counted, train=train))
-
-
-class Depthwise(nn.Module):
-    """Depthwise 3x3 convolution, batch normalisation, ReLU6."""
-
-    stride: int
-    dtype: jnp.dtype
-
-    @nn.compact
-    def __call__(self, x, *, counted, train, momentum):
-        kernel = Kernel(kaiming_fan_out, name="conv")((3, 3, 1, x.shape[-1]))
-        frames = x.reshape((-1, *x.shape[2:]))
-        frames = depthwise_conv3x3(frames, kernel.astype(self.dtype), self.stride)
-        x = frames.reshape((*x.shape[:2], *frames.shape[1:]))
-        return relu6(BatchNorm(momentum, name="bn")(x, counted, train=train))
+def of_images(function: Callable[[jax.Array], jax.Array], x: jax.Array) -> jax.Array:
+    """Applies a function of images (N, H, W, C) to steps (B, T, H, W, C)."""
+    y = function(x.reshape((-1, *x.shape[2:])))
+    return y.reshape((*x.shape[:2], *y.shape[1:]))

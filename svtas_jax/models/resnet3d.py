@@ -21,7 +21,8 @@ class ResNet3D(nn.Module):
     """Frames (B, T, H, W, 3) to features (B, T, H/32, W/32, D).
 
     `kind` "i3d" has bottleneck blocks and D = 2048, "r2plus1d" basic blocks whose
-    convolutions are split into image and time and D = 512, both at `width` 64.
+    convolutions are split into image and time and D = 512, both at `width` 64. If
+    `folded`, evaluation runs with the batch norms folded into the convolutions.
     """
 
     kind: str = "i3d"
@@ -29,6 +30,7 @@ class ResNet3D(nn.Module):
     blocks: tuple[int, ...] = BLOCKS
     norm_momentum: float = 0.1
     reference_padding: bool = False
+    folded: bool = True
     dtype: jnp.dtype = jnp.float32
 
     @nn.compact
@@ -40,7 +42,8 @@ class ResNet3D(nn.Module):
         counted = None if self.reference_padding else valid
         norm = dict(counted=counted, train=train, momentum=self.norm_momentum)
         split = self.kind == "r2plus1d"
-        shape = dict(split=split, dtype=self.dtype)
+        own = dict(folded=self.folded, dtype=self.dtype)
+        shape = dict(split=split, **own)
         x = ConvNorm(self.width, (3, 7, 7), 2, **shape, name="conv1")(
             x.astype(self.dtype), **norm
         )
@@ -51,7 +54,7 @@ class ResNet3D(nn.Module):
                     width=self.width * 2**stage,
                     stride=2 if stage and index == 0 else 1,
                     name=f"layer{stage + 1}_{index}",
-                    dtype=self.dtype,
+                    **own,
                 )
                 if split:
                     block = SplitBlock(**options)
@@ -68,30 +71,22 @@ class Bottleneck(nn.Module):
     width: int
     stride: int
     inflated: bool
+    folded: bool
     dtype: jnp.dtype
 
     @nn.compact
     def __call__(self, x, **norm):
         features = 4 * self.width
+        own = dict(folded=self.folded, dtype=self.dtype)
         first = (3, 1, 1) if self.inflated else (1, 1, 1)
-        y = ConvNorm(self.width, first, dtype=self.dtype, name="conv1")(
-            _clean(x, norm), **norm
-        )
-        y = ConvNorm(
-            self.width, (1, 3, 3), self.stride, dtype=self.dtype, name="conv2"
-        )(y, **norm)
-        y = ConvNorm(features, (1, 1, 1), act=False, dtype=self.dtype, name="conv3")(
-            y, **norm
-        )
+        y = ConvNorm(self.width, first, **own, name="conv1")(_clean(x, norm), **norm)
+        y = ConvNorm(self.width, (1, 3, 3), self.stride, **own, name="conv2")(y, **norm)
+        own["act"] = False
+        y = ConvNorm(features, (1, 1, 1), **own, name="conv3")(y, **norm)
         if self.stride != 1 or x.shape[-1] != features:
-            x = ConvNorm(
-                features,
-                (1, 1, 1),
-                self.stride,
-                act=False,
-                dtype=self.dtype,
-                name="downsample",
-            )(x, **norm)
+            x = ConvNorm(features, (1, 1, 1), self.stride, **own, name="downsample")(
+                x, **norm
+            )
         return nn.relu(x + y)
 
 
@@ -100,11 +95,12 @@ class SplitBlock(nn.Module):
 
     width: int
     stride: int
+    folded: bool
     dtype: jnp.dtype
 
     @nn.compact
     def __call__(self, x, **norm):
-        shape = dict(split=True, dtype=self.dtype)
+        shape = dict(split=True, folded=self.folded, dtype=self.dtype)
         y = ConvNorm(self.width, (3, 3, 3), self.stride, **shape, name="conv1")(
             _clean(x, norm), **norm
         )
@@ -140,43 +136,50 @@ class ConvNorm(nn.Module):
     stride: int = 1
     act: bool = True
     split: bool = False
+    folded: bool = True
     dtype: jnp.dtype = jnp.float32
 
     @nn.compact
     def __call__(self, x, *, counted, train, momentum):
+        own = dict(folded=self.folded, dtype=self.dtype)
+        norm = BatchNorm(momentum, name="bn")
         if self.split:
-            x = SplitConv(
-                self.features, self.kernel, self.stride, self.dtype, name="conv"
-            )(x, counted=counted, train=train, momentum=momentum)
-        else:
-            x = Conv(self.features, self.kernel, self.stride, self.dtype, name="conv")(
-                x
+            conv = SplitConv(
+                self.features, self.kernel, self.stride, **own, name="conv"
             )
-        x = BatchNorm(momentum, name="bn")(x, counted, train=train)
+            x = conv(x, norm, counted=counted, train=train, momentum=momentum)
+        else:
+            conv = Conv(self.features, self.kernel, self.stride, **own, name="conv")
+            x = conv(x, norm, counted=counted, train=train)
         return nn.relu(x) if self.act else x
 
 
 class Conv(nn.Module):
-    """A convolution over time and image, zeros around."""
+    """A convolution over time and image, zeros around, and a batch norm."""
 
     features: int
     kernel: tuple[int, int, int]
     stride: int
+    folded: bool
     dtype: jnp.dtype
 
     @nn.compact
-    def __call__(self, x):
+    def __call__(self, x, norm, *, counted, train):
         # A kernel of one pixel and step is a matrix: the converter keeps them so.
         shape = (*self.kernel, x.shape[-1], self.features)
-        if self.kernel == (1, 1, 1):
-            shape = shape[3:]
-        kernel = self.param("kernel", kaiming_fan_out, shape).astype(self.dtype)
-        kernel = kernel.reshape(*self.kernel, x.shape[-1], self.features)
-        return conv3d(x, kernel, stride=self.stride)
+        stored = shape[3:] if self.kernel == (1, 1, 1) else shape
+        kernel = self.param("kernel", kaiming_fan_out, stored)
+        folds = self.folded and not train
+        kernel, bias = norm.fold(kernel) if folds else (kernel, None)
+        kernel = kernel.astype(self.dtype).reshape(shape)
+        y = conv3d(x, kernel, stride=self.stride)
+        if folds:
+            return y + bias.astype(self.dtype)
+        return norm(y, counted, train=train)
 
 
 class SplitConv(nn.Module):
-    """A convolution of the image, batch norm, ReLU, a convolution of time.
+    """A convolution of the image, batch norm, ReLU, a convolution of time, batch norm.
 
     The width between them keeps the number of weights of the whole convolution (for
     three steps, whatever the kernel: so has it the public code).
@@ -185,17 +188,21 @@ class SplitConv(nn.Module):
     features: int
     kernel: tuple[int, int, int]
     stride: int
+    folded: bool
     dtype: jnp.dtype
 
     @nn.compact
-    def __call__(self, x, *, counted, train, momentum):
+    def __call__(self, x, norm, *, counted, train, momentum):
         times, height, width = self.kernel
         area = x.shape[-1] * height * width
         middle = 3 * area * self.features // (area + 3 * self.features)
-        x = Conv(middle, (1, height, width), self.stride, self.dtype, name="conv_s")(x)
-        x = nn.relu(BatchNorm(momentum, name="bn_s")(x, counted, train=train))
+        own = dict(folded=self.folded, dtype=self.dtype)
+        norm_s = BatchNorm(momentum, name="bn_s")
+        conv_s = Conv(middle, (1, height, width), self.stride, **own, name="conv_s")
+        conv_t = Conv(self.features, (times, 1, 1), 1, **own, name="conv_t")
+        x = nn.relu(conv_s(x, norm_s, counted=counted, train=train))
         x = x if counted is None else where_valid(counted, x)
-        return Conv(self.features, (times, 1, 1), 1, self.dtype, name="conv_t")(x)
+        return conv_t(x, norm, counted=counted, train=train)
 
 
 def _max_pool(x):

@@ -44,6 +44,10 @@ class Sete(nn.Module):
         """Returns what the head gets to see of a chunk in evaluation, (B, T, D)."""
         return self.image(chunk, train=False)
 
+    def ahead(self, state: StreamState) -> None:
+        """Returns nothing: no part of a chunk can be computed before its frames."""
+        del state
+
     @nn.compact
     def __call__(
         self,
@@ -51,6 +55,7 @@ class Sete(nn.Module):
         chunk: Chunk,
         *,
         train: bool = False,
+        ahead: None = None,
         templates: jax.Array | None = None,
     ) -> tuple[StreamState, ChunkOutput]:
         """Scores one chunk.
@@ -59,9 +64,11 @@ class Sete(nn.Module):
             state: of the stream before this chunk.
             chunk: leaves (B, ...).
             train: batch statistics, and METE's text feature.
+            ahead: see `ahead`.
             templates: (B, T) the sentence of every step's fixed prompt; drawn in
                 training (rng "templates") if not given.
         """
+        del ahead
         valid = step_valid(chunk)
         features = self.image(chunk, train=train)
         context, logits, projected = self.head(

@@ -49,17 +49,28 @@ class Transeger(nn.Module):
             return jnp.zeros((*labels.shape, self.features), self.dtype)
         return self.text(labels)
 
+    def ahead(self, state: StreamState) -> jax.Array | None:
+        """Returns the text features of the chunk after this state, before its frames
+        are there; None without a text branch."""
+        return None if self.text is None else self.text_features(state.labels)
+
     @nn.compact
     def __call__(
-        self, state: StreamState, chunk: Chunk, *, train: bool = False
+        self,
+        state: StreamState,
+        chunk: Chunk,
+        *,
+        train: bool = False,
+        ahead: jax.Array | None = None,
     ) -> tuple[StreamState, ChunkOutput]:
-        """Scores one chunk; `state.labels` holds the previous chunk's labels."""
+        """Scores one chunk; `state.labels` holds the previous chunk's labels, `ahead`
+        what `ahead` returned for the state, if that was asked before."""
         valid = step_valid(chunk)
         project = Linear(
             self.features, use_bias=False, dtype=self.dtype, name="project"
         )
         image = where_valid(valid, project(self.image(chunk, train=train)))
-        text = self.text_features(state.labels)
+        text = self.text_features(state.labels) if ahead is None else ahead
         context, logits = self.joint(state.context, image, text, valid, train=train)
         if train:
             labels = prompts.told_labels(chunk.labels, self.clip_steps)

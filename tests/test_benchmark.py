@@ -1,0 +1,50 @@
+"""The benchmark command on a small model."""
+
+import json
+
+import pytest
+
+from svtas_jax import benchmark
+from svtas_jax.config import default_config
+from svtas_jax.errors import InputError
+
+
+@pytest.fixture
+def small(tiny):
+    config = tiny.config("transeger")
+    config.model.image_stages = 1
+    return config
+
+
+def test_everything_is_measured(small, tmp_path):
+    video = benchmark.render(tmp_path / "a b.mp4", small)
+    found = benchmark.benchmark(small, video, (1, 2))
+    assert list(found.inference) == [1, 2]
+    for size, told in found.inference.items():
+        assert 0 < told["p50"] <= told["p95"]
+        assert told["frames_per_s"] == pytest.approx(1e3 * 4 * size / told["p50"])
+    assert found.ahead_ms["p50"] > 0
+    assert found.training["frames_per_s"] == pytest.approx(
+        1e3 * 4 * 2 / found.training["p50"]
+    )
+    assert found.pipeline["all"] == pytest.approx(2 * found.pipeline["kept"])
+    assert found.from_file_frames_per_s > 0
+    assert found.peak_bytes > 1e6
+    text = "\n".join(benchmark.describe(found, small))
+    for word in ("batch 2", "ahead", "training", "pipeline", "from file", "compiling"):
+        assert word in text
+
+
+def test_the_command_writes_what_it_found(small, tmp_path):
+    path = tmp_path / "found.json"
+    benchmark.run(small, (1,), path=str(path))
+    saved = json.loads(path.read_text(encoding="utf-8"))
+    assert {"inference", "training", "device", "versions", "config"} <= set(saved)
+
+
+def test_features_are_no_videos():
+    config = default_config()
+    config.data.features = "features"
+    config.model.update(backbone="features", head="ms_tcn")
+    with pytest.raises(InputError, match="profile"):
+        benchmark.run(config, (1,))
