@@ -181,6 +181,7 @@ def time_training(
         tx,
         smooth_weight=config.train.smooth_weight,
         clip_weight=config.train.clip_weight,
+        remat=config.train.remat,
     )
     key = jax.random.key(0)
     lowered = accumulate.lower(state, carry, chunks, key)

@@ -109,6 +109,8 @@ def _train_defaults() -> ml_collections.ConfigDict:
     )
     # the paper; otherwise as many chunks, and the next video follows the last at once
     train.chunks_per_call = 1  # chunks handed over at a time; changes nothing
+    train.remat = "none"  # what the backward pass keeps of the forward pass: "none"
+    # computes nothing twice, "products" and "blocks" save memory and take longer
     train.selection = "validation"  # picks the best checkpoint on "validation" videos
     # held out of the training split; "test" is the paper's protocol
     train.validation_share = 0.2  # share of the training videos held out
@@ -189,6 +191,7 @@ def check_resumable(config: ml_collections.ConfigDict, stored: dict[str, Any]) -
     """
     before = load_config(None, stored)
     free = ("num_epochs", "log_every_steps", "chunks_per_call", "eval_every_epochs")
+    free += ("remat",)
     for section in ("data", "model", "train"):
         _check_same(
             config[section], before[section], section, "the run began with", free
@@ -315,6 +318,7 @@ def with_clip_frames(
 
 def _check_train(train: ml_collections.ConfigDict) -> None:
     _check_choice(train, "train", selection=("validation", "test"))
+    _check_choice(train, "train", remat=("none", "products", "blocks"))
     _check_at_least(train, "train", batch_size=1, num_epochs=1, chunks_per_call=1)
     _check_at_least(train, "train", eval_every_epochs=1, log_every_steps=1)
     _check_at_least(train, "train", chunks_per_step=0)

@@ -189,6 +189,7 @@ def _loop(
         tx,
         smooth_weight=settings.smooth_weight,
         clip_weight=settings.clip_weight,
+        remat=settings.remat,
     )
     selector = Selector(config, data, model, make_segmenter(model))
     mesh = make_mesh(settings.batch_size)

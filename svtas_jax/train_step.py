@@ -16,9 +16,16 @@ import optax
 
 from svtas_jax.losses import chunk_loss
 from svtas_jax.models.image import step_labels
+from svtas_jax.models.layers import BLOCK
 from svtas_jax.streaming import apply_chunk, keep_unless
 from svtas_jax.structs import IGNORE_LABEL, Chunk, Params, StreamState, TrainState
 
+# What the backward pass keeps of a chunk's forward pass; the rest it computes again.
+REMAT = {
+    "none": None,  # keeps all
+    "products": jax.checkpoint_policies.dots_saveable,
+    "blocks": jax.checkpoint_policies.save_only_these_names(BLOCK),
+}
 METRICS = ("loss", "segmentation_loss", "clip_loss", "correct_steps", "valid_steps")
 
 
@@ -59,26 +66,21 @@ def init_carry(state: TrainState, model: nn.Module, batch_size: int) -> BatchCar
     )
 
 
-def accumulate(
-    state: TrainState,
-    carry: BatchCarry,
-    chunks: Chunk,
-    key: jax.Array,
-    *,
-    model: nn.Module,
-    smooth_weight: float,
-    clip_weight: float,
-) -> tuple[TrainState, BatchCarry]:
-    """Adds the gradients of consecutive chunks, leaves (K, B, ...), to the carry.
+def make_loss(
+    model: nn.Module, *, smooth_weight: float, clip_weight: float, remat: str = "none"
+):
+    """Returns the loss of one chunk, as a function of parameters, batch statistics,
+    stream, chunk and random key; also the stream, the statistics and metrics after it.
 
-    Only `batch_stats` of the state changes. A chunk without a valid frame has no loss
-    and leaves statistics and stream alone.
+    Args:
+        model: see `svtas_jax.models`.
+        smooth_weight, clip_weight: see `losses.chunk_loss`.
+        remat: see `REMAT`.
     """
-    step_key = jax.random.fold_in(key, state.step)
 
-    def loss_fn(params, batch_stats, stream, chunk, chunk_key):
+    def loss_fn(params, batch_stats, stream, chunk, key):
         variables = {"params": params, "batch_stats": batch_stats}
-        rngs = {"dropout": chunk_key, "templates": jax.random.fold_in(chunk_key, 1)}
+        rngs = {"dropout": key, "templates": jax.random.fold_in(key, 1)}
         stream, output, batch_stats = apply_chunk(
             model, variables, stream, chunk, rngs=rngs
         )
@@ -88,12 +90,28 @@ def accumulate(
         metrics = {"loss": loss, **parts, **_count_correct(output.logits[-1], chunk)}
         return loss, (stream, batch_stats, metrics)
 
+    if REMAT[remat] is None:
+        return loss_fn
+    return jax.checkpoint(loss_fn, policy=REMAT[remat])
+
+
+def accumulate(
+    state: TrainState, carry: BatchCarry, chunks: Chunk, key: jax.Array, *, loss_fn
+) -> tuple[TrainState, BatchCarry]:
+    """Adds the gradients of consecutive chunks, leaves (K, B, ...), to the carry.
+
+    Only `batch_stats` of the state changes. A chunk without a valid frame has no loss
+    and leaves statistics and stream alone. `loss_fn` is what `make_loss` returns.
+    """
+    step_key = jax.random.fold_in(key, state.step)
+    gradients = jax.value_and_grad(loss_fn, has_aux=True)
+
     def add_chunk(inner, chunk):
         batch_stats, carry = inner
         chunk_key = jax.random.fold_in(step_key, carry.chunk_index)
-        (_, (stream, new_stats, metrics)), grads = jax.value_and_grad(
-            loss_fn, has_aux=True
-        )(state.params, batch_stats, carry.stream, chunk, chunk_key)
+        (_, (stream, new_stats, metrics)), grads = gradients(
+            state.params, batch_stats, carry.stream, chunk, chunk_key
+        )
         is_real = jnp.any(chunk.valid)
         sums = {k: v + metrics.get(k, 0) for k, v in carry.metrics.items()}
         carry = carry.replace(
@@ -134,18 +152,13 @@ def apply_gradients(
 
 
 def make_train_functions(
-    model: nn.Module,
-    tx: optax.GradientTransformation,
-    *,
-    smooth_weight: float,
-    clip_weight: float,
+    model: nn.Module, tx: optax.GradientTransformation, **loss_options
 ):
-    """Returns `accumulate` and `apply_gradients` for this model, compiled."""
-    weights = dict(smooth_weight=smooth_weight, clip_weight=clip_weight)
+    """Returns `accumulate` and `apply_gradients` for this model, compiled; the options
+    are those of `make_loss`."""
+    loss_fn = make_loss(model, **loss_options)
     return (
-        jax.jit(
-            functools.partial(accumulate, model=model, **weights), donate_argnums=(0, 1)
-        ),
+        jax.jit(functools.partial(accumulate, loss_fn=loss_fn), donate_argnums=(0, 1)),
         jax.jit(
             functools.partial(apply_gradients, model=model, tx=tx),
             donate_argnums=(0, 1),

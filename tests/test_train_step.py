@@ -6,7 +6,13 @@ import optax
 import pytest
 
 from svtas_jax.structs import IGNORE_LABEL
-from svtas_jax.train_step import init_carry, init_train_state, make_train_functions
+from svtas_jax.train_step import (
+    REMAT,
+    init_carry,
+    init_train_state,
+    make_loss,
+    make_train_functions,
+)
 
 RTOL = 1e-4  # of the largest gradient; sums in another order
 SYSTEMS = ("sete", "mete", "transeger")
@@ -132,3 +138,41 @@ def test_loss_falls_when_a_batch_is_repeated(tiny):
         state, carry, metrics = trainer.apply(state, carry)
         losses.append(float(metrics["loss"]))
     assert losses[-1] < 0.8 * losses[0]
+
+
+def test_the_next_video_follows_in_its_slot(trainer, tiny):
+    """Packed: two videos in a row give the gradients of the two alone."""
+    first, second = tiny.chunks(2, 1), tiny.chunks(3, 1, seed=1)
+    row = jax.tree.map(lambda a, b: np.concatenate([a, b]), first, second)
+    assert row.starts[:, 0].tolist() == [True, False, True, False, False]
+    state, carry = trainer.run(row, 5)
+    alone, own = trainer.run(first, 2)
+    own = own.replace(stream=trainer.model.initial_state(1))
+    # Templates are drawn by the place in the row: it must be the same.
+    alone, own = trainer.accumulate(alone, own, second, jax.random.key(1))
+    assert_same(own.grads, carry.grads)
+    assert_same(own.stream, carry.stream)
+    assert_same(alone.batch_stats, state.batch_stats)
+
+
+@pytest.mark.parametrize("system", ["sete", "transeger"])
+def test_rematerialisation_keeps_less_and_changes_nothing(tiny, system):
+    model = tiny.model(system)
+    chunk = jax.tree.map(lambda leaf: leaf[0], tiny.chunks(1, 2))
+    variables, state = tiny.variables(model), model.initial_state(2)
+    kept, gradients = {}, {}
+    for name in REMAT:
+        loss_fn = make_loss(model, smooth_weight=0.15, clip_weight=1.0, remat=name)
+
+        def run(params, f=loss_fn):
+            key = jax.random.key(1)
+            return f(params, variables["batch_stats"], state, chunk, key)[0]
+
+        backward = jax.eval_shape(
+            lambda p, r=run: jax.vjp(r, p)[1], variables["params"]
+        )
+        kept[name] = sum(x.size * x.dtype.itemsize for x in jax.tree.leaves(backward))
+        gradients[name] = jax.jit(jax.grad(run))(params)
+    assert kept["blocks"] < kept["products"] < kept["none"]
+    assert_same(gradients["products"], gradients["none"])
+    assert_same(gradients["blocks"], gradients["none"])

@@ -7,6 +7,8 @@ import flax.linen as nn
 import jax
 import jax.numpy as jnp
 
+BLOCK = "block"  # name of what a block of layers puts out, see `train_step.REMAT`
+
 # PyTorch's default for linear and convolution weights: uniform in +-1/sqrt(fan_in).
 torch_uniform = nn.initializers.variance_scaling(1 / 3, "fan_in", "uniform")
 kaiming_fan_out = nn.initializers.variance_scaling(2.0, "fan_out", "normal")

@@ -10,6 +10,7 @@ from typing import Any
 import flax.linen as nn
 import jax
 import jax.numpy as jnp
+from jax.ad_checkpoint import checkpoint_name
 
 from svtas_jax.models.convolution import (
     depthwise_conv3x3,
@@ -17,6 +18,7 @@ from svtas_jax.models.convolution import (
     temporal_shift,
 )
 from svtas_jax.models.layers import (
+    BLOCK,
     BatchNorm,
     Kernel,
     kaiming_fan_out,
@@ -120,7 +122,7 @@ class InvertedResidual(nn.Module):
             (hidden, self.features), **self.norm, name=f"conv_{position + 1}"
         )
         y = project(relu6(depthwise(y, **options)), **options)
-        return x + y if residual else y
+        return checkpoint_name(x + y if residual else y, BLOCK)
 
 
 class ConvNorm(nn.Module):

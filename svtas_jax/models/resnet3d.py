@@ -8,9 +8,10 @@ follow the public PyTorch code, so that converting its weights is a table.
 import flax.linen as nn
 import jax
 import jax.numpy as jnp
+from jax.ad_checkpoint import checkpoint_name
 
 from svtas_jax.models.convolution import conv3d
-from svtas_jax.models.layers import BatchNorm, kaiming_fan_out, where_valid
+from svtas_jax.models.layers import BLOCK, BatchNorm, kaiming_fan_out, where_valid
 
 BLOCKS = (3, 4, 6, 3)  # residual blocks of each of the four stages, in both networks
 # Which blocks of I3D look at three steps.
@@ -87,7 +88,7 @@ class Bottleneck(nn.Module):
             x = ConvNorm(features, (1, 1, 1), self.stride, **own, name="downsample")(
                 x, **norm
             )
-        return nn.relu(x + y)
+        return checkpoint_name(nn.relu(x + y), BLOCK)
 
 
 class SplitBlock(nn.Module):
@@ -116,7 +117,7 @@ class SplitBlock(nn.Module):
                 **shape,
                 name="downsample",
             )(x, **norm)
-        return nn.relu(x + y)
+        return checkpoint_name(nn.relu(x + y), BLOCK)
 
 
 def _clean(x, norm):

@@ -3,9 +3,10 @@
 import flax.linen as nn
 import jax
 import jax.numpy as jnp
+from jax.ad_checkpoint import checkpoint_name
 
 from svtas_jax.models import prompts, tokenizer
-from svtas_jax.models.layers import Linear
+from svtas_jax.models.layers import BLOCK, Linear
 
 
 class TextEncoder(nn.Module):
@@ -84,7 +85,8 @@ class TransformerBlock(nn.Module):
         y = nn.LayerNorm(epsilon=1e-5, dtype=self.dtype, name="ln_2")(x)
         y = Linear(4 * width, dtype=self.dtype, name="mlp_c_fc")(y)
         y = y * nn.sigmoid(1.702 * y)
-        return x + Linear(width, dtype=self.dtype, name="mlp_c_proj")(y)
+        x = x + Linear(width, dtype=self.dtype, name="mlp_c_proj")(y)
+        return checkpoint_name(x, BLOCK)
 
 
 class SelfAttention(nn.Module):

@@ -1,0 +1,23 @@
+#!/usr/bin/env bash
+# Everything that matters on a GPU, in under 8 minutes: figures and a trace in a folder.
+#
+#     bash scripts/benchmark_gpu.sh [FOLDER]
+#
+# PYTHON names the interpreter; it must see JAX's CUDA wheels.
+set -euo pipefail
+cd "$(dirname "$0")/.."
+folder=${1:-gpu}
+python=${PYTHON:-python}
+mkdir -p "$folder"
+"$python" -c 'import jax; print(jax.devices())' | tee "$folder/device.txt"
+for system in sete transeger; do
+    for dtype in float32 bfloat16; do
+        timeout 90 "$python" -m svtas_jax.benchmark --config="configs/gtea_$system.py" \
+            --config.model.dtype="$dtype" --batches=1,8,32,64 \
+            --json="$folder/${system}_$dtype.json" 2>&1 | tee "$folder/${system}_$dtype.txt"
+    done
+done
+"$python" scripts/measure_depthwise.py | tee "$folder/depthwise.txt"
+timeout 60 "$python" -m svtas_jax.profile --config=configs/gtea_sete.py \
+    --trace="$folder/trace" 2>&1 | tee "$folder/profile.txt"
+timeout 120 "$python" -m pytest -q -x tests/test_streaming.py 2>&1 | tee "$folder/tests.txt"
