@@ -168,9 +168,8 @@ def test_rematerialisation_keeps_less_and_changes_nothing(tiny, system):
             key = jax.random.key(1)
             return f(params, variables["batch_stats"], state, chunk, key)[0]
 
-        backward = jax.eval_shape(
-            lambda p, r=run: jax.vjp(r, p)[1], variables["params"]
-        )
+        params = variables["params"]
+        backward = jax.eval_shape(lambda p, r=run: jax.vjp(r, p)[1], params)
         kept[name] = sum(x.size * x.dtype.itemsize for x in jax.tree.leaves(backward))
         gradients[name] = jax.jit(jax.grad(run))(params)
     assert kept["blocks"] < kept["products"] < kept["none"]
