@@ -7,6 +7,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
+from svtas_jax import streaming
 from svtas_jax.models.transeger import Transeger
 from svtas_jax.streaming import (
     look_ahead,
@@ -168,3 +169,15 @@ def test_bfloat16_computes_close_to_float32(tiny):
     _, rough_logits = run((rough, variables, make_segmenter(rough)), chunks)
     assert rough_logits.dtype == jnp.float32
     assert np.abs(logits - rough_logits).max() < 0.05 * np.abs(logits).max()
+
+
+def test_options_that_xla_does_not_know_are_left_out(monkeypatch):
+    known = {"xla_cpu_prefer_vector_width": 256}
+    monkeypatch.setattr(
+        streaming, "_CPU_OPTIONS", {**known, "xla_cpu_no_such_option": True}
+    )
+    streaming._inference_options.cache_clear()
+    expected = known if jax.default_backend() == "cpu" else {}
+    assert streaming._inference_options() == expected
+    assert streaming.compile_inference(lambda x: 2 * x)(3) == 6
+    streaming._inference_options.cache_clear()
