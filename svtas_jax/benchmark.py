@@ -1,7 +1,7 @@
 """How fast a system runs here: inference, training, pipeline, from file to labels.
 
     python -m svtas_jax.benchmark --config=configs/gtea_transeger.py [--json=FILE]
-        [--video=FILE] [--batches=1,2,4,8,16,32,64]
+        [--video=FILE] [--batches=1,2,4,8]
 
 Needs no data: weights are random, and without --video one is rendered (720x404, as
 GTEA's, MPEG-4). Frames are those that the model sees; of files, all that are decoded.
@@ -30,8 +30,9 @@ from data_pipeline.dataset import make_dataset
 from data_pipeline.known import class_names_of
 from data_pipeline.video import count_frames
 from svtas_jax import cli, evaluate, provenance, report
-from svtas_jax.config import stream_spec, validate_config
+from svtas_jax.config import stream_spec, validate_config, with_clip_frames
 from svtas_jax.cost import (
+    WHOLE_VIDEO,
     measure,
     noise,
     percentiles,
@@ -91,13 +92,20 @@ def run(
     video: str | None = None,
     path: str | None = None,
 ) -> None:
-    """Measures, tells, and writes the figures to `path`."""
+    """Measures, tells, and writes the figures to `path`.
+
+    Raises:
+        InputError: if the config has no videos, or a batch would be empty.
+    """
     validate_config(config)
+    if not batches or 0 in batches:
+        raise InputError("--batches wants sizes from 1, such as --batches=1,8.")
     if config.data.features:
         raise InputError(
             "the benchmark is one of videos; --config has features. "
             "svtas_jax.profile tells what a model of features costs."
         )
+    config = with_clip_frames(config, [WHOLE_VIDEO])
     # What is compiled here must not come from an earlier run.
     jax.config.update("jax_enable_compilation_cache", False)
     with tempfile.TemporaryDirectory() as folder:

@@ -26,6 +26,7 @@ from svtas_jax.streaming import (
 from svtas_jax.structs import Chunk, Params, StreamState
 
 _WORTH = 1.05  # a batch twice as large must bring this much, or the search ends
+WHOLE_VIDEO = 1024  # frames, where a chunk is a whole video: GTEA's have about as many
 FEATURE_WIDTH = 2048  # of features that no file is at hand for
 
 

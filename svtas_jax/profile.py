@@ -23,14 +23,13 @@ from svtas_jax.config import (
     validate_config,
     with_clip_frames,
 )
-from svtas_jax.cost import FEATURE_WIDTH, Cost, profile
+from svtas_jax.cost import FEATURE_WIDTH, WHOLE_VIDEO, Cost, profile
 from svtas_jax.errors import MissingInputError
 
 TABLE = flags.DEFINE_bool("table", False, "All systems of the paper.")
 TRACE = flags.DEFINE_string(
     "trace", None, "Folder for a trace that TensorBoard and XProf show."
 )
-WHOLE_VIDEO = 1024  # frames, where a chunk is a whole video: GTEA's have about as many
 BATCHES = (1, 2, 4, 8, 16, 32, 64)
 
 

@@ -48,3 +48,9 @@ def test_features_are_no_videos():
     config.model.update(backbone="features", head="ms_tcn")
     with pytest.raises(InputError, match="profile"):
         benchmark.run(config, (1,))
+
+
+@pytest.mark.parametrize("batches", [(), (0, 1)])
+def test_an_empty_batch_is_refused(small, batches):
+    with pytest.raises(InputError, match="--batches"):
+        benchmark.run(small, batches)

@@ -102,8 +102,7 @@ class BatchNorm(nn.Module):
         with `kernel` and this norm do in evaluation."""
         scale, bias, mean, var = self._arrays(kernel.shape[-1])
         factor, offset = _affine(mean.value, var.value, scale, bias, self.epsilon)
-        # Without a barrier XLA computes the offset anew for every pixel.
-        return jax.lax.optimization_barrier((kernel * factor, offset))
+        return kernel * factor, offset
 
     @nn.compact
     def _arrays(self, width):
