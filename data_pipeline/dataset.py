@@ -197,16 +197,15 @@ class StreamIterator(grain.DatasetIterator):
     def get_state(self) -> dict[str, int]:
         """Returns where the iterator stands, for a checkpoint: optimizer steps done,
         and calls since."""
-        step = self._dataset.schedule.step_of(self._next_call)
-        return {"step": step, "calls": self._next_call - self._first_call(step)}
+        schedule = self._dataset.schedule
+        step = schedule.step_of(self._next_call)
+        return {"step": step, "calls": self._next_call - schedule.first_call(step)}
 
     def set_state(self, state: dict[str, int]) -> None:
         """Goes on from where `get_state` was called."""
         self._stop()
-        self._next_call = self._first_call(state["step"]) + state["calls"]
-
-    def _first_call(self, step: int) -> int:
-        return int(self._dataset.schedule.step_ends[step - 1]) if step else 0
+        first_call = self._dataset.schedule.first_call(state["step"])
+        self._next_call = first_call + state["calls"]
 
     def close(self) -> None:
         """Ends threads and processes."""

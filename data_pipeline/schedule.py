@@ -78,6 +78,10 @@ class Schedule:
         """Returns the optimizer step that a call belongs to."""
         return int(np.searchsorted(self.step_ends, call, side="right"))
 
+    def first_call(self, step: int) -> int:
+        """Returns the call at which an optimizer step begins."""
+        return int(self.step_ends[step - 1]) if step else 0
+
     def pieces(self, call: int, slot_index: int) -> Iterator[Piece]:
         """Yields what a slot shows in a call, in order; what is left is padding."""
         slot, begin = self.slots[slot_index], call * self.chunks_per_call

@@ -32,8 +32,9 @@ from svtas_jax import (
     weight_names,
     weight_rules,
 )
-from svtas_jax.config import load_config, validate_config
+from svtas_jax.config import validate_config
 from svtas_jax.errors import InputError, MissingInputError
+from svtas_jax.run_config import load_config
 from svtas_jax.structs import Params
 from svtas_jax.train_step import init_variables
 from svtas_jax.weight_files import read_arrays, write_safetensors

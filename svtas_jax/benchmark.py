@@ -33,6 +33,7 @@ from svtas_jax import cli, evaluate, provenance, report
 from svtas_jax.config import stream_spec, validate_config, with_clip_frames
 from svtas_jax.cost import (
     WHOLE_VIDEO,
+    describe_ahead,
     measure,
     noise,
     percentiles,
@@ -127,7 +128,6 @@ def benchmark(
     """Measures everything, one after the other."""
     model = build_model(config, class_names_of(config.data))
     variables = random_variables(model, model.initial_state(1), noise(config, 1))
-    variables = jax.device_put(variables)
     record = VideoRecord(
         name=pathlib.Path(video).stem,
         video_path=video,
@@ -161,7 +161,7 @@ def time_inference(
     run = compile_inference(functools.partial(segment_chunk, model=model))
     steps, found, compile_s, ahead_ms = stream_spec(config).clip_steps, {}, 0.0, {}
     for size in batches:
-        state, chunk = jax.device_put((model.initial_state(size), noise(config, size)))
+        state, chunk = model.initial_state(size), noise(config, size)
         lowered = run.lower(variables, state, chunk)
         compiled, seconds = _timed(lowered.compile)
         times = measure(lambda s=state, c=chunk, f=compiled: f(variables, s, c))
@@ -276,13 +276,9 @@ def describe(found: Benchmark, config: ml_collections.ConfigDict) -> list[str]:
         f"{told['frames_per_s']:.1f} frames/s"
         for size, told in found.inference.items()
     ]
-    if ahead := found.ahead_ms:
-        lines.append(
-            f"ahead       p50 {ahead['p50']:.1f} ms, p95 {ahead['p95']:.1f} ms from a "
-            "chunk's last frame on, the text branch having run before"
-        )
     return [
         *lines,
+        *describe_ahead(found.ahead_ms),
         f"training    p50 {train['p50']:.1f} ms, p95 {train['p95']:.1f} ms a chunk of "
         f"{train['videos']} videos, {train['frames_per_s']:.1f} frames/s",
         f"pipeline    {pipeline['all']:.0f} frames/s decoded, {pipeline['kept']:.0f} "

@@ -7,7 +7,6 @@ derived inside a config file, so that every field can be overridden on the comma
 
 import math
 from collections.abc import Iterable
-from typing import Any
 
 import ml_collections
 
@@ -104,10 +103,8 @@ def _train_defaults() -> ml_collections.ConfigDict:
     train.lr_decay = 0.1
     train.smooth_weight = 0.15  # weight of the truncated smoothing loss
     train.clip_weight = 1.0  # weight of METE's contrastive loss
-    train.chunks_per_step = (
-        0  # 0: an optimizer step is `batch_size` whole videos, as in
-    )
-    # the paper; otherwise as many chunks, and the next video follows the last at once
+    train.chunks_per_step = 0  # of every slot, if the next video follows the last at
+    # once; 0: an optimizer step is `batch_size` whole videos, as in the paper
     train.chunks_per_call = 1  # chunks handed over at a time; changes nothing
     train.remat = "none"  # what the backward pass keeps of the forward pass: "none"
     # computes nothing twice, "products" and "blocks" save memory and take longer
@@ -145,66 +142,6 @@ def validate_config(config: ml_collections.ConfigDict) -> None:
     _check_train(config.train)
     _check_features(config.data, config.model)
     _check_at_least(config.eval, "eval", batch_size=1)
-
-
-def load_config(
-    given: ml_collections.ConfigDict | None, stored: dict[str, Any]
-) -> ml_collections.ConfigDict:
-    """Returns the config to evaluate a run with: the given one, or the run's own.
-
-    Raises:
-        InputError: if the given config describes another model, or the stored one has
-            fields that this version does not know.
-    """
-    ours = default_config().lock()
-    try:
-        ours.update(_as_tuples(stored))
-        ours.unlock()
-    except (AttributeError, KeyError, TypeError) as error:
-        raise InputError(
-            f"the run was made by another version of the program: {error}. "
-            "Evaluate it with that version (report.json and meta name it)."
-        ) from error
-    if given is None:
-        return ours
-    theirs = "the run's checkpoint has"
-    _check_same(given.model, ours.model, "model", theirs)
-    # The data may be others, at another size and rate, but pixels mean the same.
-    pixels = {name: given.data[name] for name in ("mean", "std")}
-    _check_same(pixels, ours.data, "data", theirs)
-    return given
-
-
-def _as_tuples(value: Any) -> Any:
-    """JSON knows no tuples; a config has no lists."""
-    if isinstance(value, dict):
-        return {name: _as_tuples(item) for name, item in value.items()}
-    return tuple(value) if isinstance(value, list) else value
-
-
-def check_resumable(config: ml_collections.ConfigDict, stored: dict[str, Any]) -> None:
-    """Checks that a run goes on as it began; only its length, what is logged and how it
-    is evaluated may change.
-
-    Raises:
-        InputError: naming a field that differs.
-    """
-    before = load_config(None, stored)
-    free = ("num_epochs", "log_every_steps", "chunks_per_call", "eval_every_epochs")
-    free += ("remat",)
-    for section in ("data", "model", "train"):
-        _check_same(
-            config[section], before[section], section, "the run began with", free
-        )
-
-
-def _check_same(ours, theirs, where, who, free: tuple[str, ...] = ()) -> None:
-    for name in ours:
-        if ours[name] != theirs[name] and name not in free:
-            raise InputError(
-                f"config.{where}.{name}={ours[name]!r}, but {who} {theirs[name]!r}; "
-                f"use --config.{where}.{name}={theirs[name]}, or another --workdir."
-            )
 
 
 def _check_data(data: ml_collections.ConfigDict) -> None:

@@ -183,6 +183,16 @@ def time_ahead(
     return percentiles(measure(lambda: run(variables, state, chunk, ahead)))
 
 
+def describe_ahead(told: dict[str, float]) -> list[str]:
+    """Returns a line about what `time_ahead` found, if anything."""
+    if not told:
+        return []
+    return [
+        f"ahead       p50 {told['p50']:.1f} ms, p95 {told['p95']:.1f} ms from a "
+        "chunk's last frame on, the text branch having run before"
+    ]
+
+
 def _branches(model, variables, state, chunk, total_ms) -> dict[str, float]:
     """Times image and text branch alone; the rest is what is left."""
     own = functools.partial(model.apply, variables)

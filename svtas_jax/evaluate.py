@@ -25,13 +25,13 @@ from data_pipeline import annotations, synthetic
 from data_pipeline.dataset import EMPTY_SLOT, feature_width, make_dataset
 from svtas_jax import checkpoint, cli, draw, metrics, provenance, report
 from svtas_jax.config import (
-    load_config,
     stream_spec,
     validate_config,
     with_clip_frames,
 )
 from svtas_jax.errors import InputError
 from svtas_jax.models import build_model
+from svtas_jax.run_config import load_config
 from svtas_jax.stitching import scores_to_confidence, scores_to_labels, stitch_scores
 from svtas_jax.streaming import (
     Segmenter,

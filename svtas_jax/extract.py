@@ -27,10 +27,11 @@ from absl import flags, logging
 from data_pipeline import annotations
 from data_pipeline.checks import check_records
 from svtas_jax import checkpoint, cli, evaluate, provenance
-from svtas_jax.config import load_config, validate_config
+from svtas_jax.config import validate_config
 from svtas_jax.errors import InputError
 from svtas_jax.files import write_atomic
 from svtas_jax.progress import Progress
+from svtas_jax.run_config import load_config
 from svtas_jax.streaming import compile_inference
 from svtas_jax.structs import Chunk, Params, VideoRecord
 

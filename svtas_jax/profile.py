@@ -23,7 +23,13 @@ from svtas_jax.config import (
     validate_config,
     with_clip_frames,
 )
-from svtas_jax.cost import FEATURE_WIDTH, WHOLE_VIDEO, Cost, profile
+from svtas_jax.cost import (
+    FEATURE_WIDTH,
+    WHOLE_VIDEO,
+    Cost,
+    describe_ahead,
+    profile,
+)
 from svtas_jax.errors import MissingInputError
 
 TABLE = flags.DEFINE_bool("table", False, "All systems of the paper.")
@@ -135,12 +141,7 @@ def describe(cost: Cost, config: ml_collections.ConfigDict) -> list[str]:
         f"{cost.best_batch['frames_per_s']:.1f} at batch {cost.best_batch['batch']}",
         f"branches    {parts}",
     ]
-    if ahead := cost.latency_ahead_ms:
-        lines.append(
-            f"ahead       p50 {ahead['p50']:.1f} ms, p95 {ahead['p95']:.1f} ms from a "
-            "chunk's last frame on, the text branch having run before"
-        )
-    return lines
+    return lines + describe_ahead(cost.latency_ahead_ms)
 
 
 def facts(cost: Cost, config: ml_collections.ConfigDict) -> dict[str, Any]:

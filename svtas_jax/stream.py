@@ -25,8 +25,9 @@ from absl import flags, logging
 from data_pipeline import transforms
 from data_pipeline.video import iter_frames, source_fps
 from svtas_jax import checkpoint, cli, evaluate
-from svtas_jax.config import load_config, stream_spec
+from svtas_jax.config import stream_spec
 from svtas_jax.errors import InputError
+from svtas_jax.run_config import load_config
 from svtas_jax.stitching import (
     labels_to_segments,
     scores_to_confidence,

@@ -8,15 +8,14 @@ import pytest
 
 import svtas_jax
 from svtas_jax.config import (
-    check_resumable,
     default_config,
-    load_config,
     stream_spec,
     validate_config,
     with_clip_frames,
 )
 from svtas_jax.errors import InputError
 from svtas_jax.models import build_model
+from svtas_jax.run_config import check_resumable, load_config
 from svtas_jax.streaming import blank_chunk, segment_chunk
 
 CONFIGS = sorted(

@@ -2,6 +2,7 @@
 
 import functools
 import math
+from collections.abc import Callable
 
 import flax.linen as nn
 import jax
@@ -96,6 +97,23 @@ class BatchNorm(nn.Module):
             mean.value = _moved(mean.value, batch_mean, rate)
             var.value = _moved(var.value, unbiased, rate)
         return y
+
+    def after(
+        self,
+        conv: Callable[[jax.Array], jax.Array],
+        kernel: jax.Array,
+        counted: jax.Array | None,
+        *,
+        train: bool,
+        folded: bool,
+        dtype: jnp.dtype,
+    ) -> jax.Array:
+        """Normalises what a convolution, a function of its kernel, puts out; in
+        evaluation the convolution does it alone if `folded`."""
+        if train or not folded:
+            return self(conv(kernel.astype(dtype)), counted, train=train)
+        kernel, bias = self.fold(kernel)
+        return conv(kernel.astype(dtype)) + bias.astype(dtype)
 
     def fold(self, kernel: jax.Array) -> tuple[jax.Array, jax.Array]:
         """Returns kernel (..., D) and bias (D,) of the convolution that does what one

@@ -4,6 +4,7 @@ Sandler et al.: MobileNetV2, CVPR 2018; Lin, Gan, Han: TSM, ICCV 2019. Submodule
 follow the public PyTorch code, so that converting its weights is a table.
 """
 
+import functools
 from collections.abc import Callable, Mapping
 from typing import Any
 
@@ -143,13 +144,14 @@ class ConvNorm(nn.Module):
         self.bn = BatchNorm(self.momentum)
 
     def __call__(self, x, *, counted, train):
-        kernel = self.conv(self.shape)
-        if self.folded and not train:
-            kernel, bias = self.bn.fold(kernel)
-            y = self._convolve(x, kernel.astype(self.dtype))
-            return y + bias.astype(self.dtype)
-        y = self._convolve(x, kernel.astype(self.dtype))
-        return self.bn(y, counted, train=train)
+        return self.bn.after(
+            functools.partial(self._convolve, x),
+            self.conv(self.shape),
+            counted,
+            train=train,
+            folded=self.folded,
+            dtype=self.dtype,
+        )
 
     def _convolve(self, x, kernel):
         if kernel.ndim == 2:

@@ -170,13 +170,14 @@ class Conv(nn.Module):
         shape = (*self.kernel, x.shape[-1], self.features)
         stored = shape[3:] if self.kernel == (1, 1, 1) else shape
         kernel = self.param("kernel", kaiming_fan_out, stored)
-        folds = self.folded and not train
-        kernel, bias = norm.fold(kernel) if folds else (kernel, None)
-        kernel = kernel.astype(self.dtype).reshape(shape)
-        y = conv3d(x, kernel, stride=self.stride)
-        if folds:
-            return y + bias.astype(self.dtype)
-        return norm(y, counted, train=train)
+        return norm.after(
+            lambda kernel: conv3d(x, kernel.reshape(shape), stride=self.stride),
+            kernel,
+            counted,
+            train=train,
+            folded=self.folded,
+            dtype=self.dtype,
+        )
 
 
 class SplitConv(nn.Module):

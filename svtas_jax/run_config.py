@@ -1,0 +1,74 @@
+"""What the config that a run was made with demands of the one it is used with."""
+
+from typing import Any
+
+import ml_collections
+
+from svtas_jax.config import default_config
+from svtas_jax.errors import InputError
+
+# May change when a run is resumed.
+_FREE = (
+    "num_epochs",
+    "log_every_steps",
+    "chunks_per_call",
+    "eval_every_epochs",
+    "remat",
+)
+
+
+def load_config(
+    given: ml_collections.ConfigDict | None, stored: dict[str, Any]
+) -> ml_collections.ConfigDict:
+    """Returns the config to evaluate a run with: the given one, or the run's own.
+
+    Raises:
+        InputError: if the given config describes another model, or the stored one has
+            fields that this version does not know.
+    """
+    ours = default_config().lock()
+    try:
+        ours.update(_as_tuples(stored))
+        ours.unlock()
+    except (AttributeError, KeyError, TypeError) as error:
+        raise InputError(
+            f"the run was made by another version of the program: {error}. "
+            "Evaluate it with that version (report.json and meta name it)."
+        ) from error
+    if given is None:
+        return ours
+    theirs = "the run's checkpoint has"
+    _check_same(given.model, ours.model, "model", theirs)
+    # The data may be others, at another size and rate, but pixels mean the same.
+    pixels = {name: given.data[name] for name in ("mean", "std")}
+    _check_same(pixels, ours.data, "data", theirs)
+    return given
+
+
+def _as_tuples(value: Any) -> Any:
+    """JSON knows no tuples; a config has no lists."""
+    if isinstance(value, dict):
+        return {name: _as_tuples(item) for name, item in value.items()}
+    return tuple(value) if isinstance(value, list) else value
+
+
+def check_resumable(config: ml_collections.ConfigDict, stored: dict[str, Any]) -> None:
+    """Checks that a run goes on as it began; only its length, what is logged and how it
+    is evaluated may change.
+
+    Raises:
+        InputError: naming a field that differs.
+    """
+    before = load_config(None, stored)
+    began = "the run began with"
+    for section in ("data", "model", "train"):
+        _check_same(config[section], before[section], section, began, _FREE)
+
+
+def _check_same(ours, theirs, where, who, free: tuple[str, ...] = ()) -> None:
+    for name in ours:
+        if ours[name] != theirs[name] and name not in free:
+            raise InputError(
+                f"config.{where}.{name}={ours[name]!r}, but {who} {theirs[name]!r}; "
+                f"use --config.{where}.{name}={theirs[name]}, or another --workdir."
+            )

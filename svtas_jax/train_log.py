@@ -1,0 +1,115 @@
+"""What a training tells while it runs: lines, curves, and the time it waited."""
+
+import math
+import time
+from collections.abc import Iterator
+
+import jax
+import ml_collections
+import numpy as np
+from absl import logging
+
+from data_pipeline.dataset import StreamBatch
+from svtas_jax import evaluate, writers
+from svtas_jax.errors import InputError
+from svtas_jax.progress import Progress
+
+
+class TrainLog:
+    """Averages metrics between two log lines; the host waits for the device only
+    then."""
+
+    def __init__(self, workdir: str, config, *, first: int, last: int):
+        self._writer = writers.make_writer(
+            workdir, first_step=first + 1 if first else 0
+        )
+        if not first:
+            self._writer.write_hparams(flat_config(config))
+        self._progress = Progress(first=first, last=last, unit="frames")
+        self._pending: list[dict[str, jax.Array]] = []
+        self._since = first
+        self._marked, self._waited_s = time.perf_counter(), 0.0
+        self._watched: jax.Array | None = None
+
+    def timed(self, batches: Iterator[StreamBatch]) -> Iterator[StreamBatch]:
+        """Yields the batches; counts the time until one arrives where the device has
+        run out of work by then."""
+        while True:
+            begin = time.perf_counter()
+            batch = next(batches, None)
+            if self._watched is not None and self._watched.is_ready():
+                self._waited_s += time.perf_counter() - begin
+            if batch is None:
+                return
+            yield batch
+
+    def watch(self, result: jax.Array) -> None:
+        """Takes a result of the work that the device was given last."""
+        self._watched = result
+
+    def add(self, metrics: dict[str, jax.Array]) -> None:
+        """Takes the metrics of one step, still on the device.
+
+        Waits for the step before the last: the host runs ahead of the device, but not
+        so far that batches pile up in its memory.
+        """
+        self._pending.append(metrics)
+        jax.block_until_ready(self._pending[-3:-2])
+
+    def write(self, step: int) -> None:
+        """Writes the averages since the last call.
+
+        Raises:
+            InputError: if a loss is not finite.
+        """
+        rows = jax.device_get(self._pending)
+        means = {name: float(np.mean([row[name] for row in rows])) for name in rows[0]}
+        if not math.isfinite(means["loss"] + means["grad_norm"]):
+            raise InputError(
+                f"the loss is not finite between steps {self._since + 1} and {step}. "
+                "The last checkpoint is untouched; try a smaller "
+                "--config.train.learning_rate, or --config.model.dtype=float32."
+            )
+        correct, valid = means.pop("correct_steps"), means.pop("valid_steps")
+        means["acc"] = 100 * correct / max(valid, 1)
+        means["input_wait"] = self._share_waited()
+        self._progress.add(round(valid * len(rows)))
+        text = f"loss {means['loss']:.4f} acc {means['acc']:.1f}"
+        text += f" input wait {means['input_wait']:.0%}"
+        logging.info("%s", self._progress.line(step, text))
+        self._writer.write_scalars(
+            step, {f"train/{name}": value for name, value in means.items()}
+        )
+        self._pending, self._since = [], step
+
+    def _share_waited(self) -> float:
+        """Returns the share of the time since the last call that went on waiting for
+        frames."""
+        now = time.perf_counter()
+        share = self._waited_s / (now - self._marked)
+        self._marked, self._waited_s = now, 0.0
+        return share
+
+    def write_selection(self, step: int, scores: dict[str, float]) -> None:
+        """Writes the metrics on the selection videos."""
+        logging.info("step %d selection %s", step, evaluate.format_metrics(scores))
+        self._writer.write_scalars(
+            step, {f"selection/{name}": value for name, value in scores.items()}
+        )
+        self._writer.flush()
+
+    def close(self) -> None:
+        """Writes what is buffered."""
+        self._writer.close()
+
+
+def flat_config(config: ml_collections.ConfigDict) -> dict[str, object]:
+    """Returns "section.field" -> value, tuples as text."""
+    flat = {"seed": config.seed}
+    for name, section in config.items():
+        if isinstance(section, ml_collections.ConfigDict):
+            for field, value in section.items():
+                flat[f"{name}.{field}"] = (
+                    str(value) if isinstance(value, tuple) else value
+                )
+    return flat
