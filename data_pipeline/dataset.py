@@ -18,6 +18,7 @@ import numpy as np
 from absl import flags
 
 from data_pipeline import windows
+from data_pipeline.frame_cache import check_room
 from data_pipeline.schedule import EMPTY_SLOT as EMPTY_SLOT
 from data_pipeline.schedule import Schedule, make_schedule
 from data_pipeline.source import ChunkSource, load_chunks, make_view, open_reader
@@ -71,7 +72,7 @@ def load_video(
     """
     width = feature_width([record])
     view = make_view(data_config, train=train, seed=seed, feature_width=width)
-    reader = open_reader(record)
+    reader = open_reader(record, view)
     try:
         return load_chunks(
             record,
@@ -117,6 +118,8 @@ def make_dataset(
     _check_sizes(records, batch_size, num_workers)
     width = feature_width(records)
     view = make_view(data_config, train=train, seed=seed, feature_width=width)
+    if view.frame_cache and not width:
+        check_room(records, view.spec, view.resize, view.frame_cache)
     schedule = make_schedule(
         [windows.num_windows(r.num_frames, view.spec) for r in records],
         batch_size=batch_size,
@@ -202,7 +205,18 @@ class StreamIterator(grain.DatasetIterator):
         return {"step": step, "calls": self._next_call - schedule.first_call(step)}
 
     def set_state(self, state: dict[str, int]) -> None:
-        """Goes on from where `get_state` was called."""
+        """Goes on from where `get_state` was called.
+
+        Raises:
+            InputError: if another version wrote the state.
+        """
+        if state.keys() != self.get_state().keys():
+            raise InputError(
+                "the checkpoint's place in the data was written by another version of "
+                "the program. Go on with that version (its meta names it), or begin "
+                "anew from its weights: --config.train.init_from=WORKDIR and another "
+                "--workdir."
+            )
         self._stop()
         first_call = self._dataset.schedule.first_call(state["step"])
         self._next_call = first_call + state["calls"]

@@ -9,7 +9,7 @@ import jax
 import ml_collections
 import numpy as np
 
-from data_pipeline import features, transforms, video, windows
+from data_pipeline import features, frame_cache, transforms, video, windows
 from data_pipeline.schedule import EMPTY_SLOT, Piece, Schedule
 from svtas_jax.structs import IGNORE_LABEL, Chunk, StreamSpec, VideoRecord
 
@@ -25,6 +25,7 @@ class View:
     per_step: bool  # labels of decoded steps only (training)
     seed: int
     feature_width: int = 0  # numbers of a step's features; 0: pictures
+    frame_cache: str = ""  # folder of resized frames; empty: videos are decoded anew
 
     def blank(self, *shape: int) -> np.ndarray:
         """Returns black pictures, or zeros for features, in this shape."""
@@ -67,16 +68,21 @@ def make_view(
         per_step=train,
         seed=seed,
         feature_width=feature_width,
+        frame_cache=data_config.frame_cache,
     )
 
 
-Reader = video.FrameReader | features.FeatureReader
+Reader = video.FrameReader | features.FeatureReader | frame_cache.CachedReader
 
 
-def open_reader(record: VideoRecord) -> Reader:
-    """Opens a record's video, or its features."""
+def open_reader(record: VideoRecord, view: View) -> Reader:
+    """Opens a record's video, its frames in the cache, or its features."""
     if record.features is not None:
         return features.FeatureReader(record.video_path, record.features)
+    if view.frame_cache:
+        return frame_cache.CachedReader(
+            record, view.spec, view.resize, view.frame_cache
+        )
     return video.FrameReader(record.video_path, record.num_frames)
 
 
@@ -140,7 +146,7 @@ class ChunkSource:
             if slot.reader is None or slot.reader.path != record.video_path:
                 if slot.reader is not None:
                     slot.reader.close()
-                slot.reader = open_reader(record)
+                slot.reader = open_reader(record, self.view)
             return load_chunks(
                 record,
                 slot.reader,

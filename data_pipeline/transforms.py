@@ -14,6 +14,8 @@ _SPAN = 24  # pixels a block spans: few zeros inside, large enough for BLAS
 # OpenBLAS splits larger products over all cores, where its threads wait for each other
 # and for those that decode: many times slower on a busy machine.
 _MAX_PRODUCTS = 1 << 17
+_LEVELS = 1 << 11  # of a weight: pixels, weights and sums between take 8 + 5 + 11 bits
+_BETWEEN = 1 << 5  # levels of a grey value between the two products
 
 
 class Crop(NamedTuple):
@@ -49,14 +51,17 @@ def resize_matrix(in_size: int, out_size: int) -> np.ndarray:
     """Returns the (out_size, in_size) float32 matrix of antialiased linear resizing.
 
     The triangle filter is as wide as the shrinking demands, so that every input pixel
-    counts; enlarging interpolates linearly.
+    counts; enlarging interpolates linearly. The weights of a row are whole numbers of
+    1 / 2048 and their sum is one.
     """
     scale = in_size / out_size
     support = max(scale, 1.0)
     centres = (np.arange(out_size) + 0.5) * scale
     distances = np.arange(in_size) + 0.5 - centres[:, None]
     weights = np.maximum(0.0, 1.0 - np.abs(distances) / support)
-    weights = (weights / weights.sum(axis=1, keepdims=True)).astype(np.float32)
+    shares = np.cumsum(weights, axis=1) / weights.sum(axis=1, keepdims=True)
+    levels = np.diff(np.rint(shares * (_LEVELS // 2)), axis=1, prepend=0)
+    weights = ((levels + levels[::-1, ::-1]) / _LEVELS).astype(np.float32)
     weights.setflags(write=False)  # shared by all callers through the cache
     return weights
 
@@ -80,34 +85,46 @@ def transform_frames(
     if (height, width) == tuple(resize):
         kept = frames[:, top : top + size, left : left + size]
         return np.ascontiguousarray(kept[:, :, ::-1] if flip else kept)
-    rows = _blocks(height, resize[0], top, size, False, 1)
-    columns = _blocks(width, resize[1], left, size, flip, 3)
+    rows = _row_blocks(height, resize[0], top, size)
+    columns = _column_blocks(width, resize[1], left, size, flip)
     out = np.empty((len(frames), size, size, 3), np.uint8)
     for frame, target in zip(frames, out, strict=True):
-        _transform_frame(frame, rows, columns, target)
+        _resample(frame, rows, columns, target)
     return out
 
 
-def _transform_frame(
+def resize_frame(frame: np.ndarray, resize: tuple[int, int]) -> np.ndarray:
+    """Resizes a whole frame (H, W, 3) uint8 to (height, width, 3) uint8."""
+    if frame.shape[:2] == tuple(resize):
+        return frame
+    rows = _row_blocks(frame.shape[0], resize[0], 0, resize[0])
+    columns = _column_blocks(frame.shape[1], resize[1], 0, resize[1], False)
+    out = np.empty((*resize, 3), np.uint8)
+    _resample(frame, rows, columns, out)
+    return out
+
+
+def _resample(
     frame: np.ndarray,
     rows: tuple[_Block, ...],
     columns: tuple[_Block, ...],
     target: np.ndarray,
 ) -> None:
     height, width, channels = frame.shape
-    size = len(target)
+    kept_rows, kept_columns = target.shape[:2]
     flat = frame.reshape(height, width * channels)
-    tall = np.empty((size, width * channels), np.float32)
+    tall = np.empty((kept_rows, width * channels), np.float32)
     for outputs, inputs, weights in rows:
         pixels = flat[inputs].astype(np.float32)
         for part in _parts(pixels.shape[1], weights.size):
             np.matmul(weights, pixels[:, part], out=tall[outputs, part])
-    result = np.empty((size, size * channels), np.float32)
+    np.rint(tall, out=tall)
+    result = np.empty((kept_rows, kept_columns * channels), np.float32)
     for outputs, inputs, weights in columns:
-        for part in _parts(size, weights.size):
+        for part in _parts(kept_rows, weights.size):
             np.matmul(tall[part, inputs], weights.T, out=result[part, outputs])
     result += 0.5  # rounds to the nearest level; averages of 0..255 stay inside
-    target[...] = result.reshape(size, size, channels)
+    target[...] = result.reshape(target.shape)
 
 
 @functools.lru_cache(maxsize=1024)
@@ -119,16 +136,28 @@ def _parts(length: int, cost: int) -> tuple[slice, ...]:
 
 
 @functools.lru_cache(maxsize=1024)
-def _blocks(
-    in_size: int, out_size: int, start: int, size: int, flip: bool, channels: int
+def _row_blocks(
+    in_size: int, out_size: int, start: int, size: int
 ) -> tuple[_Block, ...]:
-    """Cuts the kept rows of the resize matrix into blocks and drops their zeros."""
-    matrix = resize_matrix(in_size, out_size)[start : start + size]
-    if flip:
-        matrix = matrix[::-1]
-    blocks = []
-    step = max(1, round(_SPAN * min(1.0, out_size / in_size)))
-    for first in range(0, size, step):
+    """Returns the blocks of the first product, in units of 1 / `_BETWEEN`."""
+    matrix = resize_matrix(in_size, out_size)[start : start + size] * _BETWEEN
+    return _blocks(matrix, round(_SPAN * min(1.0, out_size / in_size)), channels=1)
+
+
+@functools.lru_cache(maxsize=1024)
+def _column_blocks(
+    in_size: int, out_size: int, start: int, size: int, flip: bool
+) -> tuple[_Block, ...]:
+    """Returns the blocks of the second product, back in grey values."""
+    matrix = resize_matrix(in_size, out_size)[start : start + size] / _BETWEEN
+    matrix = matrix[::-1] if flip else matrix
+    return _blocks(matrix, round(_SPAN * min(1.0, out_size / in_size)), channels=3)
+
+
+def _blocks(matrix: np.ndarray, step: int, *, channels: int) -> tuple[_Block, ...]:
+    """Cuts the kept rows of a resize matrix into blocks and drops their zeros."""
+    blocks, step = [], max(1, step)
+    for first in range(0, len(matrix), step):
         rows = matrix[first : first + step]
         used = np.flatnonzero(rows.any(axis=0))
         low, high = int(used[0]), int(used[-1]) + 1

@@ -141,9 +141,7 @@ def remembered_count(path: str | os.PathLike) -> int:
     Decoding a data set once to count takes minutes; the counts lie in the user's cache
     folder, one small file a video.
     """
-    path = pathlib.Path(path).resolve()
-    status = path.stat()
-    identity = f"{path}\n{status.st_size}\n{status.st_mtime_ns}"
+    identity = file_identity(path)
     entry = _cache_folder() / hashlib.sha256(identity.encode()).hexdigest()
     with contextlib.suppress(OSError, ValueError):
         return int(entry.read_text())
@@ -155,6 +153,13 @@ def remembered_count(path: str | os.PathLike) -> int:
         draft.write_text(str(num_frames))
         os.replace(draft, entry)
     return num_frames
+
+
+def file_identity(path: str | os.PathLike) -> str:
+    """Returns a text that changes when a file is moved or written again."""
+    path = pathlib.Path(path).resolve()
+    status = path.stat()
+    return f"{path}\n{status.st_size}\n{status.st_mtime_ns}"
 
 
 def tail_is_readable(path: str | os.PathLike) -> bool:

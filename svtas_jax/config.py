@@ -47,6 +47,8 @@ def _data_defaults() -> ml_collections.ConfigDict:
     data.std = (0.133, 0.141, 0.124)  # RGB standard deviation
     data.augment = "video"  # "video": one crop and flip a video; "frame": public code's
     # own draw for every frame; "none"
+    data.frame_cache = ""  # folder for decoded, resized frames: epochs after the first
+    # only read them (H * W * 3 bytes a frame); empty: every epoch decodes the videos
     data.num_workers = 0  # decoding processes; 0 decodes in threads of this process
     return data
 

@@ -18,21 +18,23 @@ def write_atomic(path: str | os.PathLike, content: str | bytes) -> pathlib.Path:
     """
     path = pathlib.Path(path)
     data = content.encode() if isinstance(content, str) else content
-    with _writing(path):
+    with writing(path):
         path.parent.mkdir(parents=True, exist_ok=True)
         _replace(path, data)
     return path
 
 
-def make_folder(path: str | os.PathLike) -> pathlib.Path:
+def make_folder(path: str | os.PathLike, *, option: str = "--workdir") -> pathlib.Path:
     """Makes a folder, and a file in it for a moment: better now than after an hour.
+
+    `option` is what the user names another one by.
 
     Raises:
         InputError: if it cannot be written to.
     """
     path = pathlib.Path(path)
     probe = path / f".writable.{os.getpid()}"
-    with _writing(path):
+    with writing(path, option=option):
         path.mkdir(parents=True, exist_ok=True)
         probe.touch()
         probe.unlink()
@@ -40,13 +42,18 @@ def make_folder(path: str | os.PathLike) -> pathlib.Path:
 
 
 @contextlib.contextmanager
-def _writing(path: pathlib.Path) -> Iterator[None]:
+def writing(path: pathlib.Path, *, option: str = "--workdir") -> Iterator[None]:
+    """Turns what the system says about a place that cannot be written into ours.
+
+    Raises:
+        InputError: instead of an OSError.
+    """
     try:
         yield
     except OSError as error:
         raise InputError(
             f"{path} cannot be written: {error.strerror or error}; choose another "
-            "--workdir, or make room and check the rights of this one."
+            f"{option}, or make room and check the rights of this one."
         ) from error
 
 

@@ -14,6 +14,7 @@ _FREE = (
     "chunks_per_call",
     "eval_every_epochs",
     "remat",
+    "frame_cache",
 )
 
 
@@ -36,6 +37,7 @@ def load_config(
             "Evaluate it with that version (report.json and meta name it)."
         ) from error
     if given is None:
+        ours.data.frame_cache = ""  # a video that is read once needs none
         return ours
     theirs = "the run's checkpoint has"
     _check_same(given.model, ours.model, "model", theirs)

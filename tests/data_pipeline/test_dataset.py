@@ -239,6 +239,11 @@ def test_a_finished_iterator_stays_finished(folder, records):
     assert list(restored) == []
 
 
+def test_a_state_of_another_version_is_told(folder, records):
+    with pytest.raises(InputError, match="another version"):
+        iter(_make(folder, records)).set_state({"next_call": 3})
+
+
 @pytest.mark.slow
 def test_worker_processes_change_nothing(folder, records):
     alone = list(_make(folder, records, num_epochs=2))

@@ -45,7 +45,27 @@ def test_crop_and_flip_equal_those_of_the_whole_resized_frame(shape, flip):
     kept = transforms.transform_frames(
         frames, resize=(height, width), crop=transforms.Crop(32, 5, 11), flip=flip
     )
-    assert np.abs(kept - expected).max() <= 0.501  # rounded to the nearest level
+    # Rounded to the nearest level, after rounding to the nearest 32nd of one between.
+    assert np.abs(kept - expected).max() <= 1 / 2 + 1 / 64
+
+
+@given(
+    height=st.integers(8, 130),
+    width=st.integers(8, 130),
+    seed=st.integers(0, 99),
+)
+def test_a_crop_is_exactly_a_part_of_the_whole_frame(height, width, seed):
+    rng = np.random.default_rng(seed)
+    frame = rng.integers(0, 256, (height, width, 3), dtype=np.uint8)
+    crop, flip = transforms.draw_crop(rng, (40, 48), 32)
+    kept = transforms.transform_frames(
+        frame[None], resize=(40, 48), crop=crop, flip=flip
+    )
+    whole = transforms.resize_frame(frame, (40, 48))
+    part = transforms.transform_frames(
+        whole[None], resize=(40, 48), crop=crop, flip=flip
+    )
+    np.testing.assert_array_equal(kept, part)
 
 
 @given(in_size=st.integers(1, 300), out_size=st.integers(1, 300))

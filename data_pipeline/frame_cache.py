@@ -1,0 +1,131 @@
+"""Frames kept on disk, decoded and resized once: later epochs only read them.
+
+One file a video, `NAME-IDENTITY.npy` (N, H, W, 3) uint8, holds the N frames that its
+windows show. The identity is that of the video file, of these frames and of their size:
+whatever changes, an old file is never taken for a new one. Files are written whole, by
+whichever reader comes first, and may be deleted at any time.
+"""
+
+import hashlib
+import math
+import os
+import pathlib
+import shutil
+import threading
+from collections.abc import Sequence
+
+import numpy as np
+
+from data_pipeline import transforms, windows
+from data_pipeline.video import FrameReader, file_identity
+from svtas_jax.errors import InputError
+from svtas_jax.files import make_folder, writing
+from svtas_jax.structs import StreamSpec, VideoRecord
+
+_OPTION = "config.data.frame_cache (empty for none)"
+
+
+class CachedReader:
+    """Gives resized frames of one video; the first one decodes them all.
+
+    Attributes:
+        path: of the video.
+    """
+
+    def __init__(
+        self,
+        record: VideoRecord,
+        spec: StreamSpec,
+        resize: tuple[int, int],
+        folder: str,
+    ) -> None:
+        self.path = record.video_path
+        self._record, self._resize = record, resize
+        self._indices = _shown_frames(record, spec)
+        self._file = _file_of(record, self._indices, resize, folder)
+        self._frames: np.ndarray | None = None
+
+    def frame(self, index: int) -> np.ndarray:
+        """Returns frame `index` of the video as (H, W, 3) uint8 RGB, resized."""
+        if self._frames is None:
+            self._frames = self._open()
+        return self._frames[np.searchsorted(self._indices, index)]
+
+    def close(self) -> None:
+        """Lets go of the file."""
+        self._frames = None
+
+    def _open(self) -> np.ndarray:
+        if not self._file.exists():
+            self._fill()
+        try:
+            frames = np.load(self._file, mmap_mode="r", allow_pickle=False)
+        except (OSError, ValueError, EOFError):
+            frames = np.empty(0)
+        if frames.shape != (len(self._indices), *self._resize, 3):
+            raise InputError(
+                f"{self._file} does not hold the frames of {self.path}; delete it."
+            )
+        return frames
+
+    def _fill(self) -> None:
+        """Decodes the whole video into a draft, which then takes the file's place."""
+        draft = self._file.with_suffix(f".{os.getpid()}.{threading.get_ident()}")
+        reader = FrameReader(self.path, self._record.num_frames)
+        try:
+            with writing(self._file, option=_OPTION):
+                self._file.parent.mkdir(parents=True, exist_ok=True)
+                self._write(draft, reader)
+                os.replace(draft, self._file)
+        finally:
+            reader.close()
+            draft.unlink(missing_ok=True)
+
+    def _write(self, draft: pathlib.Path, reader: FrameReader) -> None:
+        # Not through a memory map: on a full disk that ends the process.
+        shape = (len(self._indices), *self._resize, 3)
+        form = dict(shape=shape, fortran_order=False, descr="|u1")
+        with draft.open("wb") as stream:
+            np.lib.format.write_array_header_1_0(stream, form)
+            for frame in reader.frames(self._indices):
+                stream.write(transforms.resize_frame(frame, self._resize).data)
+
+
+def check_room(
+    records: Sequence[VideoRecord],
+    spec: StreamSpec,
+    resize: tuple[int, int],
+    folder: str,
+) -> None:
+    """Checks that the files which are still to be written fit on the disk.
+
+    Raises:
+        InputError: if they do not, or the folder cannot be made.
+    """
+    missing = 0
+    for record in records:
+        indices = _shown_frames(record, spec)
+        if not _file_of(record, indices, resize, folder).exists():
+            missing += len(indices) * math.prod(resize) * 3
+    free = shutil.disk_usage(make_folder(folder, option=_OPTION)).free
+    if missing > free:
+        raise InputError(
+            f"the frame cache {folder} needs {missing / 1e9:.1f} GB more and has "
+            f"{free / 1e9:.1f} GB of room; choose another {_OPTION}, or a "
+            "smaller config.data.resize."
+        )
+
+
+def _shown_frames(record: VideoRecord, spec: StreamSpec) -> np.ndarray:
+    """Returns the raw indices of the frames that windows show, in order."""
+    frames = windows.plan_windows(record.num_frames, spec).frames
+    return np.unique(frames[frames >= 0])
+
+
+def _file_of(
+    record: VideoRecord, indices: np.ndarray, resize: tuple[int, int], folder: str
+) -> pathlib.Path:
+    identity = hashlib.sha256(indices.astype("<i8").tobytes())
+    identity.update(f"{tuple(resize)}\n{file_identity(record.video_path)}".encode())
+    name = pathlib.Path(record.video_path).stem
+    return pathlib.Path(folder) / f"{name}-{identity.hexdigest()[:16]}.npy"
