@@ -57,10 +57,14 @@ def init_variables(model: nn.Module, chunk: Chunk, key: jax.Array) -> Params:
 
 
 def init_carry(state: TrainState, model: nn.Module, batch_size: int) -> BatchCarry:
-    """Returns the carry with which a video batch begins."""
+    """Returns the carry with which training begins."""
+    return _emptied(state.params, model.initial_state(batch_size))
+
+
+def _emptied(params: Params, stream: StreamState) -> BatchCarry:
     return BatchCarry(
-        grads=jax.tree.map(jnp.zeros_like, state.params),
-        stream=model.initial_state(batch_size),
+        grads=jax.tree.map(jnp.zeros_like, params),
+        stream=stream,
         metrics={name: jnp.float32(0) for name in METRICS},
         chunk_index=jnp.int32(0),
     )
@@ -132,13 +136,14 @@ def apply_gradients(
     state: TrainState,
     carry: BatchCarry,
     *,
-    model: nn.Module,
     tx: optax.GradientTransformation,
 ) -> tuple[TrainState, BatchCarry, dict[str, jax.Array]]:
     """Steps the optimizer with the carry's gradients.
 
+    Streams go on: only packed videos cross a step, any other begins with `starts`.
+
     Returns:
-        The next state, the carry of the next video batch, and the metrics of this one.
+        The next state, the carry that its next step begins with, and the metrics.
     """
     updates, opt_state = tx.update(carry.grads, state.opt_state, state.params)
     metrics = {**carry.metrics, "grad_norm": optax.tree.norm(carry.grads)}
@@ -147,8 +152,7 @@ def apply_gradients(
         params=optax.apply_updates(state.params, updates),
         opt_state=opt_state,
     )
-    batch_size = carry.stream.labels.shape[0]
-    return state, init_carry(state, model, batch_size), metrics
+    return state, _emptied(state.params, carry.stream), metrics
 
 
 def make_train_functions(
@@ -159,10 +163,7 @@ def make_train_functions(
     loss_fn = make_loss(model, **loss_options)
     return (
         jax.jit(functools.partial(accumulate, loss_fn=loss_fn), donate_argnums=(0, 1)),
-        jax.jit(
-            functools.partial(apply_gradients, model=model, tx=tx),
-            donate_argnums=(0, 1),
-        ),
+        jax.jit(functools.partial(apply_gradients, tx=tx), donate_argnums=(0, 1)),
     )
 
 

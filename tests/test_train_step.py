@@ -155,6 +155,21 @@ def test_the_next_video_follows_in_its_slot(trainer, tiny):
     assert_same(alone.batch_stats, state.batch_stats)
 
 
+def test_a_video_remembers_across_steps(trainer, tiny):
+    chunks = tiny.chunks(4, 2)
+    assert chunks.starts[:, 0].tolist() == [True, False, False, False]
+    state, carry = trainer.run(jax.tree.map(lambda leaf: leaf[:2], chunks), 2)
+    before = jax.tree.map(np.array, carry.stream)
+    state, carry, _ = trainer.apply(state, carry)
+    jax.tree.map(np.testing.assert_array_equal, carry.stream, before)
+    rest = jax.tree.map(lambda leaf: leaf[2:], chunks)
+    fresh = init_carry(state, trainer.model, 2)
+    copy = jax.tree.map(np.array, state)
+    _, after = trainer.accumulate(state, carry, rest, jax.random.key(1))
+    _, forgot = trainer.accumulate(copy, fresh, rest, jax.random.key(1))
+    assert float(after.metrics["loss"]) != float(forgot.metrics["loss"])
+
+
 @pytest.mark.parametrize("system", ["sete", "transeger"])
 def test_rematerialisation_keeps_less_and_changes_nothing(tiny, system):
     model = tiny.model(system)
