@@ -1,8 +1,7 @@
 """Checkpoints with orbax: the newest and the best of a run, whole and self-describing.
 
-Each holds four items: `model` (parameters and batch statistics, what evaluation needs),
-`optimizer`, `data` (the input iterator's position) and `meta` (config, classes,
-versions).
+Each holds `model` (parameters and batch statistics, what evaluation needs) and `meta`
+(config, classes, versions); those of a training also what `svtas_jax.resume` needs.
 """
 
 import dataclasses
@@ -14,14 +13,13 @@ import jax
 import jax.numpy as jnp
 import orbax.checkpoint as ocp
 from absl import logging
-from grain import checkpoint as grain_checkpoint
 from orbax.checkpoint.checkpoint_managers import preservation_policy
 
 from svtas_jax.errors import InputError, MissingInputError
 from svtas_jax.structs import Params, TrainState
 
 SELECTION_METRIC = "acc"
-_FOLDER = "checkpoints"
+FOLDER = "checkpoints"
 
 
 @dataclasses.dataclass(frozen=True)
@@ -38,8 +36,11 @@ class Meta:
     train_videos: tuple[str, ...] = ()  # names: testing on them would prove nothing
 
 
-def open_manager(workdir: str, *, read_only: bool = False) -> ocp.CheckpointManager:
-    """Opens the checkpoints of a run; keeps the newest and the best."""
+def open_manager(
+    workdir: str, *, folder: str = FOLDER, read_only: bool = False
+) -> ocp.CheckpointManager:
+    """Opens the checkpoints of a run, or others of its folders; keeps the newest and
+    the best."""
     policy = preservation_policy.AnyPreservationPolicy(
         [
             preservation_policy.LatestN(1),
@@ -56,38 +57,16 @@ def open_manager(workdir: str, *, read_only: bool = False) -> ocp.CheckpointMana
     handlers = {
         "model": ocp.StandardCheckpointHandler(),
         "optimizer": ocp.StandardCheckpointHandler(),
-        "data": grain_checkpoint.CheckpointHandler(),
+        "carry": ocp.StandardCheckpointHandler(),
+        "place": ocp.JsonCheckpointHandler(),
         "meta": ocp.JsonCheckpointHandler(),
     }
-    folder = pathlib.Path(workdir).absolute() / _FOLDER
-    return ocp.CheckpointManager(folder, options=options, item_handlers=handlers)
+    path = pathlib.Path(workdir).absolute() / folder
+    return ocp.CheckpointManager(path, options=options, item_handlers=handlers)
 
 
 def _selection(metrics: dict[str, float]) -> float:
     return metrics[SELECTION_METRIC]
-
-
-def save(
-    manager: ocp.CheckpointManager,
-    state: TrainState,
-    *,
-    data_iterator,
-    meta: Meta,
-    metrics: dict[str, float],
-) -> None:
-    """Starts to write a checkpoint in the background.
-
-    The arrays are copied first: the next step gives their memory away while the writer,
-    which on CPU only looks at it, may still be at work.
-    """
-    state = jax.tree.map(jnp.copy, state)
-    args = ocp.args.Composite(
-        model=ocp.args.StandardSave(_model_item(state)),
-        optimizer=ocp.args.StandardSave(_optimizer_item(state)),
-        data=grain_checkpoint.CheckpointSave(data_iterator),
-        meta=ocp.args.JsonSave(dataclasses.asdict(meta)),
-    )
-    manager.save(meta.step, args=args, metrics=metrics)
 
 
 def save_model(workdir: str, variables: Params, meta: Meta) -> None:
@@ -108,31 +87,11 @@ def save_model(workdir: str, variables: Params, meta: Meta) -> None:
         manager.save(meta.step, args=args)
 
 
-def _model_item(state: TrainState) -> Params:
+def model_item(state: TrainState) -> Params:
+    """Returns what evaluation needs of a state."""
     # Not every model has statistics, and an empty tree has no place on disk.
     items = {"params": state.params, "batch_stats": state.batch_stats}
     return {name: tree for name, tree in items.items() if jax.tree.leaves(tree)}
-
-
-def _optimizer_item(state: TrainState) -> Params:
-    return {"step": state.step, "opt_state": state.opt_state}
-
-
-def restore_training(
-    manager: ocp.CheckpointManager, state: TrainState, *, data_iterator
-) -> TrainState:
-    """Restores the newest checkpoint; moves `data_iterator` to its place."""
-    step = manager.latest_step()
-    _check_shapes(manager, step, _model_item(state))
-    restored = manager.restore(
-        step,
-        args=ocp.args.Composite(
-            model=ocp.args.StandardRestore(_abstract(_model_item(state))),
-            optimizer=ocp.args.StandardRestore(_abstract(_optimizer_item(state))),
-            data=grain_checkpoint.CheckpointRestore(data_iterator),
-        ),
-    )
-    return state.replace(**restored.model, **restored.optimizer)
 
 
 def restore_model(workdir: str, which: str, template: Params) -> Params:
@@ -145,25 +104,25 @@ def restore_model(workdir: str, which: str, template: Params) -> Params:
     """
     with open_manager(workdir, read_only=True) as manager:
         step = find_step(manager, workdir, which)
-        _check_shapes(manager, step, template)
-        args = ocp.args.Composite(model=ocp.args.StandardRestore(_abstract(template)))
+        check_shapes(manager, step, template)
+        args = ocp.args.Composite(model=ocp.args.StandardRestore(abstract(template)))
         model = manager.restore(step, args=args).model
     # What was written from numpy comes back as numpy, which lies on no device.
     return jax.tree.map(jnp.asarray, model)
 
 
-def read_meta(workdir: str, which: str) -> Meta:
+def read_meta(workdir: str, which: str, *, folder: str = FOLDER) -> Meta:
     """Returns what a checkpoint of a run says about itself.
 
     Raises:
         MissingInputError: if there is no such run or checkpoint.
     """
-    if not (pathlib.Path(workdir) / _FOLDER).is_dir():
+    if not (pathlib.Path(workdir) / folder).is_dir():
         raise MissingInputError(
             f"--workdir={workdir} holds no checkpoints; train first: "
             "python -m svtas_jax.train --config=... --workdir=" + str(workdir)
         )
-    with open_manager(workdir, read_only=True) as manager:
+    with open_manager(workdir, folder=folder, read_only=True) as manager:
         step = find_step(manager, workdir, which)
         args = ocp.args.Composite(meta=ocp.args.JsonRestore())
         meta = manager.restore(step, args=args).meta
@@ -177,7 +136,7 @@ def find_step(manager: ocp.CheckpointManager, workdir: str, which: str) -> int:
     steps = sorted(manager.all_steps())
     if not steps:
         raise MissingInputError(
-            f"{workdir}/{_FOLDER} holds no finished checkpoint; run the training again."
+            f"{workdir}/{FOLDER} holds no finished checkpoint; run the training again."
         )
     if which == "best" and manager.best_step() is not None:
         return manager.best_step()
@@ -230,7 +189,8 @@ def merge_matching(variables: Params, loaded: Params, *, source: str) -> Params:
     return flax.traverse_util.unflatten_dict({**ours, **fitting})
 
 
-def _abstract(tree: Params) -> Params:
+def abstract(tree: Params) -> Params:
+    """Returns shapes and types, as Orbax wants them told."""
     return jax.tree.map(ocp.utils.to_shape_dtype_struct, tree)
 
 
@@ -239,8 +199,12 @@ def _on_disk(manager, step) -> dict:
     return flax.traverse_util.flatten_dict(tree)
 
 
-def _check_shapes(manager, step, template: Params) -> None:
-    """Orbax silently gives back the shape on disk; compare before restoring."""
+def check_shapes(manager: ocp.CheckpointManager, step: int, template: Params) -> None:
+    """Compares before restoring: Orbax silently gives back the shape on disk.
+
+    Raises:
+        InputError: naming an array that differs.
+    """
     expected = {
         name: tuple(leaf.shape)
         for name, leaf in flax.traverse_util.flatten_dict(template).items()

@@ -14,7 +14,9 @@ import ml_collections
 from absl import app, flags, logging
 from ml_collections import config_flags
 
+from svtas_jax import interruption
 from svtas_jax.errors import InputError, MissingInputError
+from svtas_jax.interruption import Interrupted
 
 WORKDIR = flags.DEFINE_string(
     "workdir", None, "Folder of a run: checkpoints, logs, reports."
@@ -74,7 +76,7 @@ def run(main: Callable[[], None], *, required: Sequence[str] = ("workdir",)) -> 
     """Parses the flags and calls `main`.
 
     A user's mistake ends with one message on stderr and exit code 2, without a
-    traceback; an unfinished disk operation likewise with 1.
+    traceback; an unfinished disk operation likewise with 1, SIGTERM with 75.
     """
     logging.set_verbosity(logging.INFO)
     logging.set_stderrthreshold("info")
@@ -90,6 +92,8 @@ def run(main: Callable[[], None], *, required: Sequence[str] = ("workdir",)) -> 
             main()
         except InputError as error:
             _fail(str(error), 2)
+        except Interrupted as error:
+            _fail(str(error), interruption.EXIT_CODE)
         except OSError as error:
             if error.errno not in (*_FULL, *_REFUSED):
                 raise

@@ -108,6 +108,10 @@ def _train_defaults() -> ml_collections.ConfigDict:
     train.chunks_per_step = 0  # of every slot, if the next video follows the last at
     # once; 0: an optimizer step is `batch_size` whole videos, as in the paper
     train.chunks_per_call = 1  # chunks handed over at a time; changes nothing
+    train.split_from = (
+        0  # arrays of so many numbers lie in parts on the devices (FSDP);
+    )
+    # 0: every device holds all
     train.remat = "none"  # what the backward pass keeps of the forward pass: "none"
     # computes nothing twice, "products" and "blocks" save memory and take longer
     train.selection = "validation"  # picks the best checkpoint on "validation" videos
@@ -260,7 +264,7 @@ def _check_train(train: ml_collections.ConfigDict) -> None:
     _check_choice(train, "train", remat=("none", "products", "blocks"))
     _check_at_least(train, "train", batch_size=1, num_epochs=1, chunks_per_call=1)
     _check_at_least(train, "train", eval_every_epochs=1, log_every_steps=1)
-    _check_at_least(train, "train", chunks_per_step=0)
+    _check_at_least(train, "train", chunks_per_step=0, split_from=0)
     if train.chunks_per_step % train.chunks_per_call:
         raise InputError(
             f"config.train.chunks_per_step={train.chunks_per_step} is not a multiple "

@@ -14,6 +14,7 @@ _FREE = (
     "chunks_per_call",
     "eval_every_epochs",
     "remat",
+    "split_from",
     "frame_cache",
 )
 

@@ -8,25 +8,35 @@ The same command resumes a run that was stopped. Fields are overridden by
 
 import contextlib
 import dataclasses
+import pathlib
 
 import flax.linen as nn
 import jax
 import ml_collections
 import numpy as np
 import optax
+import orbax.checkpoint as ocp
 from absl import logging
 from clu import parameter_overview
 
 from data_pipeline import annotations
 from data_pipeline.checks import check_disjoint, check_records, describe
-from data_pipeline.dataset import StreamDataset, feature_width, make_dataset
-from svtas_jax import checkpoint, cli, evaluate, provenance
+from data_pipeline.dataset import (
+    StreamDataset,
+    StreamIterator,
+    feature_width,
+    make_dataset,
+)
+from data_pipeline.schedule import Schedule
+from svtas_jax import checkpoint, cli, evaluate, provenance, resume
 from svtas_jax.config import stream_spec, validate_config, with_clip_frames
 from svtas_jax.files import make_folder
+from svtas_jax.interruption import Interrupted, Interruption
 from svtas_jax.models import build_model
 from svtas_jax.optim import make_optimizer
+from svtas_jax.resume import Position
 from svtas_jax.run_config import check_resumable
-from svtas_jax.sharding import make_mesh, replicate, shard_batch
+from svtas_jax.sharding import make_mesh, place, shard_batch
 from svtas_jax.streaming import blank_chunk, make_segmenter
 from svtas_jax.structs import TrainState, VideoRecord
 from svtas_jax.train_log import TrainLog
@@ -84,34 +94,52 @@ def read_training_data(config: ml_collections.ConfigDict) -> TrainingData:
 
 
 def train(config: ml_collections.ConfigDict, workdir: str) -> TrainState:
-    """Trains until the last epoch; returns the final state."""
+    """Trains until the last epoch; returns the final state.
+
+    Raises:
+        Interrupted: after SIGTERM, when all that the same command needs to go on is on
+            the disk.
+    """
     make_folder(workdir)
     data = read_training_data(config)
     given, config = config, with_clip_frames(config, data.num_frames)
     model = build_model(config, data.class_names)
     dataset = training_batches(config, data)
     tx = optimizer_of(config, dataset.schedule.steps_per_epoch)
-    with checkpoint.open_manager(workdir) as manager:
-        batches = iter(dataset)
-        state = first_state(config, model, tx, data.feature_width)
-        if manager.latest_step() is not None:
-            check_resumable(given, checkpoint.read_meta(workdir, "latest").config)
-            state = checkpoint.restore_training(manager, state, data_iterator=batches)
-            logging.info("resuming after step %d", state.step)
+    state = first_state(config, model, tx, data.feature_width)
+    with contextlib.closing(iter(dataset)) as batches:
+        position = Position(
+            state,
+            init_carry(state, model, config.train.batch_size),
+            batches.get_state(),
+        )
+        if candidates := resume.newest(workdir):
+            _check_resumable(given, workdir, candidates)
+            position = resume.restore_newest(workdir, position)
+            batches.set_state(position.data)
+            logging.info("resuming after step %d", position.state.step)
         parameter_overview.log_parameter_overview(state.params, include_stats=False)
-        with contextlib.closing(batches):
-            return _loop(
+        with checkpoint.open_manager(workdir) as manager, Interruption() as signals:
+            run = Run(
                 config,
                 given,
                 workdir,
                 data,
                 model,
                 tx,
-                state,
-                batches,
                 dataset.schedule,
                 manager,
+                signals,
             )
+            return run.go_on(position, batches)
+
+
+def _check_resumable(given, workdir, candidates) -> None:
+    for folder, step in candidates:
+        with contextlib.suppress(OSError, ValueError):  # damaged: told when restored
+            stored = checkpoint.read_meta(workdir, str(step), folder=folder).config
+            check_resumable(given, stored)
+            return
 
 
 def optimizer_of(
@@ -161,53 +189,103 @@ def first_state(
     return state
 
 
-def _loop(
-    config, given, workdir, data, model, tx, state, batches, schedule, manager
-) -> TrainState:
-    """Next batch, step; every so often log, evaluate, save.
+@dataclasses.dataclass(frozen=True)
+class Run:
+    """A training with all that stays the same; `given` is the config as the user gave
+    it: what is stored."""
 
-    `given` is the config as the user gave it: what is stored.
-    """
-    settings, key = config.train, jax.random.key(config.seed)
-    steps_per_epoch, last = schedule.steps_per_epoch, schedule.num_steps
-    eval_every = steps_per_epoch * settings.eval_every_epochs
-    accumulate, apply_gradients = make_train_functions(
-        model,
-        tx,
-        smooth_weight=settings.smooth_weight,
-        clip_weight=settings.clip_weight,
-        remat=settings.remat,
-    )
-    selector = Selector(config, data, model, make_segmenter(model))
-    mesh = make_mesh(settings.batch_size)
-    state = replicate(state, mesh)
-    carry = replicate(init_carry(state, model, settings.batch_size), mesh)
-    step = int(state.step)
-    logging.info("%.0f%% of the chunks hold frames", 100 * schedule.filled)
-    log = TrainLog(workdir, config, first=step, last=last)
-    for batch in log.timed(batches):
-        chunks = shard_batch(batch.chunks, mesh)
-        state, carry = accumulate(state, carry, chunks, key)
-        log.watch(carry.chunk_index)
-        if not batch.is_last:
-            continue
-        state, carry, metrics = apply_gradients(state, carry)
-        log.watch(carry.chunk_index)
-        step += 1
-        log.add(metrics)
-        evaluates = is_due(step, eval_every, last)
-        if evaluates or is_due(step, settings.log_every_steps, last):
-            log.write(step)  # also checks that what is saved next is finite
-        if evaluates:
-            scores = selector.evaluate(state)
-            log.write_selection(step, scores)
-            meta = describe_run(given, data, step, step // steps_per_epoch)
-            checkpoint.save(
-                manager, state, data_iterator=batches, meta=meta, metrics=scores
-            )
-    manager.wait_until_finished()
-    log.close()
-    return state
+    config: ml_collections.ConfigDict
+    given: ml_collections.ConfigDict
+    workdir: str
+    data: TrainingData
+    model: nn.Module
+    tx: optax.GradientTransformation
+    schedule: Schedule
+    manager: ocp.CheckpointManager
+    signals: Interruption
+
+    def go_on(self, position: Position, batches: StreamIterator) -> TrainState:
+        """Next batch, step; every so often log, evaluate, save; until all is shown."""
+        settings, last = self.config.train, self.schedule.num_steps
+        mesh = make_mesh(settings.batch_size)
+        state, carry, shardings = place(
+            position.state, position.carry, mesh, settings.split_from
+        )
+        accumulate, apply_gradients = make_train_functions(
+            self.model,
+            self.tx,
+            shardings=shardings,
+            smooth_weight=settings.smooth_weight,
+            clip_weight=settings.clip_weight,
+            remat=settings.remat,
+        )
+        logging.info("%.0f%% of the chunks hold frames", 100 * self.schedule.filled)
+        step, key = int(state.step), jax.random.key(self.config.seed)
+        log = TrainLog(
+            self.workdir, self.config, first=step, last=last, pending=position.pending
+        )
+        selector = Selector(
+            self.config, self.data, self.model, make_segmenter(self.model), self.signals
+        )
+        try:
+            if self._was_left_in_evaluation(step, position):
+                self._evaluate(selector, log, state, carry, batches)
+            for batch in log.timed(batches):
+                chunks = shard_batch(batch.chunks, mesh)
+                state, carry = accumulate(state, carry, chunks, key)
+                log.watch(carry.chunk_index)
+                if batch.is_last:
+                    state, carry, metrics = apply_gradients(state, carry)
+                    log.watch(carry.chunk_index)
+                    step += 1
+                    log.add(metrics)
+                    evaluates = self._evaluates_after(step)
+                    if evaluates or is_due(step, settings.log_every_steps, last):
+                        log.write(step)  # also checks that what is saved is finite
+                    if evaluates:
+                        self._evaluate(selector, log, state, carry, batches)
+                self.signals.check()
+        except Interrupted as stop:
+            self.manager.wait_until_finished()
+            here = Position(state, carry, batches.get_state(), log.pending())
+            resume.save_interrupted(self.workdir, here, self._describe(step))
+            log.close()
+            raise Interrupted(
+                f"stopped by SIGTERM after step {step} of {last}. Where it stands is "
+                f"saved in {self.workdir}; the same command goes on from there."
+            ) from stop
+        self.manager.wait_until_finished()
+        resume.forget_interrupted(self.workdir)
+        log.close()
+        return state
+
+    def _evaluates_after(self, step: int) -> bool:
+        epochs = self.config.train.eval_every_epochs
+        return is_due(
+            step, self.schedule.steps_per_epoch * epochs, self.schedule.num_steps
+        )
+
+    def _was_left_in_evaluation(self, step: int, position: Position) -> bool:
+        ended = step > 0 and not position.in_step
+        return (
+            ended
+            and self._evaluates_after(step)
+            and step not in self.manager.all_steps()
+        )
+
+    def _evaluate(self, selector, log, state, carry, batches) -> None:
+        step = int(state.step)
+        scores = selector.evaluate(state)
+        log.write_selection(step, scores)
+        here = Position(state, carry, batches.get_state(), log.pending())
+        resume.save(self.manager, here, self._describe(step), scores)
+        if (pathlib.Path(self.workdir) / resume.INTERRUPTED).exists():
+            self.manager.wait_until_finished()
+            resume.forget_interrupted(self.workdir)
+
+    def _describe(self, step: int) -> checkpoint.Meta:
+        epoch = step // self.schedule.steps_per_epoch
+        return describe_run(self.given, self.data, step, epoch)
 
 
 def is_due(step: int, every: int, last: int) -> bool:
@@ -239,6 +317,7 @@ class Selector:
     data: TrainingData
     model: nn.Module
     segmenter: evaluate.Segmenter
+    signals: Interruption
 
     def evaluate(self, state: TrainState) -> dict[str, float]:
         """Returns the metrics of the selection videos, in percent."""
@@ -248,6 +327,7 @@ class Selector:
             self.segmenter, self.model, variables, self.data.selection, self.config
         ):
             counts = counts.add(video.labels, video.record.labels)
+            self.signals.check()
         return counts.compute()
 
 

@@ -2,7 +2,7 @@
 
 import math
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 
 import jax
 import ml_collections
@@ -19,15 +19,26 @@ class TrainLog:
     """Averages metrics between two log lines; the host waits for the device only
     then."""
 
-    def __init__(self, workdir: str, config, *, first: int, last: int):
+    def __init__(
+        self,
+        workdir: str,
+        config: ml_collections.ConfigDict,
+        *,
+        first: int,
+        last: int,
+        pending: Sequence[dict[str, float]] = (),
+    ) -> None:
+        """`pending` is what `pending` returned before the run was stopped."""
         self._writer = writers.make_writer(
             workdir, first_step=first + 1 if first else 0
         )
         if not first:
             self._writer.write_hparams(flat_config(config))
         self._progress = Progress(first=first, last=last, unit="frames")
-        self._pending: list[dict[str, jax.Array]] = []
-        self._since = first
+        self._pending: list[dict[str, jax.Array | np.float32]] = [
+            {name: np.float32(value) for name, value in row.items()} for row in pending
+        ]
+        self._since = first - len(pending)
         self._marked, self._waited_s = time.perf_counter(), 0.0
         self._watched: jax.Array | None = None
 
@@ -55,6 +66,11 @@ class TrainLog:
         """
         self._pending.append(metrics)
         jax.block_until_ready(self._pending[-3:-2])
+
+    def pending(self) -> tuple[dict[str, float], ...]:
+        """Returns the metrics of the steps since the last line."""
+        rows = jax.device_get(self._pending)
+        return tuple({name: float(row[name]) for name in row} for row in rows)
 
     def write(self, step: int) -> None:
         """Writes the averages since the last call.

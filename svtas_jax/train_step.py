@@ -156,14 +156,34 @@ def apply_gradients(
 
 
 def make_train_functions(
-    model: nn.Module, tx: optax.GradientTransformation, **loss_options
+    model: nn.Module,
+    tx: optax.GradientTransformation,
+    *,
+    shardings: tuple[TrainState, BatchCarry] | None = None,
+    **loss_options,
 ):
-    """Returns `accumulate` and `apply_gradients` for this model, compiled; the options
-    are those of `make_loss`."""
+    """Returns `accumulate` and `apply_gradients` for this model, compiled.
+
+    Args:
+        model: see `svtas_jax.models`.
+        tx: the optimizer.
+        shardings: how state and carry lie on the devices, after every call as before.
+        **loss_options: see `make_loss`.
+    """
     loss_fn = make_loss(model, **loss_options)
+    state, carry = shardings or (None, None)
+    donate = dict(donate_argnums=(0, 1))
     return (
-        jax.jit(functools.partial(accumulate, loss_fn=loss_fn), donate_argnums=(0, 1)),
-        jax.jit(functools.partial(apply_gradients, tx=tx), donate_argnums=(0, 1)),
+        jax.jit(
+            functools.partial(accumulate, loss_fn=loss_fn),
+            out_shardings=(state, carry),
+            **donate,
+        ),
+        jax.jit(
+            functools.partial(apply_gradients, tx=tx),
+            out_shardings=(state, carry, None),
+            **donate,
+        ),
     )
 
 

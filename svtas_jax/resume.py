@@ -1,0 +1,177 @@
+"""All that a training needs to go on to the bit, wherever it was stopped.
+
+Checkpoints lie between optimizer steps. A run that is told to stop also writes one in
+the middle of a step, into a folder of its own, with the gradients so far.
+"""
+
+import dataclasses
+import pathlib
+import shutil
+
+import jax
+import jax.numpy as jnp
+import orbax.checkpoint as ocp
+from absl import logging
+
+from svtas_jax import checkpoint
+from svtas_jax.errors import InputError
+from svtas_jax.structs import Params, TrainState
+from svtas_jax.train_step import BatchCarry
+
+INTERRUPTED = "interrupted"  # folder of the checkpoint of a run that was told to stop
+
+
+@dataclasses.dataclass(frozen=True)
+class Position:
+    """Where a run stands between two batches.
+
+    Attributes:
+        state: parameters, statistics, optimizer.
+        carry: streams, and what a step has gathered so far.
+        data: state of the data's iterator.
+        pending: metrics of the steps since the last line of the log.
+    """
+
+    state: TrainState
+    carry: BatchCarry
+    data: dict[str, int]
+    pending: tuple[dict[str, float], ...] = ()
+
+    @property
+    def in_step(self) -> bool:
+        """Whether gradients of a step have been gathered and not applied."""
+        return self.data["calls"] > 0
+
+
+def save(
+    manager: ocp.CheckpointManager,
+    position: Position,
+    meta: checkpoint.Meta,
+    metrics: dict[str, float] | None = None,
+) -> None:
+    """Starts to write a checkpoint in the background.
+
+    The arrays are copied first: the next step gives their memory away while the writer,
+    which on CPU only looks at it, may still be at work.
+    """
+    state, carry = jax.tree.map(jnp.copy, (position.state, position.carry))
+    place = {"data": position.data, "pending": list(position.pending)}
+    args = ocp.args.Composite(
+        model=ocp.args.StandardSave(checkpoint.model_item(state)),
+        optimizer=ocp.args.StandardSave(_optimizer_item(state)),
+        carry=ocp.args.StandardSave(_carry_item(carry, position.in_step)),
+        place=ocp.args.JsonSave(place),
+        meta=ocp.args.JsonSave(dataclasses.asdict(meta)),
+    )
+    manager.save(meta.step, args=args, metrics=metrics)
+
+
+def save_interrupted(workdir: str, position: Position, meta: checkpoint.Meta) -> None:
+    """Writes where a run stands, and returns when that is on the disk."""
+    forget_interrupted(workdir)
+    with checkpoint.open_manager(workdir, folder=INTERRUPTED) as manager:
+        save(manager, position, meta)
+
+
+def forget_interrupted(workdir: str) -> None:
+    """Removes what `save_interrupted` wrote."""
+    shutil.rmtree(pathlib.Path(workdir) / INTERRUPTED, ignore_errors=True)
+
+
+def newest(workdir: str) -> list[tuple[str, int]]:
+    """Returns folder and step of a run's checkpoints, the newest first."""
+    found = []
+    for folder in (checkpoint.FOLDER, INTERRUPTED):
+        if (pathlib.Path(workdir) / folder).is_dir():
+            with checkpoint.open_manager(
+                workdir, folder=folder, read_only=True
+            ) as manager:
+                found += [(step, folder) for step in manager.all_steps()]
+    # Of one step, the interrupted one was written later: it is removed after the next.
+    order = sorted(found, key=lambda one: (one[0], one[1] == INTERRUPTED))
+    return [(folder, step) for step, folder in reversed(order)]
+
+
+def restore(workdir: str, folder: str, step: int, position: Position) -> Position:
+    """Reads one of `newest`; `position` tells names and shapes.
+
+    Raises:
+        InputError: if it belongs to another model or another version.
+    """
+    with checkpoint.open_manager(workdir, folder=folder, read_only=True) as manager:
+        state = position.state
+        checkpoint.check_shapes(manager, step, checkpoint.model_item(state))
+        in_step = _is_in_step(manager, step)
+        templates = {
+            "model": checkpoint.model_item(state),
+            "optimizer": _optimizer_item(state),
+            "carry": _carry_item(position.carry, in_step),
+        }
+        arrays = {
+            name: ocp.args.StandardRestore(checkpoint.abstract(tree))
+            for name, tree in templates.items()
+        }
+        items = ocp.args.Composite(place=ocp.args.JsonRestore(), **arrays)
+        found = manager.restore(step, args=items)
+    return Position(
+        state=state.replace(**found.model, **found.optimizer),
+        carry=_with_item(position.carry, found.carry),
+        data=found.place["data"],
+        pending=tuple(found.place["pending"]),
+    )
+
+
+def restore_newest(workdir: str, position: Position) -> Position:
+    """Returns where a run stands, of its newest checkpoint that can be read.
+
+    Raises:
+        InputError: if none can be read, or the newest is another model's.
+    """
+    candidates = newest(workdir)
+    for folder, step in candidates:
+        try:
+            return restore(workdir, folder, step, position)
+        except InputError:
+            raise
+        except Exception as error:  # Orbax and TensorStore raise what they like
+            logging.warning(
+                "the checkpoint %s/%s/%d is damaged and left out: %s",
+                *(workdir, folder, step, str(error).splitlines()[0][:200]),
+            )
+    raise InputError(
+        f"none of the {len(candidates)} checkpoints in {workdir} can be read: they "
+        "are damaged, or of another version of the program. Use another --workdir."
+    )
+
+
+def _optimizer_item(state: TrainState) -> Params:
+    return {"step": state.step, "opt_state": state.opt_state}
+
+
+def _carry_item(carry: BatchCarry, in_step: bool) -> Params:
+    """Gradients are only stored where there are any: they are as large as the model."""
+    streams = jax.tree.leaves(carry.stream)
+    item = {"stream": {str(place): leaf for place, leaf in enumerate(streams)}}
+    if in_step:
+        item |= {"grads": carry.grads, "metrics": carry.metrics}
+        item |= {"chunk_index": carry.chunk_index}
+    return item
+
+
+def _with_item(carry: BatchCarry, item: Params) -> BatchCarry:
+    item = dict(item)
+    streams = item.pop("stream")
+    leaves = [streams[str(place)] for place in range(len(streams))]
+    tree = jax.tree.structure(carry.stream)
+    return carry.replace(stream=jax.tree.unflatten(tree, leaves), **item)
+
+
+def _is_in_step(manager: ocp.CheckpointManager, step: int) -> bool:
+    metadata = manager.item_metadata(step)
+    if metadata.get("carry") is None:
+        raise InputError(
+            f"the checkpoint of step {step} in {manager.directory} holds weights "
+            "alone, or was written by another version of the program. Begin anew from "
+            "its weights: --config.train.init_from=WORKDIR and another --workdir."
+        )
+    return "grads" in metadata["carry"].tree

@@ -1,0 +1,108 @@
+"""A run that was stopped anywhere must end as one that was not."""
+
+import shutil
+import signal
+
+import jax
+import numpy as np
+import pytest
+from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
+
+from svtas_jax import checkpoint, interruption, resume, train
+from svtas_jax.errors import InputError
+
+pytestmark = pytest.mark.usefixtures("tiny_commands")
+
+
+@pytest.fixture(params=[0, 2], ids=["batches", "packed"])
+def config(request, folder, tiny):
+    config = tiny.config("transeger")
+    for index, num_frames in enumerate((40, 17, 33, 24, 29)):
+        folder.add(f"train {index}", num_frames, subsets=("train",))
+    config.data.root = str(folder.root)
+    config.data.dataset = "tiny"
+    config.train.update(num_epochs=2, chunks_per_call=1, log_every_steps=3)
+    config.train.chunks_per_step = request.param
+    config.eval.batch_size = 2
+    return config
+
+
+class StopAt:
+    """Asks to stop at the `number`-th time that the run looks."""
+
+    def __init__(self, number):
+        self.left = number
+
+    def __enter__(self):
+        return self
+
+    def __exit__(self, *error):
+        pass
+
+    def check(self):
+        self.left -= 1
+        if self.left == 0:
+            raise interruption.Interrupted
+
+
+def run_in_parts(config, workdir, monkeypatch, number):
+    """Stops and starts again every `number` looks; returns the state and how often."""
+    monkeypatch.setattr(train, "Interruption", lambda: StopAt(number))
+    for count in range(1000):
+        try:
+            return train.train(config, str(workdir)), count
+        except interruption.Interrupted:
+            assert (workdir / resume.INTERRUPTED).is_dir()
+    raise AssertionError("never ends")
+
+
+def scalars(workdir):
+    """Returns tag -> [(step, value)] as TensorBoard shows it, but for times."""
+    events = EventAccumulator(str(workdir)).Reload()
+    tags = [tag for tag in events.Tags()["scalars"] if "wait" not in tag]
+    return {tag: [(e.step, e.value) for e in events.Scalars(tag)] for tag in tags}
+
+
+@pytest.mark.parametrize("number", [3, pytest.param(7, marks=pytest.mark.slow)])
+def test_a_run_in_parts_is_a_whole_run(config, tmp_path, monkeypatch, number):
+    whole, none = run_in_parts(config, tmp_path / "whole", monkeypatch, -1)
+    parts, count = run_in_parts(config, tmp_path / "parts", monkeypatch, number)
+    assert none == 0 and count >= 2
+    jax.tree.map(np.testing.assert_array_equal, parts, whole)
+    assert scalars(tmp_path / "parts") == scalars(tmp_path / "whole")
+    assert not (tmp_path / "parts" / resume.INTERRUPTED).exists()
+
+
+def test_sigterm_is_remembered_and_the_old_handler_comes_back():
+    before = signal.getsignal(signal.SIGTERM)
+    with interruption.Interruption() as signals:
+        signals.check()
+        signal.raise_signal(signal.SIGTERM)
+        with pytest.raises(interruption.Interrupted):
+            signals.check()
+    assert signal.getsignal(signal.SIGTERM) is before
+
+
+@pytest.mark.parametrize("config", [0], indirect=True)
+def test_a_damaged_checkpoint_is_left_out(config, tmp_path, monkeypatch, caplog):
+    monkeypatch.setattr(train, "Interruption", lambda: StopAt(-1))
+    config.train.num_epochs = 1
+    train.train(config, str(tmp_path))
+    ((_, first),) = resume.newest(str(tmp_path))
+    shutil.copytree(tmp_path / checkpoint.FOLDER / str(first), tmp_path / "kept")
+    config.train.num_epochs = 2
+    whole = train.train(config, str(tmp_path))
+    _, last = resume.newest(str(tmp_path))[0]
+    folder = tmp_path / checkpoint.FOLDER
+    shutil.rmtree(folder / str(first), ignore_errors=True)
+    shutil.move(tmp_path / "kept", folder / str(first))
+    shutil.rmtree(folder / str(last) / "model")
+    (folder / str(last) / "model").mkdir()
+    again = train.train(config, str(tmp_path))
+    assert f"{last} is damaged" in caplog.text
+    jax.tree.map(np.testing.assert_array_equal, again, whole)
+    for step in (first, last):
+        shutil.rmtree(folder / str(step) / "model")
+        (folder / str(step) / "model").mkdir()
+    with pytest.raises(InputError, match="none of the 2 checkpoints"):
+        train.train(config, str(tmp_path))
