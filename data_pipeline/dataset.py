@@ -9,6 +9,7 @@ iterators change the speed, never the data.
 
 import dataclasses
 import gc
+import math
 from collections.abc import Sequence
 
 import flax.struct
@@ -96,6 +97,7 @@ def make_dataset(
     chunks_per_step: int = 0,
     num_epochs: int = 1,
     seed: int = 0,
+    max_damaged_share: float = 0.0,
     train: bool,
 ) -> "StreamDataset":
     """Streams videos side by side, the next `chunks_per_call` chunks at a time.
@@ -108,6 +110,8 @@ def make_dataset(
         chunks_per_step: see `schedule.make_schedule`.
         num_epochs: passes over the videos.
         seed: of order and augmentation.
+        max_damaged_share: of the videos, rounded up, that may turn out to be damaged or
+            gone while they are read; 0: the first one is an error.
         train: shuffles and augments, and repeats the decoded steps' labels; otherwise
             videos come in order, cropped in the centre, with the label of every frame.
 
@@ -128,7 +132,8 @@ def make_dataset(
         shuffle_seed=seed if train else None,
         chunks_per_step=chunks_per_step,
     )
-    source = ChunkSource(tuple(records), view, schedule)
+    max_damaged = math.ceil(max_damaged_share * len(records))
+    source = ChunkSource(tuple(records), view, schedule, max_damaged)
     return StreamDataset(source, num_workers=num_workers)
 
 

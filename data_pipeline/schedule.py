@@ -82,6 +82,23 @@ class Schedule:
         """Returns the call at which an optimizer step begins."""
         return int(self.step_ends[step - 1]) if step else 0
 
+    def shown_at(self, step: int, chunk: int | None = None) -> list[tuple[int, int]]:
+        """Returns the videos, and which of their chunks, that are shown at a chunk of
+        an optimizer step, or for None the videos at any, with their first chunk."""
+        calls = range(self.first_call(step), int(self.step_ends[step]))
+        offset = None
+        if chunk is not None:
+            call, offset = divmod(chunk, self.chunks_per_call)
+            calls = calls[call : call + 1]
+        shown: dict[int, int] = {}
+        for call in calls:
+            for slot in range(len(self.slots)):
+                for piece in self.pieces(call, slot):
+                    place = 0 if offset is None else offset - piece.offset
+                    if 0 <= place < piece.count:
+                        shown.setdefault(piece.video, piece.first_chunk + place)
+        return list(shown.items())
+
     def pieces(self, call: int, slot_index: int) -> Iterator[Piece]:
         """Yields what a slot shows in a call, in order; what is left is padding."""
         slot, begin = self.slots[slot_index], call * self.chunks_per_call

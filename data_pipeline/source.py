@@ -8,9 +8,11 @@ from typing import Any
 import jax
 import ml_collections
 import numpy as np
+from absl import logging
 
 from data_pipeline import features, frame_cache, transforms, video, windows
 from data_pipeline.schedule import EMPTY_SLOT, Piece, Schedule
+from svtas_jax.errors import DamagedVideoError, InputError, MissingInputError
 from svtas_jax.structs import IGNORE_LABEL, Chunk, StreamSpec, VideoRecord
 
 
@@ -96,18 +98,30 @@ class _Slot:
 
 @dataclasses.dataclass
 class ChunkSource:
-    """Random access to the elements, as Grain's sources have it: call-major, slots."""
+    """Random access to the elements, as Grain's sources have it: call-major, slots.
+
+    Attributes:
+        records: the videos.
+        view: how they are presented.
+        schedule: when.
+        max_damaged: how many videos may turn out to be damaged or gone, each worker
+            process counting its own; what they should show is padding then.
+    """
 
     records: tuple[VideoRecord, ...]
     view: View
     schedule: Schedule
+    max_damaged: int = 0
 
     def __post_init__(self) -> None:
         self._slots = tuple(_Slot() for _ in range(self.num_slots))
+        self._damaged: dict[int, str] = {}
+        self._left_out: set[tuple[int, int]] = set()  # video and epoch
+        self._lock = threading.Lock()
 
     def __reduce__(self) -> tuple[Any, ...]:
         """Lets worker processes have a copy, with nothing open."""
-        return ChunkSource, (self.records, self.view, self.schedule)
+        return ChunkSource, (self.records, self.view, self.schedule, self.max_damaged)
 
     def __repr__(self) -> str:
         """Stays short in Grain's messages."""
@@ -141,6 +155,34 @@ class ChunkSource:
         return jax.tree.map(lambda *leaves: np.concatenate(leaves), *parts), videos
 
     def _read(self, slot_index: int, piece: Piece) -> Chunk:
+        """Reads a piece; of a damaged video what is left of it is padding."""
+        if (piece.video, piece.epoch) in self._left_out:
+            return empty_chunks(self.view, piece.count)
+        try:
+            return self._read_video(slot_index, piece)
+        except (DamagedVideoError, MissingInputError) as error:
+            self._leave_out(piece, error)
+            return empty_chunks(self.view, piece.count)
+
+    def _leave_out(self, piece: Piece, error: InputError) -> None:
+        with self._lock:
+            self._left_out.add((piece.video, piece.epoch))
+            self._damaged[piece.video] = str(error)
+            count = len(self._damaged)
+            if count > self.max_damaged > 0:
+                raise InputError(
+                    f"{count} videos are damaged or gone, more than "
+                    "config.train.max_damaged_share allows:\n"
+                    + "\n".join(self._damaged.values())
+                ) from error
+        if not self.max_damaged:
+            raise error
+        logging.warning(
+            "left out until the epoch ends (%d damaged videos of at most %d): %s",
+            *(count, self.max_damaged, error),
+        )
+
+    def _read_video(self, slot_index: int, piece: Piece) -> Chunk:
         record, slot = self.records[piece.video], self._slots[slot_index]
         with slot.lock:
             if slot.reader is None or slot.reader.path != record.video_path:

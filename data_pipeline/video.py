@@ -19,7 +19,7 @@ import cv2
 import numpy as np
 from absl import logging
 
-from svtas_jax.errors import InputError, MissingInputError
+from svtas_jax.errors import DamagedVideoError, InputError, MissingInputError
 
 _OPEN_LOCK = threading.Lock()  # OpenCV's log level is one for the whole process
 _MAX_FPS = 1000.0  # more is a container's time base, not a rate
@@ -234,10 +234,10 @@ def iter_frames(
 
 def damaged(
     path: str | os.PathLike, num_read: int, num_expected: int | None
-) -> InputError:
+) -> DamagedVideoError:
     """Returns the error for a file of which only `num_read` frames could be read."""
     expected = f" of {num_expected} expected" if num_expected else ""
-    return InputError(
+    return DamagedVideoError(
         f"Video {path} is damaged, cut off or not a video: {num_read} frames"
         f"{expected} could be read. Download or copy it again, or re-encode it: "
         f"ffmpeg -i INPUT -c:v libx264 OUTPUT.mp4"

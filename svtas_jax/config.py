@@ -108,10 +108,10 @@ def _train_defaults() -> ml_collections.ConfigDict:
     train.chunks_per_step = 0  # of every slot, if the next video follows the last at
     # once; 0: an optimizer step is `batch_size` whole videos, as in the paper
     train.chunks_per_call = 1  # chunks handed over at a time; changes nothing
-    train.split_from = (
-        0  # arrays of so many numbers lie in parts on the devices (FSDP);
-    )
-    # 0: every device holds all
+    train.max_damaged_share = 0.05  # of the videos that may be damaged or vanish during
+    # training: they are left out with a warning, more are an error
+    train.split_from = 0  # arrays of so many numbers lie in parts on the devices; 0:
+    # every device holds all
     train.remat = "none"  # what the backward pass keeps of the forward pass: "none"
     # computes nothing twice, "products" and "blocks" save memory and take longer
     train.selection = "validation"  # picks the best checkpoint on "validation" videos
@@ -274,6 +274,11 @@ def _check_train(train: ml_collections.ConfigDict) -> None:
     _check_positive(train, "train", "learning_rate")
     _check_positive(train, "train", "lr_decay")
     _check_at_least(train, "train", weight_decay=0, smooth_weight=0, clip_weight=0)
+    if not 0 <= train.max_damaged_share < 1:
+        raise InputError(
+            f"config.train.max_damaged_share={train.max_damaged_share} must lie "
+            "between 0 (the first damaged video is an error) and 1."
+        )
     if not 0 < train.validation_share < 1:
         raise InputError(
             f"config.train.validation_share={train.validation_share} must lie strictly "

@@ -1,4 +1,4 @@
-"""The two errors that mean: the user's input is wrong, not our code.
+"""The errors that mean: the user's input is wrong, not our code.
 
 Commands print their message alone, without a traceback, and exit with 2 (see
 `svtas_jax.cli.run`). A message names the file or field, the value, the rule that it
@@ -15,3 +15,7 @@ class MissingInputError(InputError, FileNotFoundError):
 
     def __str__(self) -> str:
         return str(self.args[0])
+
+
+class DamagedVideoError(InputError):
+    """A video cannot be read to its end."""

@@ -154,7 +154,7 @@ def _carry_item(carry: BatchCarry, in_step: bool) -> Params:
     item = {"stream": {str(place): leaf for place, leaf in enumerate(streams)}}
     if in_step:
         item |= {"grads": carry.grads, "metrics": carry.metrics}
-        item |= {"chunk_index": carry.chunk_index}
+        item |= {"chunk_index": carry.chunk_index, "bad_chunk": carry.bad_chunk}
     return item
 
 

@@ -15,6 +15,7 @@ _FREE = (
     "eval_every_epochs",
     "remat",
     "split_from",
+    "max_damaged_share",
     "frame_cache",
 )
 

@@ -63,6 +63,7 @@ def place(
             stream=jax.tree.map(lambda _: by_slot, carry.stream),
             metrics=jax.tree.map(lambda _: repeated, carry.metrics),
             chunk_index=repeated,
+            bad_chunk=repeated,
         ),
     )
     return (*jax.device_put((state, carry), shardings), shardings)

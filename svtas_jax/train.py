@@ -166,6 +166,7 @@ def training_batches(
         chunks_per_step=config.train.chunks_per_step,
         num_epochs=config.train.num_epochs,
         seed=config.seed,
+        max_damaged_share=config.train.max_damaged_share,
         train=True,
     )
 
@@ -222,7 +223,12 @@ class Run:
         logging.info("%.0f%% of the chunks hold frames", 100 * self.schedule.filled)
         step, key = int(state.step), jax.random.key(self.config.seed)
         log = TrainLog(
-            self.workdir, self.config, first=step, last=last, pending=position.pending
+            self.workdir,
+            self.config,
+            first=step,
+            last=last,
+            pending=position.pending,
+            shown=self._name_shown,
         )
         selector = Selector(
             self.config, self.data, self.model, make_segmenter(self.model), self.signals
@@ -282,6 +288,12 @@ class Run:
         if (pathlib.Path(self.workdir) / resume.INTERRUPTED).exists():
             self.manager.wait_until_finished()
             resume.forget_interrupted(self.workdir)
+
+    def _name_shown(self, step: int, chunk: int | None) -> str:
+        return ", ".join(
+            f"{self.data.train[video].name} (chunk {place})"
+            for video, place in self.schedule.shown_at(step, chunk)
+        )
 
     def _describe(self, step: int) -> checkpoint.Meta:
         epoch = step // self.schedule.steps_per_epoch

@@ -1,8 +1,7 @@
 """What a training tells while it runs: lines, curves, and the time it waited."""
 
-import math
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 
 import jax
 import ml_collections
@@ -27,8 +26,11 @@ class TrainLog:
         first: int,
         last: int,
         pending: Sequence[dict[str, float]] = (),
+        shown: Callable[[int, int | None], str] = lambda step, chunk: "",
     ) -> None:
-        """`pending` is what `pending` returned before the run was stopped."""
+        """`pending` is what `pending` returned before the run was stopped, `shown`
+        names the videos of a step's chunk."""
+        self._shown = shown
         self._writer = writers.make_writer(
             workdir, first_step=first + 1 if first else 0
         )
@@ -68,9 +70,28 @@ class TrainLog:
         jax.block_until_ready(self._pending[-3:-2])
 
     def pending(self) -> tuple[dict[str, float], ...]:
-        """Returns the metrics of the steps since the last line."""
-        rows = jax.device_get(self._pending)
+        """Returns the metrics of the steps since the last line.
+
+        Raises:
+            InputError: if a loss is not finite.
+        """
+        rows = self._finite_rows()
         return tuple({name: float(row[name]) for name in row} for row in rows)
+
+    def _finite_rows(self) -> list[dict[str, np.ndarray]]:
+        rows = jax.device_get(self._pending)
+        for index, row in enumerate(rows):
+            if np.isfinite(row["loss"]) and np.isfinite(row["grad_norm"]):
+                continue
+            step, chunk = self._since + index, int(row["bad_chunk"])
+            what = "the gradient" if chunk < 0 else f"the loss of chunk {chunk}"
+            shown = self._shown(step, None if chunk < 0 else chunk)
+            raise InputError(
+                f"{what} is not finite in step {step + 1}, which shows {shown}. The "
+                "last checkpoint is untouched; look at these videos, or try a smaller "
+                "--config.train.learning_rate, or --config.model.dtype=float32."
+            )
+        return rows
 
     def write(self, step: int) -> None:
         """Writes the averages since the last call.
@@ -78,14 +99,9 @@ class TrainLog:
         Raises:
             InputError: if a loss is not finite.
         """
-        rows = jax.device_get(self._pending)
-        means = {name: float(np.mean([row[name] for row in rows])) for name in rows[0]}
-        if not math.isfinite(means["loss"] + means["grad_norm"]):
-            raise InputError(
-                f"the loss is not finite between steps {self._since + 1} and {step}. "
-                "The last checkpoint is untouched; try a smaller "
-                "--config.train.learning_rate, or --config.model.dtype=float32."
-            )
+        rows = self._finite_rows()
+        names = [name for name in rows[0] if name != "bad_chunk"]
+        means = {name: float(np.mean([row[name] for row in rows])) for name in names}
         correct, valid = means.pop("correct_steps"), means.pop("valid_steps")
         means["acc"] = 100 * correct / max(valid, 1)
         means["input_wait"] = self._share_waited()

@@ -37,6 +37,7 @@ class BatchCarry:
     stream: StreamState
     metrics: dict[str, jax.Array]  # sums over the chunks so far, see METRICS
     chunk_index: jax.Array  # () int32
+    bad_chunk: jax.Array  # () int32, first one whose loss is not finite, -1 for none
 
 
 def init_train_state(
@@ -67,6 +68,7 @@ def _emptied(params: Params, stream: StreamState) -> BatchCarry:
         stream=stream,
         metrics={name: jnp.float32(0) for name in METRICS},
         chunk_index=jnp.int32(0),
+        bad_chunk=jnp.int32(-1),
     )
 
 
@@ -117,12 +119,14 @@ def accumulate(
             state.params, batch_stats, carry.stream, chunk, chunk_key
         )
         is_real = jnp.any(chunk.valid)
+        is_bad = ~jnp.isfinite(metrics["loss"]) & (carry.bad_chunk < 0)
         sums = {k: v + metrics.get(k, 0) for k, v in carry.metrics.items()}
         carry = carry.replace(
             grads=jax.tree.map(jnp.add, carry.grads, grads),
             stream=keep_unless(is_real, stream, carry.stream),
             metrics=sums,
             chunk_index=carry.chunk_index + 1,
+            bad_chunk=jnp.where(is_bad, carry.chunk_index, carry.bad_chunk),
         )
         return (keep_unless(is_real, new_stats, batch_stats), carry), None
 
@@ -147,6 +151,7 @@ def apply_gradients(
     """
     updates, opt_state = tx.update(carry.grads, state.opt_state, state.params)
     metrics = {**carry.metrics, "grad_norm": optax.tree.norm(carry.grads)}
+    metrics["bad_chunk"] = carry.bad_chunk
     state = state.replace(
         step=state.step + 1,
         params=optax.apply_updates(state.params, updates),

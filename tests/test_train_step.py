@@ -170,6 +170,22 @@ def test_a_video_remembers_across_steps(trainer, tiny):
     assert float(after.metrics["loss"]) != float(forgot.metrics["loss"])
 
 
+def test_the_first_chunk_without_a_finite_loss_is_remembered(trainer, tiny):
+    chunks = tiny.chunks(4, 2)
+    _, carry = trainer.run(chunks, 2)
+    assert int(carry.bad_chunk) == -1
+    state = trainer.init()
+    broken = jax.tree.map(np.array, state)  # the state itself is given away
+    broken = broken.replace(params=jax.tree.map(lambda x: x * np.nan, broken.params))
+    carry = init_carry(state, trainer.model, 2)
+    first, rest = (jax.tree.map(lambda x, s=s: x[s], chunks) for s in ([0, 1], [2, 3]))
+    _, carry = trainer.accumulate(state, carry, first, jax.random.key(1))
+    broken, carry = trainer.accumulate(broken, carry, rest, jax.random.key(1))
+    assert int(carry.bad_chunk) == 2
+    _, carry, metrics = trainer.apply(broken, carry)
+    assert int(metrics["bad_chunk"]) == 2 and int(carry.bad_chunk) == -1
+
+
 @pytest.mark.parametrize("system", ["sete", "transeger"])
 def test_rematerialisation_keeps_less_and_changes_nothing(tiny, system):
     model = tiny.model(system)

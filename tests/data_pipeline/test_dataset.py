@@ -345,3 +345,58 @@ def test_more_epochs_do_not_change_those_before():
     for one, other in zip(short.slots, long.slots, strict=True):
         np.testing.assert_array_equal(one.starts, other.starts[: len(one.starts)])
         np.testing.assert_array_equal(one.videos, other.videos[: len(one.videos)])
+
+
+def _cut(path):
+    data = path.read_bytes()
+    path.write_bytes(data[: len(data) // 2])
+
+
+@pytest.mark.parametrize("num_workers", [0, pytest.param(2, marks=pytest.mark.slow)])
+def test_a_damaged_video_is_left_out(folder, records, caplog, num_workers):
+    whole = list(_make(folder, records))
+    path = folder.root / "Videos" / "b.avi"
+    _cut(path)
+    with pytest.raises(InputError, match="b.avi is damaged"):
+        list(_make(folder, records))
+    folder.config.num_workers = num_workers
+    batches = list(_make(folder, records, max_damaged_share=0.2))
+    if not num_workers:
+        assert "1 damaged videos of at most 1" in caplog.text
+    assert len(batches) == len(whole)
+    for ours, expected in zip(batches, whole, strict=True):
+        others = ours.videos != 1
+        for name in FIELDS:
+            np.testing.assert_array_equal(
+                getattr(ours.chunks, name)[others],
+                getattr(expected.chunks, name)[others],
+            )
+    own = _video(batches, 1)
+    read = own.valid.any(axis=-1)
+    assert 0 < read.sum() < len(read)
+    assert (own.labels[~read] == IGNORE_LABEL).all()
+
+
+def test_too_many_damaged_videos_are_listed(folder, records):
+    _cut(folder.root / "Videos" / "b.avi")
+    (folder.root / "Videos" / "c.avi").unlink()
+    with pytest.raises(InputError, match="2 videos are damaged") as told:
+        list(_make(folder, records, max_damaged_share=0.2))
+    assert "b.avi" in str(told.value) and "c.avi" in str(told.value)
+
+
+@pytest.mark.parametrize("chunks_per_step", [0, 4])
+def test_the_schedule_knows_what_a_step_shows(folder, records, chunks_per_step):
+    data = _make(folder, records, chunks_per_step=chunks_per_step, num_epochs=2)
+    step, chunk, seen = 0, 0, {}
+    for batch in data:
+        for videos, starts in zip(batch.videos, batch.chunks.starts, strict=True):
+            shown = dict(data.schedule.shown_at(step, chunk))
+            assert sorted(shown) == sorted(videos[videos >= 0].tolist())
+            for video, start in zip(videos.tolist(), starts, strict=True):
+                seen[video] = 0 if start else seen.get(video, -1) + 1
+                assert video < 0 or shown[video] == seen[video]
+            assert set(shown) <= {v for v, _ in data.schedule.shown_at(step)}
+            chunk += 1
+        if batch.is_last:
+            step, chunk = step + 1, 0
