@@ -136,10 +136,12 @@ def train(config: ml_collections.ConfigDict, workdir: str) -> TrainState:
 
 def _check_resumable(given, workdir, candidates) -> None:
     for folder, step in candidates:
-        with contextlib.suppress(OSError, ValueError):  # damaged: told when restored
-            stored = checkpoint.read_meta(workdir, str(step), folder=folder).config
-            check_resumable(given, stored)
-            return
+        try:
+            meta = checkpoint.read_meta(workdir, str(step), folder=folder)
+        except Exception:  # damaged: `restore_newest` will say so
+            continue
+        check_resumable(given, meta.config)
+        return
 
 
 def optimizer_of(

@@ -89,6 +89,10 @@ def test_a_damaged_checkpoint_is_left_out(config, tmp_path, monkeypatch, caplog)
     config.train.num_epochs = 1
     train.train(config, str(tmp_path))
     ((_, first),) = resume.newest(str(tmp_path))
+    config.train.weight_decay = 0.5
+    with pytest.raises(InputError, match="weight_decay.*the run began with"):
+        train.train(config, str(tmp_path))
+    config.train.weight_decay = 1e-4
     shutil.copytree(tmp_path / checkpoint.FOLDER / str(first), tmp_path / "kept")
     config.train.num_epochs = 2
     whole = train.train(config, str(tmp_path))
