@@ -14,7 +14,7 @@ from svtas_jax.errors import InputError
 pytestmark = pytest.mark.usefixtures("tiny_commands")
 
 
-@pytest.fixture(params=[0, 2], ids=["batches", "packed"])
+@pytest.fixture(params=[pytest.param(0, marks=pytest.mark.slow), 2])
 def config(request, folder, tiny):
     config = tiny.config("transeger")
     for index, num_frames in enumerate((40, 17, 33, 24, 29)):
