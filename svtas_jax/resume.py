@@ -124,24 +124,38 @@ def restore(workdir: str, folder: str, step: int, position: Position) -> Positio
 def restore_newest(workdir: str, position: Position) -> Position:
     """Returns where a run stands, of its newest checkpoint that can be read.
 
+    Those that cannot are moved to `WORKDIR/damaged`: their steps will be saved again.
+
     Raises:
         InputError: if none can be read, or the newest is another model's.
     """
-    candidates = newest(workdir)
+    candidates, damaged = newest(workdir), []
     for folder, step in candidates:
         try:
-            return restore(workdir, folder, step, position)
+            position = restore(workdir, folder, step, position)
         except InputError:
             raise
         except Exception as error:  # Orbax and TensorStore raise what they like
             logging.warning(
                 "the checkpoint %s/%s/%d is damaged and left out: %s",
-                *(workdir, folder, step, str(error).splitlines()[0][:200]),
+                *(workdir, folder, step, repr(error)[:200]),
             )
+            damaged.append((folder, step))
+            continue
+        for folder, step in damaged:
+            _set_aside(pathlib.Path(workdir), folder, step)
+        return position
     raise InputError(
         f"none of the {len(candidates)} checkpoints in {workdir} can be read: they "
         "are damaged, or of another version of the program. Use another --workdir."
     )
+
+
+def _set_aside(workdir: pathlib.Path, folder: str, step: int) -> None:
+    place = workdir / "damaged" / f"{folder}-{step}"
+    place.parent.mkdir(exist_ok=True)
+    shutil.rmtree(place, ignore_errors=True)
+    (workdir / folder / str(step)).rename(place)
 
 
 def _optimizer_item(state: TrainState) -> Params:

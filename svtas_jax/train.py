@@ -254,8 +254,8 @@ class Run:
                         self._evaluate(selector, log, state, carry, batches)
                 self.signals.check()
         except Interrupted as stop:
-            self.manager.wait_until_finished()
             here = Position(state, carry, batches.get_state(), log.pending())
+            self.manager.wait_until_finished()
             resume.save_interrupted(self.workdir, here, self._describe(step))
             log.close()
             raise Interrupted(

@@ -105,8 +105,11 @@ def test_a_damaged_checkpoint_is_left_out(config, tmp_path, monkeypatch, caplog)
     again = train.train(config, str(tmp_path))
     assert f"{last} is damaged" in caplog.text
     jax.tree.map(np.testing.assert_array_equal, again, whole)
-    for step in (first, last):
+    assert (tmp_path / "damaged" / f"{checkpoint.FOLDER}-{last}").is_dir()
+    assert list((folder / str(last) / "model").iterdir())  # saved again
+    steps = [step for _, step in resume.newest(str(tmp_path))]
+    for step in steps:
         shutil.rmtree(folder / str(step) / "model")
         (folder / str(step) / "model").mkdir()
-    with pytest.raises(InputError, match="none of the 2 checkpoints"):
+    with pytest.raises(InputError, match=f"none of the {len(steps)} checkpoints"):
         train.train(config, str(tmp_path))
