@@ -243,7 +243,10 @@ def _train(file: GoldenFile, model, tx, variables, chunks: list[Chunk]):
     )
     carry = init_carry(state, model, len(chunks[0].starts))
     losses, before = [], 0.0
+    begins = {1, *(end + 1 for end in file.meta["optimizer_steps_after_chunk"])}
     for number, chunk in enumerate(chunks, 1):
+        # Videos begin with every step: streams would go on otherwise.
+        chunk = chunk.replace(starts=jnp.full_like(chunk.starts, number in begins))
         stacked = jax.tree.map(lambda leaf: leaf[None], chunk)
         state, carry = accumulate(state, carry, stacked, jax.random.key(0))
         total = float(carry.metrics["loss"])
