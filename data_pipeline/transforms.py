@@ -141,7 +141,7 @@ def _row_blocks(
 ) -> tuple[_Block, ...]:
     """Returns the blocks of the first product, in units of 1 / `_BETWEEN`."""
     matrix = resize_matrix(in_size, out_size)[start : start + size] * _BETWEEN
-    return _blocks(matrix, round(_SPAN * min(1.0, out_size / in_size)), channels=1)
+    return _blocks(matrix, out_size / in_size, channels=1)
 
 
 @functools.lru_cache(maxsize=1024)
@@ -151,12 +151,12 @@ def _column_blocks(
     """Returns the blocks of the second product, back in grey values."""
     matrix = resize_matrix(in_size, out_size)[start : start + size] / _BETWEEN
     matrix = matrix[::-1] if flip else matrix
-    return _blocks(matrix, round(_SPAN * min(1.0, out_size / in_size)), channels=3)
+    return _blocks(matrix, out_size / in_size, channels=3)
 
 
-def _blocks(matrix: np.ndarray, step: int, *, channels: int) -> tuple[_Block, ...]:
+def _blocks(matrix: np.ndarray, scale: float, *, channels: int) -> tuple[_Block, ...]:
     """Cuts the kept rows of a resize matrix into blocks and drops their zeros."""
-    blocks, step = [], max(1, step)
+    blocks, step = [], max(1, round(_SPAN * min(1.0, scale)))
     for first in range(0, len(matrix), step):
         rows = matrix[first : first + step]
         used = np.flatnonzero(rows.any(axis=0))

@@ -156,8 +156,12 @@ def remembered_count(path: str | os.PathLike) -> int:
 
 
 def file_identity(path: str | os.PathLike) -> str:
-    """Returns a text that changes when a file is moved or written again."""
-    path = pathlib.Path(path).resolve()
+    """Returns a text that changes when a file is moved or written again.
+
+    Raises:
+        MissingInputError: if there is none.
+    """
+    path = _existing(path).resolve()
     status = path.stat()
     return f"{path}\n{status.st_size}\n{status.st_mtime_ns}"
 
@@ -297,11 +301,7 @@ def _open_source(source: str) -> cv2.VideoCapture:
 
 
 def _open_file(path: str | os.PathLike) -> cv2.VideoCapture:
-    path = pathlib.Path(path)
-    if not path.is_file():
-        raise MissingInputError(
-            f"Video {path} does not exist; check the path, or put the file there."
-        )
+    path = _existing(path)
     if not path.stat().st_size:
         raise InputError(f"Video {path} is empty (0 bytes); download or copy it again.")
     # One decoding thread: the pipeline reads several videos side by side.
@@ -311,6 +311,15 @@ def _open_file(path: str | os.PathLike) -> cv2.VideoCapture:
     if not capture.isOpened():
         raise damaged(path, 0, None)
     return capture
+
+
+def _existing(path: str | os.PathLike) -> pathlib.Path:
+    path = pathlib.Path(path)
+    if not path.is_file():
+        raise MissingInputError(
+            f"Video {path} does not exist; check the path, or put the file there."
+        )
+    return path
 
 
 def _open_live(source: str) -> cv2.VideoCapture:

@@ -50,6 +50,8 @@ def writing(path: pathlib.Path, *, option: str = "--workdir") -> Iterator[None]:
     """
     try:
         yield
+    except InputError:  # a missing input is an OSError, too
+        raise
     except OSError as error:
         raise InputError(
             f"{path} cannot be written: {error.strerror or error}; choose another "

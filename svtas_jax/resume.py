@@ -7,6 +7,7 @@ the middle of a step, into a folder of its own, with the gradients so far.
 import dataclasses
 import pathlib
 import shutil
+from collections.abc import Sequence
 
 import jax
 import jax.numpy as jnp
@@ -121,15 +122,17 @@ def restore(workdir: str, folder: str, step: int, position: Position) -> Positio
     )
 
 
-def restore_newest(workdir: str, position: Position) -> Position:
-    """Returns where a run stands, of its newest checkpoint that can be read.
+def restore_newest(
+    workdir: str, candidates: Sequence[tuple[str, int]], position: Position
+) -> Position:
+    """Returns where a run stands, of the first of `newest` that can be read.
 
     Those that cannot are moved to `WORKDIR/damaged`: their steps will be saved again.
 
     Raises:
         InputError: if none can be read, or the newest is another model's.
     """
-    candidates, damaged = newest(workdir), []
+    damaged = []
     for folder, step in candidates:
         try:
             position = restore(workdir, folder, step, position)

@@ -115,7 +115,7 @@ def train(config: ml_collections.ConfigDict, workdir: str) -> TrainState:
         )
         if candidates := resume.newest(workdir):
             _check_resumable(given, workdir, candidates)
-            position = resume.restore_newest(workdir, position)
+            position = resume.restore_newest(workdir, candidates, position)
             batches.set_state(position.data)
             logging.info("resuming after step %d", position.state.step)
         parameter_overview.log_parameter_overview(state.params, include_stats=False)

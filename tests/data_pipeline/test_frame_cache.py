@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 from data_pipeline import annotations, dataset, frame_cache, source, transforms, video
-from svtas_jax.errors import InputError
+from svtas_jax.errors import InputError, MissingInputError
 
 
 @pytest.fixture
@@ -106,3 +106,12 @@ def test_a_damaged_video_leaves_no_half_file(cached):
     with pytest.raises(InputError, match="damaged"):
         _reader(cached).frame(0)
     assert not _files(cached)
+
+
+def test_a_missing_video_is_named(cached):
+    reader = _reader(cached)
+    record = annotations.read_split(cached.config, "train")[0]
+    pathlib.Path(reader.path).unlink()
+    for look in (lambda: reader.frame(0), lambda: _reader(cached, record)):
+        with pytest.raises(MissingInputError, match="does not exist"):
+            look()
