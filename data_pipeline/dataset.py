@@ -32,7 +32,7 @@ class StreamBatch:
     """The next K chunks of B slots, on the host.
 
     Attributes:
-        chunks: numpy leaves (K, B, ...).
+        chunks: numpy leaves (K, B, ...), B of `make_dataset`'s slots.
         videos: (K, B) int32 index into the records, EMPTY_SLOT where there is none.
         is_last: whether an optimizer step ends here.
     """
@@ -98,6 +98,7 @@ def make_dataset(
     num_epochs: int = 1,
     seed: int = 0,
     max_damaged_share: float = 0.0,
+    slots: Sequence[int] | None = None,
     train: bool,
 ) -> "StreamDataset":
     """Streams videos side by side, the next `chunks_per_call` chunks at a time.
@@ -112,6 +113,8 @@ def make_dataset(
         seed: of order and augmentation.
         max_damaged_share: of the videos, rounded up, that may turn out to be damaged or
             gone while they are read; 0: the first one is an error.
+        slots: places of the batch to read here, those that other processes do not read;
+            by default all.
         train: shuffles and augments, and repeats the decoded steps' labels; otherwise
             videos come in order, cropped in the centre, with the label of every frame.
 
@@ -119,7 +122,8 @@ def make_dataset(
         InputError: if there are no videos, or workers cannot share the slots evenly.
     """
     num_workers = data_config.num_workers
-    _check_sizes(records, batch_size, num_workers)
+    slots = tuple(range(batch_size) if slots is None else slots)
+    _check_sizes(records, len(slots), num_workers)
     width = feature_width(records)
     view = make_view(data_config, train=train, seed=seed, feature_width=width)
     if view.frame_cache and not width:
@@ -133,7 +137,7 @@ def make_dataset(
         chunks_per_step=chunks_per_step,
     )
     max_damaged = math.ceil(max_damaged_share * len(records))
-    source = ChunkSource(tuple(records), view, schedule, max_damaged)
+    source = ChunkSource(tuple(records), view, schedule, slots, max_damaged)
     return StreamDataset(source, num_workers=num_workers)
 
 
@@ -160,7 +164,7 @@ class StreamDataset(grain.IterDataset):
 
     def open(self, next_call: int) -> grain.DatasetIterator:
         """Returns Grain's own iterator from batch `next_call` on."""
-        batch_size = self._source.num_slots
+        batch_size = len(self._source.slots)
         elements = grain.MapDataset.source(self._source)[next_call * batch_size :]
         num_threads = batch_size // max(1, self._num_workers)
         options = grain.ReadOptions(
@@ -255,17 +259,17 @@ def _stack_slots(
 
 
 def _check_sizes(
-    records: Sequence[VideoRecord], batch_size: int, num_workers: int
+    records: Sequence[VideoRecord], num_slots: int, num_workers: int
 ) -> None:
     if not records:
         raise InputError(
             "There are no videos to read; the split must name at least one."
         )
-    if num_workers and batch_size % num_workers:
-        divisors = [n for n in range(1, batch_size + 1) if batch_size % n == 0]
+    if num_workers and num_slots % num_workers:
+        divisors = [n for n in range(1, num_slots + 1) if num_slots % n == 0]
         best = max(n for n in divisors if n <= num_workers)
         raise InputError(
             f"config.data.num_workers={num_workers} does not divide the batch size "
-            f"{batch_size}: every worker keeps its own videos of a batch; "
+            f"{num_slots}: every worker keeps its own videos of a batch; "
             f"try --config.data.num_workers={best}, or 0 to decode in threads."
         )

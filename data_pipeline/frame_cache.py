@@ -11,7 +11,6 @@ import math
 import os
 import pathlib
 import shutil
-import threading
 from collections.abc import Sequence
 
 import numpy as np
@@ -19,7 +18,7 @@ import numpy as np
 from data_pipeline import transforms, windows
 from data_pipeline.video import FrameReader, file_identity
 from svtas_jax.errors import InputError
-from svtas_jax.files import make_folder, writing
+from svtas_jax.files import draft_of, make_folder, writing
 from svtas_jax.structs import StreamSpec, VideoRecord
 
 _OPTION = "config.data.frame_cache (empty for none)"
@@ -70,7 +69,7 @@ class CachedReader:
 
     def _fill(self) -> None:
         """Decodes the whole video into a draft, which then takes the file's place."""
-        draft = self._file.with_suffix(f".{os.getpid()}.{threading.get_ident()}")
+        draft = draft_of(self._file)
         reader = FrameReader(self.path, self._record.num_frames)
         try:
             with writing(self._file, option=_OPTION):

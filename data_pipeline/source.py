@@ -104,6 +104,8 @@ class ChunkSource:
         records: the videos.
         view: how they are presented.
         schedule: when.
+        slots: those places of the batch that are read here, the other ones being other
+            processes'.
         max_damaged: how many videos may turn out to be damaged or gone, each worker
             process counting its own; what they should show is padding then.
     """
@@ -111,34 +113,32 @@ class ChunkSource:
     records: tuple[VideoRecord, ...]
     view: View
     schedule: Schedule
+    slots: tuple[int, ...]
     max_damaged: int = 0
 
     def __post_init__(self) -> None:
-        self._slots = tuple(_Slot() for _ in range(self.num_slots))
+        self._open = {slot: _Slot() for slot in self.slots}
         self._damaged: dict[int, str] = {}
         self._left_out: set[tuple[int, int]] = set()  # video and epoch
         self._lock = threading.Lock()
 
     def __reduce__(self) -> tuple[Any, ...]:
         """Lets worker processes have a copy, with nothing open."""
-        return ChunkSource, (self.records, self.view, self.schedule, self.max_damaged)
+        given = (self.records, self.view, self.schedule, self.slots, self.max_damaged)
+        return ChunkSource, given
 
     def __repr__(self) -> str:
         """Stays short in Grain's messages."""
         return f"ChunkSource({len(self.records)} videos, {len(self)} elements)"
 
-    @property
-    def num_slots(self) -> int:
-        """Videos side by side (B)."""
-        return len(self.schedule.slots)
-
     def __len__(self) -> int:
         """Number of elements: calls times slots."""
-        return self.schedule.num_calls * self.num_slots
+        return self.schedule.num_calls * len(self.slots)
 
     def __getitem__(self, index: int) -> tuple[Chunk, np.ndarray]:
         """Returns the Chunk (K, ...) of a slot and the videos (K,) that it shows."""
-        call, slot = divmod(int(index), self.num_slots)
+        call, place = divmod(int(index), len(self.slots))
+        slot = self.slots[place]
         count = self.schedule.chunks_per_call
         videos = np.full(count, EMPTY_SLOT, np.int32)
         parts, filled = [], 0
@@ -183,7 +183,7 @@ class ChunkSource:
         )
 
     def _read_video(self, slot_index: int, piece: Piece) -> Chunk:
-        record, slot = self.records[piece.video], self._slots[slot_index]
+        record, slot = self.records[piece.video], self._open[slot_index]
         with slot.lock:
             if slot.reader is None or slot.reader.path != record.video_path:
                 if slot.reader is not None:

@@ -20,6 +20,7 @@ import numpy as np
 from absl import logging
 
 from svtas_jax.errors import DamagedVideoError, InputError, MissingInputError
+from svtas_jax.files import write_atomic
 
 _OPEN_LOCK = threading.Lock()  # OpenCV's log level is one for the whole process
 _MAX_FPS = 1000.0  # more is a container's time base, not a rate
@@ -147,11 +148,8 @@ def remembered_count(path: str | os.PathLike) -> int:
         return int(entry.read_text())
     logging.info("Counting the frames of %s (once).", path)
     num_frames = count_frames(path)
-    with contextlib.suppress(OSError):  # a cache that cannot be written is no error
-        entry.parent.mkdir(parents=True, exist_ok=True)
-        draft = entry.with_name(f"{entry.name}.{os.getpid()}.{threading.get_ident()}")
-        draft.write_text(str(num_frames))
-        os.replace(draft, entry)
+    with contextlib.suppress(InputError):  # not an error: a cache
+        write_atomic(entry, str(num_frames))
     return num_frames
 
 

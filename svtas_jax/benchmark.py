@@ -44,7 +44,6 @@ from svtas_jax.errors import InputError
 from svtas_jax.models import build_model
 from svtas_jax.streaming import (
     compile_inference,
-    make_segmenter,
     segment_chunk,
 )
 from svtas_jax.structs import Params, TrainState, VideoRecord
@@ -235,12 +234,10 @@ def time_from_file(
     config: ml_collections.ConfigDict,
 ) -> float:
     """Returns frames/s of `evaluate`'s way from a file to scores."""
-    segmenter = make_segmenter(model)
+    score = evaluate.make_scorer(model, config)
 
     def run():
-        return list(
-            evaluate.score_videos(segmenter, model, variables, [record], config)
-        )
+        return list(score(variables, [record]))
 
     run()  # compiles
     return record.num_frames / _timed(run)[1]

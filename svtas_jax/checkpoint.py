@@ -53,6 +53,7 @@ def open_manager(
         preservation_policy=None if read_only else policy,
         read_only=read_only,
         create=not read_only,
+        multiprocessing_options=_alone() if read_only else _together(),
     )
     handlers = {
         "model": ocp.StandardCheckpointHandler(),
@@ -63,6 +64,18 @@ def open_manager(
     }
     path = pathlib.Path(workdir).absolute() / folder
     return ocp.CheckpointManager(path, options=options, item_handlers=handlers)
+
+
+def _alone() -> ocp.options.MultiprocessingOptions:
+    """Lets every process read by itself: what one cannot read stops no other."""
+    own = jax.process_index()
+    return ocp.options.MultiprocessingOptions(
+        primary_host=own, active_processes={own}, barrier_sync_key_prefix=f"own{own}"
+    )
+
+
+def _together() -> ocp.options.MultiprocessingOptions:
+    return ocp.options.MultiprocessingOptions()
 
 
 def _selection(metrics: dict[str, float]) -> float:

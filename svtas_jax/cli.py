@@ -6,6 +6,7 @@ import os
 import pathlib
 import platform
 import sys
+import traceback
 from collections.abc import Callable, Sequence
 from logging import INFO, WARNING
 
@@ -14,7 +15,7 @@ import ml_collections
 from absl import app, flags, logging
 from ml_collections import config_flags
 
-from svtas_jax import interruption
+from svtas_jax import hosts, interruption
 from svtas_jax.errors import InputError, MissingInputError
 from svtas_jax.interruption import Interrupted
 
@@ -32,6 +33,17 @@ CONFIG = config_flags.DEFINE_config_file(
 def define_checkpoint() -> None:
     """Gives a command --checkpoint."""
     flags.DEFINE_string("checkpoint", "best", "best, latest or a step of the run.")
+
+
+def define_distributed() -> None:
+    """Gives a command --distributed."""
+    flags.DEFINE_string(
+        "distributed",
+        "",
+        "Several processes as one: auto (as SLURM, MPI or Kubernetes tell), "
+        "HOST:PORT,N,I (this is process I, from 0, of N; the first listens at "
+        "HOST:PORT) or none. By default auto under srun and mpirun.",
+    )
 
 
 def define_json() -> None:
@@ -89,15 +101,22 @@ def run(main: Callable[[], None], *, required: Sequence[str] = ("workdir",)) -> 
             _check_flags(argv, required)
             _keep_freed_memory()
             _use_compilation_cache()
+            if "distributed" in flags.FLAGS:
+                hosts.connect(flags.FLAGS.distributed)
             main()
+            hosts.wait()
         except InputError as error:
             _fail(str(error), 2)
-        except Interrupted as error:
-            _fail(str(error), interruption.EXIT_CODE)
-        except OSError as error:
-            if error.errno not in (*_FULL, *_REFUSED):
+        except Interrupted as error:  # all processes at once
+            print(error, file=sys.stderr)
+            sys.exit(interruption.EXIT_CODE)
+        except Exception as error:
+            if isinstance(error, OSError) and error.errno in (*_FULL, *_REFUSED):
+                _fail(_explain_os_error(error), 1)
+            if not jax.distributed.is_initialized():
                 raise
-            _fail(_explain_os_error(error), 1)
+            traceback.print_exc()
+            _fail("this process failed, or lost another: see what that one says.", 1)
 
     try:
         app.run(guarded, flags_parser=_parse_flags)
@@ -173,4 +192,4 @@ def _explain_os_error(error: OSError) -> str:
 
 def _fail(message: str, code: int) -> None:
     print(f"error: {message}", file=sys.stderr)
-    sys.exit(code)
+    hosts.leave(code)

@@ -16,7 +16,7 @@ import numpy as np
 from absl import flags, logging
 
 from data_pipeline import annotations
-from svtas_jax import cli, evaluate, provenance, report, train
+from svtas_jax import cli, evaluate, hosts, provenance, report, train
 from svtas_jax.config import validate_config
 from svtas_jax.files import make_folder, write_atomic
 
@@ -71,7 +71,8 @@ def cross_validate(
             row = {name: result.metrics[name] for name in METRICS}
             table.setdefault(mode, {})[f"split {split}"] = row
         # After each: a table of what is there is better than none.
-        write_table(table, config, pathlib.Path(workdir))
+        if hosts.is_first():
+            write_table(table, config, pathlib.Path(workdir))
     logging.info("%s\n%s", workdir, format_table(table))
     return table
 
@@ -111,4 +112,5 @@ def write_table(
 if __name__ == "__main__":
     cli.define_checkpoint()
     cli.define_clip_frames()
+    cli.define_distributed()
     cli.run(main, required=("config", "workdir"))

@@ -9,10 +9,9 @@ Without --config the run's own config is used.
 import collections
 import contextlib
 import dataclasses
-import functools
 import pathlib
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from typing import Any
 
 import flax.linen as nn
@@ -23,7 +22,7 @@ from absl import flags, logging
 
 from data_pipeline import annotations, synthetic
 from data_pipeline.dataset import EMPTY_SLOT, feature_width, make_dataset
-from svtas_jax import checkpoint, cli, draw, metrics, provenance, report
+from svtas_jax import checkpoint, cli, draw, hosts, metrics, provenance, report
 from svtas_jax.config import (
     stream_spec,
     validate_config,
@@ -32,13 +31,9 @@ from svtas_jax.config import (
 from svtas_jax.errors import InputError
 from svtas_jax.models import build_model
 from svtas_jax.run_config import load_config
+from svtas_jax.sharding import by_slot, local_copy, local_mesh, shard_batch
 from svtas_jax.stitching import scores_to_confidence, scores_to_labels, stitch_scores
-from svtas_jax.streaming import (
-    Segmenter,
-    blank_chunk,
-    make_segmenter,
-    start_streams,
-)
+from svtas_jax.streaming import blank_chunk, make_segmenter
 from svtas_jax.structs import Chunk, Params, VideoRecord
 
 
@@ -53,6 +48,9 @@ class VideoScores:
     def labels(self) -> np.ndarray:
         """The predicted class of every frame, (num_frames,) int32."""
         return scores_to_labels(self.scores)
+
+
+Scorer = Callable[[Params, Sequence[VideoRecord]], Iterator[VideoScores]]
 
 
 def main() -> None:
@@ -97,8 +95,9 @@ def evaluate_run(
 
 def prepare_data(config: ml_collections.ConfigDict) -> None:
     """Renders the demo data where the config asks for it and they are absent."""
-    if config.data.dataset == "demo":
+    if config.data.dataset == "demo" and hosts.is_first():
         synthetic.ensure_dataset(config.data.root)
+    hosts.wait()
 
 
 def check_classes(
@@ -166,28 +165,17 @@ def evaluate(
     records: Sequence[VideoRecord],
     folder: pathlib.Path,
 ) -> report.EvalReport:
-    """Scores all videos and writes the report to `folder`."""
+    """Scores all videos, every process its share, and writes the report to `folder`."""
     num_known = warn_if_known(records, meta)
     start = time.perf_counter()
-    counts = new_counts(config, meta.class_names)
-    videos, num_frames = {}, 0
-    segmenter = make_segmenter(model)
-    for index, video in enumerate(
-        score_videos(segmenter, model, variables, records, config), 1
-    ):
-        record = video.record
-        alone = new_counts(config, meta.class_names).add(
-            video.labels, record.labels, video.scores
-        )
-        counts = counts.add(video.labels, record.labels, video.scores)
-        num_frames += record.num_frames
-        own = alone.compute() if alone.num_videos else {}
-        videos[record.name] = {"num_frames": record.num_frames, **own}
-        write_video(folder, video, meta.class_names, config.eval.background)
-        rate = num_frames / (time.perf_counter() - start)
-        logging.info(
-            "video %d/%d %s | %.0f frames/s", index, len(records), record.name, rate
-        )
+    share = hosts.share_videos(records)
+    scored = make_scorer(model, config)(variables, share)
+    measured = measure(config, meta, scored, folder, total=len(share))
+    counts, videos = new_counts(config, meta.class_names), {}
+    for part, rows in hosts.gather(measured):
+        counts, videos = counts.merge(part), videos | rows
+    videos = {record.name: videos[record.name] for record in records}
+    num_frames = sum(record.num_frames for record in records)
     seconds = time.perf_counter() - start
     result = report.EvalReport(
         metrics={**counts.compute(), **metrics.frame_metrics(counts)},
@@ -205,9 +193,37 @@ def evaluate(
             "config": config.to_dict(),
         },
     )
-    report.write_report(result, folder)
+    if hosts.is_first():
+        report.write_report(result, folder)
     logging.info("report: %s", folder / "report.md")
     return result
+
+
+def measure(
+    config: ml_collections.ConfigDict,
+    meta: checkpoint.Meta,
+    videos: Iterable[VideoScores],
+    folder: pathlib.Path,
+    *,
+    total: int,
+) -> tuple[metrics.SegmentCounts, dict[str, dict[str, float]]]:
+    """Writes what was predicted for each video; returns the counts and, by name, each
+    video's own metrics."""
+    counts = none = new_counts(config, meta.class_names)
+    rows, num_frames, start = {}, 0, time.perf_counter()
+    for video in videos:
+        record = video.record
+        alone = none.add(video.labels, record.labels, video.scores)
+        counts = counts.merge(alone)
+        own = alone.compute() if alone.num_videos else {}
+        rows[record.name] = {"num_frames": record.num_frames, **own}
+        write_video(folder, video, meta.class_names, config.eval.background)
+        num_frames += record.num_frames
+        rate = num_frames / (time.perf_counter() - start)
+        logging.info(
+            "video %d/%d %s | %.0f frames/s", len(rows), total, record.name, rate
+        )
+    return counts, rows
 
 
 def new_counts(
@@ -218,22 +234,28 @@ def new_counts(
     return metrics.SegmentCounts.zero(len(class_names), background)
 
 
-def score_videos(
-    segmenter: Segmenter,
-    model: nn.Module,
-    variables: Params,
-    records: Sequence[VideoRecord],
-    config: ml_collections.ConfigDict,
-) -> Iterator[VideoScores]:
-    """Streams videos, `config.eval.batch_size` side by side, and yields each when it
-    has ended. Memory is that of a few chunks and the scores of one batch."""
-    step = functools.partial(segmenter, variables)
-    state = start_streams(model, variables, config.eval.batch_size)
-    for record, logits in stream_videos(step, state, records, config):
-        scores = stitch_scores(
-            logits, num_frames=record.num_frames, spec=stream_spec(config)
-        )
-        yield VideoScores(record, scores)
+def make_scorer(model: nn.Module, config: ml_collections.ConfigDict) -> Scorer:
+    """Returns a function that streams videos, `config.eval.batch_size` side by side on
+    the devices of this process, and yields each when it has ended. Memory is that of a
+    few chunks and the scores of one batch."""
+    mesh = local_mesh(config.eval.batch_size)
+    segmenter = make_segmenter(model, by_slot(mesh))
+
+    def score(variables, records):
+        variables = local_copy(variables, mesh)
+        state = model.initial_state(config.eval.batch_size)
+        state = jax.device_put(state, by_slot(mesh))
+
+        def step(state, chunks):
+            return segmenter(variables, state, shard_batch(chunks, mesh))
+
+        for record, logits in stream_videos(step, state, records, config):
+            scores = stitch_scores(
+                logits, num_frames=record.num_frames, spec=stream_spec(config)
+            )
+            yield VideoScores(record, scores)
+
+    return score
 
 
 def stream_videos(
@@ -242,14 +264,16 @@ def stream_videos(
     records: Sequence[VideoRecord],
     config: ml_collections.ConfigDict,
 ) -> Iterator[tuple[VideoRecord, np.ndarray]]:
-    """Runs videos through a step; yields each, when it has ended, with what the step
-    made of its chunks, (N, T, ...).
+    """Runs videos, if there are any, through a step; yields each, when it has ended,
+    with what the step made of its chunks, (N, T, ...).
 
     Args:
         step: maps a state and chunks, leaves (N, B, ...), to the next state and an
             array (N, B, T, ...).
         state: to begin with.
     """
+    if not records:
+        return
     size = config.train.chunks_per_call
     dataset = make_dataset(
         records,
@@ -300,4 +324,5 @@ def format_metrics(values: dict[str, float]) -> str:
 if __name__ == "__main__":
     cli.define_checkpoint()
     cli.define_clip_frames()
+    cli.define_distributed()
     cli.run(main)

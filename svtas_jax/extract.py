@@ -121,8 +121,6 @@ def image_features(
     config: ml_collections.ConfigDict,
 ) -> Iterator[tuple[VideoRecord, np.ndarray]]:
     """Streams videos through the image branch; yields each with its (T, D) float32."""
-    if not records:
-        return
     see = compile_inference(functools.partial(_see, model))
 
     def step(state, chunks):  # an image remembers nothing

@@ -3,6 +3,7 @@
 import contextlib
 import os
 import pathlib
+import secrets
 from collections.abc import Iterator
 
 from svtas_jax.errors import InputError
@@ -33,7 +34,7 @@ def make_folder(path: str | os.PathLike, *, option: str = "--workdir") -> pathli
         InputError: if it cannot be written to.
     """
     path = pathlib.Path(path)
-    probe = path / f".writable.{os.getpid()}"
+    probe = draft_of(path / "writable")
     with writing(path, option=option):
         path.mkdir(parents=True, exist_ok=True)
         probe.touch()
@@ -59,8 +60,13 @@ def writing(path: pathlib.Path, *, option: str = "--workdir") -> Iterator[None]:
         ) from error
 
 
+def draft_of(path: pathlib.Path) -> pathlib.Path:
+    """Returns a hidden name beside `path` that no other process uses, on any host."""
+    return path.with_name(f".{path.name}.{secrets.token_hex(8)}")
+
+
 def _replace(path: pathlib.Path, data: bytes) -> None:
-    temporary = path.with_name(f".{path.name}.{os.getpid()}")
+    temporary = draft_of(path)
     try:
         temporary.write_bytes(data)
         os.replace(temporary, path)

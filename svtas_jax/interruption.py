@@ -1,10 +1,16 @@
 """Being told to stop: a scheduler that takes a machine back sends SIGTERM and waits a
 few seconds."""
 
+import collections
 import signal
 import threading
 
+import jax
+
+from svtas_jax.sharding import any_of
+
 EXIT_CODE = 75  # of sysexits.h: a failure that passes, try again
+_LAG = 2  # calls between a question to all processes and its answer
 
 
 class Interrupted(Exception):
@@ -14,12 +20,14 @@ class Interrupted(Exception):
 class Interruption:
     """Remembers SIGTERM instead of dying of it, while it is entered.
 
-    Outside the main thread, where Python allows no handlers, it never happens.
+    Outside the main thread, where Python allows no handlers, it never happens. Several
+    processes stop at the same place, whichever of them it came to.
     """
 
     def __init__(self) -> None:
-        self._requested = False
+        self.requested = False  # in this process
         self._before: signal.Handlers | None = None
+        self._asked: collections.deque[jax.Array] = collections.deque()
 
     def __enter__(self) -> "Interruption":
         """Begins to listen."""
@@ -33,9 +41,18 @@ class Interruption:
             signal.signal(signal.SIGTERM, self._before)
 
     def check(self) -> None:
-        """Raises Interrupted if the signal has come."""
-        if self._requested:
+        """Raises Interrupted if the signal has come; all processes must call.
+
+        Of several processes the answers are read some calls later: the devices are not
+        waited for.
+        """
+        if jax.process_count() == 1:
+            requested = self.requested
+        else:
+            self._asked.append(any_of(self.requested))
+            requested = len(self._asked) > _LAG and bool(self._asked.popleft())
+        if requested:
             raise Interrupted
 
     def _remember(self, number: int, frame: object) -> None:
-        self._requested = True
+        self.requested = True

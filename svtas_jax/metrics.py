@@ -122,6 +122,19 @@ class SegmentCounts:
         ranked = self.ranked.add(predicted, true, scores)
         return dataclasses.replace(counts, ranked=ranked)
 
+    def merge(self, other: "SegmentCounts") -> "SegmentCounts":
+        """Returns the sums over the videos of both, for the same classes."""
+        if (self.num_classes, self.background) != (other.num_classes, other.background):
+            raise ValueError("counts of other classes cannot be added.")
+        names = [field.name for field in dataclasses.fields(self)]
+        sums = {
+            name: getattr(self, name) + getattr(other, name)
+            for name in names
+            if name not in ("background", "ranked")
+        }
+        ranked = self.ranked.merge(other.ranked)
+        return dataclasses.replace(self, **sums, ranked=ranked)
+
     def compute(self) -> dict[str, float]:
         """Returns the metrics in percent; auc, ar and map only if there were scores.
 

@@ -68,6 +68,15 @@ class RankedCounts:
             detections=(*self.detections, detections),
         )
 
+    def merge(self, other: "RankedCounts") -> "RankedCounts":
+        """Returns the sums over the videos of both, for the same classes."""
+        return RankedCounts(
+            num_videos=self.num_videos + other.num_videos,
+            recall_sum=self.recall_sum + other.recall_sum,
+            class_segments=self.class_segments + other.class_segments,
+            detections=self.detections + other.detections,
+        )
+
     def compute(self, background: Sequence[int]) -> dict[str, float]:
         """Returns auc, ar_N, map_50 and map_avg in percent."""
         recall = 100.0 * self.recall_sum / self.num_videos

@@ -14,7 +14,7 @@ import jax.numpy as jnp
 import orbax.checkpoint as ocp
 from absl import logging
 
-from svtas_jax import checkpoint
+from svtas_jax import checkpoint, hosts
 from svtas_jax.errors import InputError
 from svtas_jax.structs import Params, TrainState
 from svtas_jax.train_step import BatchCarry
@@ -76,7 +76,9 @@ def save_interrupted(workdir: str, position: Position, meta: checkpoint.Meta) ->
 
 def forget_interrupted(workdir: str) -> None:
     """Removes what `save_interrupted` wrote."""
-    shutil.rmtree(pathlib.Path(workdir) / INTERRUPTED, ignore_errors=True)
+    if hosts.is_first():
+        shutil.rmtree(pathlib.Path(workdir) / INTERRUPTED, ignore_errors=True)
+    hosts.wait()
 
 
 def newest(workdir: str) -> list[tuple[str, int]]:
@@ -132,22 +134,25 @@ def restore_newest(
     Raises:
         InputError: if none can be read, or the newest is another model's.
     """
-    damaged = []
-    for folder, step in candidates:
+    for number, (folder, step) in enumerate(candidates):
+        found, trouble = None, ""
         try:
-            position = restore(workdir, folder, step, position)
+            found = restore(workdir, folder, step, position)
         except InputError:
             raise
         except Exception as error:  # Orbax and TensorStore raise what they like
+            trouble = repr(error)[:200]
+        if troubles := list(filter(None, hosts.gather(trouble))):
             logging.warning(
                 "the checkpoint %s/%s/%d is damaged and left out: %s",
-                *(workdir, folder, step, repr(error)[:200]),
+                *(workdir, folder, step, troubles[0]),
             )
-            damaged.append((folder, step))
             continue
-        for folder, step in damaged:
-            _set_aside(pathlib.Path(workdir), folder, step)
-        return position
+        if hosts.is_first():
+            for folder, step in candidates[:number]:
+                _set_aside(pathlib.Path(workdir), folder, step)
+        hosts.wait()
+        return found
     raise InputError(
         f"none of the {len(candidates)} checkpoints in {workdir} can be read: they "
         "are damaged, or of another version of the program. Use another --workdir."

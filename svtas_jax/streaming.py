@@ -139,9 +139,12 @@ def keep_unless(changes: jax.Array, new: Params, old: Params) -> Params:
     return jax.tree.map(lambda a, b: jnp.where(changes, a, b), new, old)
 
 
-def make_segmenter(model: nn.Module) -> Segmenter:
-    """Returns `segment_video` for this model, compiled."""
-    return compile_inference(functools.partial(segment_video, model=model))
+def make_segmenter(
+    model: nn.Module, place: jax.sharding.Sharding | None = None
+) -> Segmenter:
+    """Returns `segment_video` for this model, compiled; streams lie at `place`."""
+    run = functools.partial(segment_video, model=model)
+    return compile_inference(run, out_shardings=(place, None))
 
 
 def compile_inference(function: Callable, **options) -> Callable:

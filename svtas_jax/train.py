@@ -8,6 +8,7 @@ The same command resumes a run that was stopped. Fields are overridden by
 
 import contextlib
 import dataclasses
+import functools
 import pathlib
 
 import flax.linen as nn
@@ -18,6 +19,7 @@ import optax
 import orbax.checkpoint as ocp
 from absl import logging
 from clu import parameter_overview
+from jax.sharding import Mesh
 
 from data_pipeline import annotations
 from data_pipeline.checks import check_disjoint, check_records, describe
@@ -28,16 +30,17 @@ from data_pipeline.dataset import (
     make_dataset,
 )
 from data_pipeline.schedule import Schedule
-from svtas_jax import checkpoint, cli, evaluate, provenance, resume
+from svtas_jax import checkpoint, cli, evaluate, hosts, provenance, resume
 from svtas_jax.config import stream_spec, validate_config, with_clip_frames
 from svtas_jax.files import make_folder
 from svtas_jax.interruption import Interrupted, Interruption
+from svtas_jax.metrics import SegmentCounts
 from svtas_jax.models import build_model
 from svtas_jax.optim import make_optimizer
 from svtas_jax.resume import Position
 from svtas_jax.run_config import check_resumable
-from svtas_jax.sharding import make_mesh, place, shard_batch
-from svtas_jax.streaming import blank_chunk, make_segmenter
+from svtas_jax.sharding import local_slots, make_mesh, place, shard_batch
+from svtas_jax.streaming import blank_chunk
 from svtas_jax.structs import TrainState, VideoRecord
 from svtas_jax.train_log import TrainLog
 from svtas_jax.train_step import init_carry, init_train_state, make_train_functions
@@ -104,7 +107,8 @@ def train(config: ml_collections.ConfigDict, workdir: str) -> TrainState:
     data = read_training_data(config)
     given, config = config, with_clip_frames(config, data.num_frames)
     model = build_model(config, data.class_names)
-    dataset = training_batches(config, data)
+    mesh = make_mesh(config.train.batch_size)
+    dataset = training_batches(config, data, mesh)
     tx = optimizer_of(config, dataset.schedule.steps_per_epoch)
     state = first_state(config, model, tx, data.feature_width)
     with contextlib.closing(iter(dataset)) as batches:
@@ -127,6 +131,7 @@ def train(config: ml_collections.ConfigDict, workdir: str) -> TrainState:
                 data,
                 model,
                 tx,
+                mesh,
                 dataset.schedule,
                 manager,
                 signals,
@@ -157,9 +162,9 @@ def optimizer_of(
 
 
 def training_batches(
-    config: ml_collections.ConfigDict, data: TrainingData
+    config: ml_collections.ConfigDict, data: TrainingData, mesh: Mesh
 ) -> StreamDataset:
-    """Returns the data set of all epochs."""
+    """Returns the data set of all epochs, of the slots that lie in this process."""
     return make_dataset(
         data.train,
         config.data,
@@ -169,6 +174,7 @@ def training_batches(
         num_epochs=config.train.num_epochs,
         seed=config.seed,
         max_damaged_share=config.train.max_damaged_share,
+        slots=local_slots(mesh, config.train.batch_size),
         train=True,
     )
 
@@ -203,6 +209,7 @@ class Run:
     data: TrainingData
     model: nn.Module
     tx: optax.GradientTransformation
+    mesh: Mesh
     schedule: Schedule
     manager: ocp.CheckpointManager
     signals: Interruption
@@ -210,9 +217,8 @@ class Run:
     def go_on(self, position: Position, batches: StreamIterator) -> TrainState:
         """Next batch, step; every so often log, evaluate, save; until all is shown."""
         settings, last = self.config.train, self.schedule.num_steps
-        mesh = make_mesh(settings.batch_size)
         state, carry, shardings = place(
-            position.state, position.carry, mesh, settings.split_from
+            position.state, position.carry, self.mesh, settings.split_from
         )
         accumulate, apply_gradients = make_train_functions(
             self.model,
@@ -232,14 +238,13 @@ class Run:
             pending=position.pending,
             shown=self._name_shown,
         )
-        selector = Selector(
-            self.config, self.data, self.model, make_segmenter(self.model), self.signals
-        )
+        score = evaluate.make_scorer(self.model, self.config)
+        selector = Selector(self.config, self.data, score, self.signals)
         try:
             if self._was_left_in_evaluation(step, position):
                 self._evaluate(selector, log, state, carry, batches)
             for batch in log.timed(batches):
-                chunks = shard_batch(batch.chunks, mesh)
+                chunks = shard_batch(batch.chunks, self.mesh)
                 state, carry = accumulate(state, carry, chunks, key)
                 log.watch(carry.chunk_index)
                 if batch.is_last:
@@ -329,21 +334,30 @@ class Selector:
 
     config: ml_collections.ConfigDict
     data: TrainingData
-    model: nn.Module
-    segmenter: evaluate.Segmenter
+    score: evaluate.Scorer
     signals: Interruption
 
     def evaluate(self, state: TrainState) -> dict[str, float]:
-        """Returns the metrics of the selection videos, in percent."""
+        """Returns the metrics of the selection videos, in percent; every process looks
+        at its share.
+
+        Raises:
+            Interrupted: if one of the processes has been told to stop.
+        """
         variables = {"params": state.params, "batch_stats": state.batch_stats}
-        counts = evaluate.new_counts(self.config, self.data.class_names)
-        for video in evaluate.score_videos(
-            self.segmenter, self.model, variables, self.data.selection, self.config
-        ):
+        counts = none = evaluate.new_counts(self.config, self.data.class_names)
+        for video in self.score(variables, hosts.share_videos(self.data.selection)):
             counts = counts.add(video.labels, video.record.labels)
-            self.signals.check()
-        return counts.compute()
+            if self.signals.requested:
+                break
+        parts, requested = zip(
+            *hosts.gather((counts, self.signals.requested)), strict=True
+        )
+        if any(requested):
+            raise Interrupted
+        return functools.reduce(SegmentCounts.merge, parts, none).compute()
 
 
 if __name__ == "__main__":
+    cli.define_distributed()
     cli.run(main, required=("config", "workdir"))

@@ -9,7 +9,7 @@ import numpy as np
 from absl import logging
 
 from data_pipeline.dataset import StreamBatch
-from svtas_jax import evaluate, writers
+from svtas_jax import evaluate, hosts, writers
 from svtas_jax.errors import InputError
 from svtas_jax.progress import Progress
 
@@ -32,7 +32,9 @@ class TrainLog:
         names the videos of a step's chunk."""
         self._shown = shown
         self._writer = writers.make_writer(
-            workdir, first_step=first + 1 if first else 0
+            workdir,
+            first_step=first + 1 if first else 0,
+            just_logging=not hosts.is_first(),
         )
         if not first:
             self._writer.write_hparams(flat_config(config))
