@@ -1,4 +1,4 @@
-"""Checkpoints with orbax: the newest and the best of a run, whole and self-describing.
+"""Checkpoints with orbax: the two newest and the best, whole and self-describing.
 
 Each holds `model` (parameters and batch statistics, what evaluation needs) and `meta`
 (config, classes, versions); those of a training also what `svtas_jax.resume` needs.
@@ -39,12 +39,17 @@ class Meta:
 def open_manager(
     workdir: str, *, folder: str = FOLDER, read_only: bool = False
 ) -> ocp.CheckpointManager:
-    """Opens the checkpoints of a run, or others of its folders; keeps the newest and
-    the best."""
+    """Opens the checkpoints of a run, or others of its folders; keeps the two
+    newest and the best."""
     policy = preservation_policy.AnyPreservationPolicy(
         [
-            preservation_policy.LatestN(1),
-            preservation_policy.BestN(n=1, get_metric_fn=_selection, reverse=False),
+            preservation_policy.LatestN(2),  # one, and one if that gets damaged
+            preservation_policy.BestN(
+                n=1,
+                get_metric_fn=_selection,
+                reverse=False,
+                keep_checkpoints_without_metrics=False,
+            ),
         ]
     )
     options = ocp.CheckpointManagerOptions(
@@ -52,6 +57,7 @@ def open_manager(
         best_mode="max",
         preservation_policy=None if read_only else policy,
         read_only=read_only,
+        cleanup_tmp_directories=not read_only,
         create=not read_only,
         multiprocessing_options=_alone() if read_only else _together(),
     )

@@ -110,6 +110,8 @@ def _train_defaults() -> ml_collections.ConfigDict:
     train.chunks_per_call = 1  # chunks handed over at a time; changes nothing
     train.max_damaged_share = 0.05  # of the videos that may be damaged or vanish during
     # training: they are left out with a warning, more are an error
+    train.max_bad_chunks = 0  # whose loss or gradient is not finite and which are left
+    # out with a warning, more are an error
     train.split_from = 0  # arrays of so many numbers lie in parts on the devices; 0:
     # every device holds all
     train.remat = "none"  # what the backward pass keeps of the forward pass: "none"
@@ -118,6 +120,7 @@ def _train_defaults() -> ml_collections.ConfigDict:
     # held out of the training split; "test" is the paper's protocol
     train.validation_share = 0.2  # share of the training videos held out
     train.eval_every_epochs = 1
+    train.save_every_steps = 50  # between evaluations; 0: only after each of them
     train.log_every_steps = 10
     train.init_from = ""  # workdir or checkpoint folder to start the weights from
     return train
@@ -265,6 +268,7 @@ def _check_train(train: ml_collections.ConfigDict) -> None:
     _check_at_least(train, "train", batch_size=1, num_epochs=1, chunks_per_call=1)
     _check_at_least(train, "train", eval_every_epochs=1, log_every_steps=1)
     _check_at_least(train, "train", chunks_per_step=0, split_from=0)
+    _check_at_least(train, "train", save_every_steps=0, max_bad_chunks=0)
     if train.chunks_per_step % train.chunks_per_call:
         raise InputError(
             f"config.train.chunks_per_step={train.chunks_per_step} is not a multiple "

@@ -8,6 +8,7 @@ import dataclasses
 import pathlib
 import shutil
 from collections.abc import Sequence
+from typing import Any
 
 import jax
 import jax.numpy as jnp
@@ -30,13 +31,13 @@ class Position:
         state: parameters, statistics, optimizer.
         carry: streams, and what a step has gathered so far.
         data: state of the data's iterator.
-        pending: metrics of the steps since the last line of the log.
+        log: state of the log, see `TrainLog.get_state`.
     """
 
     state: TrainState
     carry: BatchCarry
     data: dict[str, int]
-    pending: tuple[dict[str, float], ...] = ()
+    log: dict[str, Any] = dataclasses.field(default_factory=dict)
 
     @property
     def in_step(self) -> bool:
@@ -56,7 +57,7 @@ def save(
     which on CPU only looks at it, may still be at work.
     """
     state, carry = jax.tree.map(jnp.copy, (position.state, position.carry))
-    place = {"data": position.data, "pending": list(position.pending)}
+    place = {"data": position.data, "log": position.log}
     args = ocp.args.Composite(
         model=ocp.args.StandardSave(checkpoint.model_item(state)),
         optimizer=ocp.args.StandardSave(_optimizer_item(state)),
@@ -74,11 +75,15 @@ def save_interrupted(workdir: str, position: Position, meta: checkpoint.Meta) ->
         save(manager, position, meta)
 
 
+def was_interrupted(workdir: str) -> bool:
+    """Whether `save_interrupted` wrote here; the first process alone takes care."""
+    return hosts.is_first() and (pathlib.Path(workdir) / INTERRUPTED).is_dir()
+
+
 def forget_interrupted(workdir: str) -> None:
     """Removes what `save_interrupted` wrote."""
     if hosts.is_first():
         shutil.rmtree(pathlib.Path(workdir) / INTERRUPTED, ignore_errors=True)
-    hosts.wait()
 
 
 def newest(workdir: str) -> list[tuple[str, int]]:
@@ -120,7 +125,7 @@ def restore(workdir: str, folder: str, step: int, position: Position) -> Positio
         state=state.replace(**found.model, **found.optimizer),
         carry=_with_item(position.carry, found.carry),
         data=found.place["data"],
-        pending=tuple(found.place["pending"]),
+        log=found.place.get("log", {}),
     )
 
 
@@ -176,7 +181,8 @@ def _carry_item(carry: BatchCarry, in_step: bool) -> Params:
     item = {"stream": {str(place): leaf for place, leaf in enumerate(streams)}}
     if in_step:
         item |= {"grads": carry.grads, "metrics": carry.metrics}
-        item |= {"chunk_index": carry.chunk_index, "bad_chunk": carry.bad_chunk}
+        for name in ("chunk_index", "bad_chunk", "num_bad"):
+            item[name] = getattr(carry, name)
     return item
 
 

@@ -97,6 +97,7 @@ def place(
             metrics=jax.tree.map(lambda _: one, carry.metrics),
             chunk_index=one,
             bad_chunk=one,
+            num_bad=one,
         ),
     )
     return (*jax.tree.map(put, (state, carry), shardings), shardings)

@@ -9,7 +9,7 @@ The same command resumes a run that was stopped. Fields are overridden by
 import contextlib
 import dataclasses
 import functools
-import pathlib
+from collections.abc import Callable
 
 import flax.linen as nn
 import jax
@@ -123,6 +123,7 @@ def train(config: ml_collections.ConfigDict, workdir: str) -> TrainState:
             batches.set_state(position.data)
             logging.info("resuming after step %d", position.state.step)
         parameter_overview.log_parameter_overview(state.params, include_stats=False)
+        score = evaluate.make_scorer(model, config)
         with checkpoint.open_manager(workdir) as manager, Interruption() as signals:
             run = Run(
                 config,
@@ -134,6 +135,7 @@ def train(config: ml_collections.ConfigDict, workdir: str) -> TrainState:
                 mesh,
                 dataset.schedule,
                 manager,
+                Selector(config, data, score, signals),
                 signals,
             )
             return run.go_on(position, batches)
@@ -212,37 +214,26 @@ class Run:
     mesh: Mesh
     schedule: Schedule
     manager: ocp.CheckpointManager
+    selector: "Selector"
     signals: Interruption
 
     def go_on(self, position: Position, batches: StreamIterator) -> TrainState:
         """Next batch, step; every so often log, evaluate, save; until all is shown."""
-        settings, last = self.config.train, self.schedule.num_steps
+        settings = self.config.train
         state, carry, shardings = place(
             position.state, position.carry, self.mesh, settings.split_from
         )
-        accumulate, apply_gradients = make_train_functions(
-            self.model,
-            self.tx,
-            shardings=shardings,
-            smooth_weight=settings.smooth_weight,
-            clip_weight=settings.clip_weight,
-            remat=settings.remat,
-        )
+        accumulate, apply_gradients = self._compile(shardings)
         logging.info("%.0f%% of the chunks hold frames", 100 * self.schedule.filled)
         step, key = int(state.step), jax.random.key(self.config.seed)
-        log = TrainLog(
-            self.workdir,
-            self.config,
-            first=step,
-            last=last,
-            pending=position.pending,
-            shown=self._name_shown,
-        )
-        score = evaluate.make_scorer(self.model, self.config)
-        selector = Selector(self.config, self.data, score, self.signals)
+        log = self._open_log(step, position)
+
+        def here():
+            return Position(state, carry, batches.get_state(), log.get_state())
+
         try:
             if self._was_left_in_evaluation(step, position):
-                self._evaluate(selector, log, state, carry, batches)
+                self._evaluate(here(), log)
             for batch in log.timed(batches):
                 chunks = shard_batch(batch.chunks, self.mesh)
                 state, carry = accumulate(state, carry, chunks, key)
@@ -252,25 +243,53 @@ class Run:
                     log.watch(carry.chunk_index)
                     step += 1
                     log.add(metrics)
-                    evaluates = self._evaluates_after(step)
-                    if evaluates or is_due(step, settings.log_every_steps, last):
-                        log.write(step)  # also checks that what is saved is finite
-                    if evaluates:
-                        self._evaluate(selector, log, state, carry, batches)
+                    self._after(step, here, log)
                 self.signals.check()
         except Interrupted as stop:
-            here = Position(state, carry, batches.get_state(), log.pending())
-            self.manager.wait_until_finished()
-            resume.save_interrupted(self.workdir, here, self._describe(step))
+            self._save_interrupted(step, here())
             log.close()
             raise Interrupted(
-                f"stopped by SIGTERM after step {step} of {last}. Where it stands is "
-                f"saved in {self.workdir}; the same command goes on from there."
+                f"stopped by SIGTERM after step {step} of {self.schedule.num_steps}. "
+                f"Where it stands is saved in {self.workdir}; the same command goes on "
+                "from there."
             ) from stop
         self.manager.wait_until_finished()
         resume.forget_interrupted(self.workdir)
         log.close()
         return state
+
+    def _compile(self, shardings):
+        settings = self.config.train
+        return make_train_functions(
+            self.model,
+            self.tx,
+            shardings=shardings,
+            skip_bad=settings.max_bad_chunks > 0,
+            smooth_weight=settings.smooth_weight,
+            clip_weight=settings.clip_weight,
+            remat=settings.remat,
+        )
+
+    def _open_log(self, step: int, position: Position) -> TrainLog:
+        return TrainLog(
+            self.workdir,
+            self.config,
+            first=step,
+            last=self.schedule.num_steps,
+            state=position.log,
+            shown=self._name_shown,
+        )
+
+    def _after(self, step: int, here: Callable[[], Position], log: TrainLog) -> None:
+        """Logs, evaluates and saves after a step where that is due."""
+        settings, last = self.config.train, self.schedule.num_steps
+        evaluates = self._evaluates_after(step)
+        if evaluates or is_due(step, settings.log_every_steps, last):
+            log.write(step)
+        if evaluates:
+            self._evaluate(here(), log)
+        elif settings.save_every_steps and step % settings.save_every_steps == 0:
+            self._save(here())
 
     def _evaluates_after(self, step: int) -> bool:
         epochs = self.config.train.eval_every_epochs
@@ -286,15 +305,21 @@ class Run:
             and step not in self.manager.all_steps()
         )
 
-    def _evaluate(self, selector, log, state, carry, batches) -> None:
-        step = int(state.step)
-        scores = selector.evaluate(state)
-        log.write_selection(step, scores)
-        here = Position(state, carry, batches.get_state(), log.pending())
-        resume.save(self.manager, here, self._describe(step), scores)
-        if (pathlib.Path(self.workdir) / resume.INTERRUPTED).exists():
+    def _evaluate(self, position: Position, log: TrainLog) -> None:
+        scores = self.selector.evaluate(position.state)
+        log.write_selection(int(position.state.step), scores)
+        self._save(position, scores)
+
+    def _save(self, position: Position, scores: dict[str, float] | None = None) -> None:
+        meta = self._describe(int(position.state.step))
+        resume.save(self.manager, position, meta, scores)
+        if resume.was_interrupted(self.workdir):
             self.manager.wait_until_finished()
             resume.forget_interrupted(self.workdir)
+
+    def _save_interrupted(self, step: int, position: Position) -> None:
+        self.manager.wait_until_finished()
+        resume.save_interrupted(self.workdir, position, self._describe(step))
 
     def _name_shown(self, step: int, chunk: int | None) -> str:
         return ", ".join(

@@ -1,7 +1,9 @@
 """What a training tells while it runs: lines, curves, and the time it waited."""
 
 import time
-from collections.abc import Callable, Iterator, Sequence
+import types
+from collections.abc import Callable, Iterator, Mapping
+from typing import Any
 
 import jax
 import ml_collections
@@ -25,12 +27,14 @@ class TrainLog:
         *,
         first: int,
         last: int,
-        pending: Sequence[dict[str, float]] = (),
+        state: Mapping[str, Any] = types.MappingProxyType({}),
         shown: Callable[[int, int | None], str] = lambda step, chunk: "",
     ) -> None:
-        """`pending` is what `pending` returned before the run was stopped, `shown`
+        """`state` is what `get_state` returned before the run was stopped, `shown`
         names the videos of a step's chunk."""
-        self._shown = shown
+        pending = state.get("pending", ())
+        self._shown, self._max_bad = shown, config.train.max_bad_chunks
+        self._num_bad = state.get("num_bad", 0)  # before the pending steps
         self._writer = writers.make_writer(
             workdir,
             first_step=first + 1 if first else 0,
@@ -71,29 +75,58 @@ class TrainLog:
         self._pending.append(metrics)
         jax.block_until_ready(self._pending[-3:-2])
 
-    def pending(self) -> tuple[dict[str, float], ...]:
-        """Returns the metrics of the steps since the last line.
+    def get_state(self) -> dict[str, Any]:
+        """Returns what is not yet in a line of the log, for a checkpoint; all that was
+        written is on the disk then.
 
         Raises:
             InputError: if a loss is not finite.
         """
-        rows = self._finite_rows()
-        return tuple({name: float(row[name]) for name in row} for row in rows)
+        rows = self._checked_rows()
+        self._writer.flush()
+        pending = [{name: float(row[name]) for name in row} for row in rows]
+        return {"pending": pending, "num_bad": self._num_bad}
 
-    def _finite_rows(self) -> list[dict[str, np.ndarray]]:
-        rows = jax.device_get(self._pending)
+    def _checked_rows(self) -> list[dict[str, np.ndarray]]:
+        rows, num_bad = jax.device_get(self._pending), self._num_bad
         for index, row in enumerate(rows):
-            if np.isfinite(row["loss"]) and np.isfinite(row["grad_norm"]):
+            finite = np.isfinite(row["loss"]) and np.isfinite(row["grad_norm"])
+            num_bad += int(row["num_bad"])
+            if finite and num_bad <= self._max_bad:
                 continue
-            step, chunk = self._since + index, int(row["bad_chunk"])
-            what = "the gradient" if chunk < 0 else f"the loss of chunk {chunk}"
-            shown = self._shown(step, None if chunk < 0 else chunk)
+            what, shown = self._name_bad(index, row)
             raise InputError(
-                f"{what} is not finite in step {step + 1}, which shows {shown}. The "
-                "last checkpoint is untouched; look at these videos, or try a smaller "
-                "--config.train.learning_rate, or --config.model.dtype=float32."
+                f"{what} is not finite in step {self._since + index + 1}, which shows "
+                f"{shown}. {self._told_bad(num_bad)}The last checkpoint is untouched; "
+                "look at these videos, or try a smaller --config.train.learning_rate, "
+                "or --config.model.dtype=float32."
             )
         return rows
+
+    def _name_bad(self, index: int, row: dict[str, np.ndarray]) -> tuple[str, str]:
+        chunk = int(row["bad_chunk"])
+        what = "the gradient" if chunk < 0 else f"the loss of chunk {chunk}"
+        return what, self._shown(self._since + index, None if chunk < 0 else chunk)
+
+    def _told_bad(self, num_bad: int) -> str:
+        if not self._max_bad:
+            return ""
+        return (
+            f"These are {num_bad} such chunks, more than "
+            f"config.train.max_bad_chunks={self._max_bad}. "
+        )
+
+    def _warn_of_bad(self, rows: list[dict[str, np.ndarray]]) -> None:
+        for index, row in enumerate(rows):
+            if not row["num_bad"]:
+                continue
+            self._num_bad += int(row["num_bad"])
+            logging.warning(
+                "%s is not finite in step %d, which shows %s: left out (%d such chunks "
+                "so far, of at most %d)",
+                *(self._name_bad(index, row)[0], self._since + index + 1),
+                *(self._name_bad(index, row)[1], self._num_bad, self._max_bad),
+            )
 
     def write(self, step: int) -> None:
         """Writes the averages since the last call.
@@ -101,8 +134,9 @@ class TrainLog:
         Raises:
             InputError: if a loss is not finite.
         """
-        rows = self._finite_rows()
-        names = [name for name in rows[0] if name != "bad_chunk"]
+        rows = self._checked_rows()
+        self._warn_of_bad(rows)
+        names = [name for name in rows[0] if name not in ("bad_chunk", "num_bad")]
         means = {name: float(np.mean([row[name] for row in rows])) for name in names}
         correct, valid = means.pop("correct_steps"), means.pop("valid_steps")
         means["acc"] = 100 * correct / max(valid, 1)

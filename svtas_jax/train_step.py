@@ -38,6 +38,7 @@ class BatchCarry:
     metrics: dict[str, jax.Array]  # sums over the chunks so far, see METRICS
     chunk_index: jax.Array  # () int32
     bad_chunk: jax.Array  # () int32, first one whose loss is not finite, -1 for none
+    num_bad: jax.Array  # () int32, how many of them
 
 
 def init_train_state(
@@ -69,6 +70,7 @@ def _emptied(params: Params, stream: StreamState) -> BatchCarry:
         metrics={name: jnp.float32(0) for name in METRICS},
         chunk_index=jnp.int32(0),
         bad_chunk=jnp.int32(-1),
+        num_bad=jnp.int32(0),
     )
 
 
@@ -102,12 +104,27 @@ def make_loss(
 
 
 def accumulate(
-    state: TrainState, carry: BatchCarry, chunks: Chunk, key: jax.Array, *, loss_fn
+    state: TrainState,
+    carry: BatchCarry,
+    chunks: Chunk,
+    key: jax.Array,
+    *,
+    loss_fn,
+    skip_bad: bool = False,
 ) -> tuple[TrainState, BatchCarry]:
-    """Adds the gradients of consecutive chunks, leaves (K, B, ...), to the carry.
+    """Adds the gradients of consecutive chunks to the carry.
 
     Only `batch_stats` of the state changes. A chunk without a valid frame has no loss
-    and leaves statistics and stream alone. `loss_fn` is what `make_loss` returns.
+    and leaves statistics and stream alone.
+
+    Args:
+        state: of the training.
+        carry: what the step has gathered so far.
+        chunks: leaves (K, B, ...).
+        key: of the run.
+        loss_fn: what `make_loss` returns.
+        skip_bad: leaves chunks whose loss or gradient is not finite out, as if they had
+            no valid frame.
     """
     step_key = jax.random.fold_in(key, state.step)
     gradients = jax.value_and_grad(loss_fn, has_aux=True)
@@ -118,17 +135,26 @@ def accumulate(
         (_, (stream, new_stats, metrics)), grads = gradients(
             state.params, batch_stats, carry.stream, chunk, chunk_key
         )
-        is_real = jnp.any(chunk.valid)
-        is_bad = ~jnp.isfinite(metrics["loss"]) & (carry.bad_chunk < 0)
+        counts = jnp.any(chunk.valid)
+        is_bad = ~jnp.isfinite(metrics["loss"])
         sums = {k: v + metrics.get(k, 0) for k, v in carry.metrics.items()}
+        grads = jax.tree.map(jnp.add, carry.grads, grads)
+        if skip_bad:
+            is_bad |= ~jnp.isfinite(optax.tree.norm(grads))
+            counts &= ~is_bad
+            grads, sums = keep_unless(
+                counts, (grads, sums), (carry.grads, carry.metrics)
+            )
+        first_bad = is_bad & (carry.bad_chunk < 0)
         carry = carry.replace(
-            grads=jax.tree.map(jnp.add, carry.grads, grads),
-            stream=keep_unless(is_real, stream, carry.stream),
+            grads=grads,
+            stream=keep_unless(counts, stream, carry.stream),
             metrics=sums,
             chunk_index=carry.chunk_index + 1,
-            bad_chunk=jnp.where(is_bad, carry.chunk_index, carry.bad_chunk),
+            bad_chunk=jnp.where(first_bad, carry.chunk_index, carry.bad_chunk),
+            num_bad=carry.num_bad + is_bad,
         )
-        return (keep_unless(is_real, new_stats, batch_stats), carry), None
+        return (keep_unless(counts, new_stats, batch_stats), carry), None
 
     (batch_stats, carry), _ = jax.lax.scan(
         add_chunk, (state.batch_stats, carry), chunks
@@ -151,7 +177,7 @@ def apply_gradients(
     """
     updates, opt_state = tx.update(carry.grads, state.opt_state, state.params)
     metrics = {**carry.metrics, "grad_norm": optax.tree.norm(carry.grads)}
-    metrics["bad_chunk"] = carry.bad_chunk
+    metrics |= {"bad_chunk": carry.bad_chunk, "num_bad": carry.num_bad}
     state = state.replace(
         step=state.step + 1,
         params=optax.apply_updates(state.params, updates),
@@ -165,6 +191,7 @@ def make_train_functions(
     tx: optax.GradientTransformation,
     *,
     shardings: tuple[TrainState, BatchCarry] | None = None,
+    skip_bad: bool = False,
     **loss_options,
 ):
     """Returns `accumulate` and `apply_gradients` for this model, compiled.
@@ -173,6 +200,7 @@ def make_train_functions(
         model: see `svtas_jax.models`.
         tx: the optimizer.
         shardings: how state and carry lie on the devices, after every call as before.
+        skip_bad: see `accumulate`.
         **loss_options: see `make_loss`.
     """
     loss_fn = make_loss(model, **loss_options)
@@ -181,7 +209,7 @@ def make_train_functions(
     donate = dict(donate_argnums=(0, 1))
     return (
         jax.jit(
-            functools.partial(accumulate, loss_fn=loss_fn),
+            functools.partial(accumulate, loss_fn=loss_fn, skip_bad=skip_bad),
             out_shardings=(state, carry),
             **donate,
         ),

@@ -28,7 +28,7 @@ def config(request, folder, tiny):
 
 
 class StopAt:
-    """Asks to stop at the `number`-th time that the run looks."""
+    """Asks to stop at the `number`-th time that the run looks; -1: never."""
 
     def __init__(self, number):
         self.left = number
@@ -39,9 +39,13 @@ class StopAt:
     def __exit__(self, *error):
         pass
 
+    @property
+    def requested(self):
+        self.left -= self.left > 0
+        return self.left == 0
+
     def check(self):
-        self.left -= 1
-        if self.left == 0:
+        if self.requested:
             raise interruption.Interrupted
 
 
