@@ -16,7 +16,7 @@ import flax.struct
 import grain
 import ml_collections
 import numpy as np
-from absl import flags
+from absl import flags, logging
 
 from data_pipeline import windows
 from data_pipeline.frame_cache import check_room
@@ -25,6 +25,9 @@ from data_pipeline.schedule import Schedule, make_schedule
 from data_pipeline.source import ChunkSource, load_chunks, make_view, open_reader
 from svtas_jax.errors import InputError
 from svtas_jax.structs import Chunk, VideoRecord
+
+_LOST = "terminated unexpectedly"  # what Grain says of a worker process
+_MOST_LOST = 3  # in a row
 
 
 @flax.struct.dataclass
@@ -199,12 +202,30 @@ class StreamIterator(grain.DatasetIterator):
         if call == schedule.num_calls:
             self._stop()
             raise StopIteration
-        if self._batches is None:
-            self._batches = self._dataset.open(call)
-        chunks, videos = next(self._batches)
+        chunks, videos = self._read(call)
         self._next_call += 1
         is_last = schedule.step_of(call + 1) > schedule.step_of(call)
         return StreamBatch(chunks, videos, is_last)
+
+    def _read(self, call: int) -> tuple[Chunk, np.ndarray]:
+        """Reads a batch; if a worker process is lost, anew with other ones."""
+        for _ in range(_MOST_LOST):
+            if self._batches is None:
+                self._batches = self._dataset.open(call)
+            try:
+                return next(self._batches)
+            except RuntimeError as error:
+                if _LOST not in str(error):
+                    raise
+                logging.warning(
+                    "A decoding process was lost (%s): starting anew.", error
+                )
+                self._stop()
+        raise InputError(
+            f"decoding processes were lost {_MOST_LOST} times at the same place, which "
+            "mostly means that the machine has no memory left; use fewer of them "
+            "(config.data.num_workers), or smaller chunks."
+        )
 
     def get_state(self) -> dict[str, int]:
         """Returns where the iterator stands, for a checkpoint: optimizer steps done,

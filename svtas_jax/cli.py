@@ -6,6 +6,7 @@ import os
 import pathlib
 import platform
 import sys
+import threading
 import traceback
 from collections.abc import Callable, Sequence
 from logging import INFO, WARNING
@@ -95,6 +96,7 @@ def run(main: Callable[[], None], *, required: Sequence[str] = ("workdir",)) -> 
     logging.use_absl_handler()
     logging.get_absl_handler().setFormatter(None)
     logging.get_absl_handler().addFilter(_is_ours)
+    threading.excepthook = _hook_threads
 
     def guarded(argv):
         try:
@@ -111,8 +113,8 @@ def run(main: Callable[[], None], *, required: Sequence[str] = ("workdir",)) -> 
             print(error, file=sys.stderr)
             sys.exit(interruption.EXIT_CODE)
         except Exception as error:
-            if isinstance(error, OSError) and error.errno in (*_FULL, *_REFUSED):
-                _fail(_explain_os_error(error), 1)
+            if explanation := _explain_disk(error):
+                _fail(explanation, 1)
             if not jax.distributed.is_initialized():
                 raise
             traceback.print_exc()
@@ -150,10 +152,14 @@ def _check_flags(argv, required):
 
 
 def _is_ours(record) -> bool:
-    """Keeps the libraries' notes out of the log, not their warnings."""
+    """Keeps the libraries' notes out of the log, not their warnings.
+
+    Of a full disk every thread of Orbax would tell; that is left to `run`.
+    """
     folders = pathlib.Path(record.pathname).parts
     if "orbax" in folders:
-        return record.levelno > WARNING
+        known = record.exc_info and _explain_disk(record.exc_info[1])
+        return record.levelno > WARNING and not known
     ours = ("svtas_jax", "data_pipeline", "scripts", "clu")
     return record.levelno > INFO or folders[-2] in ours
 
@@ -180,14 +186,25 @@ def _use_compilation_cache():
         jax.config.update("jax_compilation_cache_dir", f"{cache}/svtas_jax/xla")
 
 
-def _explain_os_error(error: OSError) -> str:
-    where = error.filename or "the run's folder"
-    if error.errno in _FULL:
+def _explain_disk(error: Exception) -> str:
+    """Returns what to tell of an error of the disk, nothing of any other."""
+    where = getattr(error, "filename", None) or WORKDIR.value or "the run's folder"
+    number = getattr(error, "errno", None)
+    if number in _FULL or any(f"os_error_code='{n}'" in str(error) for n in _FULL):
         return (
-            f"no space left for {where}. Free some space (old checkpoints are safe "
-            "to delete) and run the same command again: it resumes."
+            f"no space left for {where}. What was written before is whole: free some "
+            "space (checkpoints of other runs, or all but the newest of this one) and "
+            "run the same command again: it goes on."
         )
-    return f"{where}: {error.strerror}. Choose a --workdir that you may write to."
+    if number in _REFUSED:
+        return f"{where}: {error.strerror}. Choose a --workdir that you may write to."
+    return ""
+
+
+def _hook_threads(args) -> None:
+    """Leaves it to the main thread to tell of a full disk, once."""
+    if not _explain_disk(args.exc_value):
+        threading.__excepthook__(args)
 
 
 def _fail(message: str, code: int) -> None:

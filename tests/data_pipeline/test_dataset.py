@@ -1,7 +1,9 @@
 """The data set must give the same batches however it is read."""
 
+import contextlib
 import dataclasses
 import json
+import multiprocessing
 
 import grain
 import jax
@@ -400,3 +402,52 @@ def test_the_schedule_knows_what_a_step_shows(folder, records, chunks_per_step):
             chunk += 1
         if batch.is_last:
             step, chunk = step + 1, 0
+
+
+def test_processes_that_share_the_slots_read_what_one_reads(folder, records):
+    whole = list(_make(folder, records, batch_size=3))
+    parts = [
+        list(_make(folder, records, batch_size=3, slots=slots))
+        for slots in ((0,), (1, 2))
+    ]
+    for one, *others in zip(whole, *parts, strict=True):
+        joined = [jax.tree.leaves((part.chunks, part.videos)) for part in others]
+        joined = [np.concatenate(pair, axis=1) for pair in zip(*joined, strict=True)]
+        for ours, expected in zip(
+            joined, jax.tree.leaves((one.chunks, one.videos)), strict=True
+        ):
+            np.testing.assert_array_equal(ours, expected)
+
+
+def test_lost_worker_processes_are_replaced(folder, records, monkeypatch, caplog):
+    expected = list(_make(folder, records))
+    data = _make(folder, records)
+    lost, opened = [0, 1, 1, 3], data.open
+
+    def open_until_lost(call):
+        number = call
+        for batch in opened(call):
+            if number in lost:
+                lost.remove(number)
+                raise RuntimeError("Worker process was terminated unexpectedly")
+            yield batch
+            number += 1
+
+    monkeypatch.setattr(data, "open", open_until_lost)
+    for ours, theirs in zip(data, expected, strict=True):
+        _assert_same(ours, theirs)
+    assert not lost and caplog.text.count("starting anew") == 4
+    lost += [1, 1, 1]
+    with pytest.raises(InputError, match="lost 3 times"):
+        list(data)
+
+
+@pytest.mark.slow
+def test_a_killed_worker_process_is_replaced(folder, records):
+    expected = list(_make(folder, records, num_epochs=8))
+    folder.config.num_workers = 2
+    with contextlib.closing(iter(_make(folder, records, num_epochs=8))) as batches:
+        for number, (ours, theirs) in enumerate(zip(batches, expected, strict=True)):
+            _assert_same(ours, theirs)
+            if number == 1:
+                multiprocessing.active_children()[0].kill()
