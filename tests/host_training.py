@@ -39,9 +39,9 @@ def digest(tree) -> str:
 
 def main() -> None:
     """Runs the two commands."""
-    config, workdir = conftest.tiny_config("transeger"), cli.WORKDIR.value
+    config, workdir = conftest.tiny_config("sete"), cli.WORKDIR.value
     config.data.update(root=ROOT.value, dataset="tiny")
-    config.train.update(batch_size=4, num_epochs=2, log_every_steps=2)
+    config.train.update(batch_size=4, num_epochs=1, log_every_steps=2)
     changes = (text.split("=") for text in CHANGES.value)
     config.update_from_flattened_dict({k: ast.literal_eval(v) for k, v in changes})
     train.build_model = evaluate.build_model = tiny
