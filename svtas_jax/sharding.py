@@ -69,27 +69,24 @@ def by_slot(mesh: Mesh, *, axis: int = 0) -> NamedSharding:
     return NamedSharding(mesh, PartitionSpec(*[None] * axis, _DATA))
 
 
-def place(
+def lay_out(
     state: TrainState, carry: BatchCarry, mesh: Mesh, split_from: int = 0
-) -> tuple[TrainState, BatchCarry, tuple[TrainState, BatchCarry]]:
-    """Puts state and carry on the devices: streams with their slots.
+) -> tuple[TrainState, BatchCarry]:
+    """Returns the sharding of every array of state and carry: streams with their slots.
 
     Args:
-        state: of the training.
+        state: of the training, arrays or shapes.
         carry: of a batch of B slots.
         mesh: see `make_mesh`.
         split_from: arrays of so many numbers and more lie in parts on the devices; 0
             repeats all.
-
-    Returns:
-        Both, and the shardings of their leaves.
     """
 
     def weights(leaf):
         return _sharding(leaf.shape, mesh, split_from)
 
     one, slots = repeated(mesh), by_slot(mesh)
-    shardings = (
+    return (
         jax.tree.map(weights, state),
         carry.replace(
             grads=jax.tree.map(weights, carry.grads),
@@ -100,6 +97,13 @@ def place(
             num_bad=one,
         ),
     )
+
+
+def place(
+    state: TrainState, carry: BatchCarry, mesh: Mesh, split_from: int = 0
+) -> tuple[TrainState, BatchCarry, tuple[TrainState, BatchCarry]]:
+    """Puts state and carry on the devices as `lay_out` says; returns both, and that."""
+    shardings = lay_out(state, carry, mesh, split_from)
     return (*jax.tree.map(put, (state, carry), shardings), shardings)
 
 

@@ -129,7 +129,7 @@ def wait_for(path, processes):
 @pytest.mark.parametrize("told", [0, 1])
 def test_all_stop_where_one_is_told_to_and_go_on_as_one(data, tmp_path, told):
     """SIGTERM to one process; then the same command, and one on another number."""
-    long = "train.num_epochs=12"
+    long = "train.num_epochs=6"
     whole = run(data, tmp_path / "whole", 2, long)
     processes = start(data, tmp_path / "parts", 2, long)
     wait_for(tmp_path / "parts" / "checkpoints" / "[0-9]*", processes)
@@ -149,7 +149,7 @@ def test_all_stop_where_one_is_told_to_and_go_on_as_one(data, tmp_path, told):
 def test_a_lost_process_ends_the_others_soon_and_the_run_resumes(
     data, tmp_path, killed
 ):
-    long = "train.num_epochs=12"
+    long = "train.num_epochs=6"
     whole = run(data, tmp_path / "whole", 2, long)
     processes = start(data, tmp_path / "parts", 2, long)
     wait_for(tmp_path / "parts" / "checkpoints" / "[0-9]*", processes)

@@ -121,9 +121,7 @@ def _views(padded, stride):
 
 
 def _shifted_gradients(x, kernel, grad, *, stride):
-    """Gradients to x and kernel: the same shifts, and for the filter nine images of
-    sums over the batch, which stay in the cache. Sums over an image at once take XLA
-    2.3 times as long: it makes copies of the views."""
+    """Gradients to x and kernel: the same shifts."""
     interior = stride - 1
     high = [x.shape[i] - stride * (grad.shape[i] - 1) for i in (1, 2)]
     zero = jnp.zeros((), grad.dtype)
@@ -134,7 +132,25 @@ def _shifted_gradients(x, kernel, grad, *, stride):
     )
     x_grad = _shifted_sum(spread, kernel[::-1, ::-1], 1)
     padded = jnp.pad(x, ((0, 0), (1, 1), (1, 1), (0, 0)))
-    wide = jnp.promote_types(x.dtype, jnp.float32)
+    # A scan over a batch that lies on several devices would send it to each of them.
+    sums_over = _sums_over_batch if jax.device_count() > 1 else _sums_image_by_image
+    sums = jnp.stack(sums_over(padded, grad, stride))
+    return x_grad, sums.reshape(kernel.shape).astype(kernel.dtype)
+
+
+def _sums_over_batch(padded, grad, stride):
+    """Returns the filter's nine gradients, (C,) each."""
+    wide = jnp.promote_types(grad.dtype, jnp.float32)
+    return [
+        jnp.sum(view * grad.astype(wide), axis=(0, 1, 2))
+        for view in _views(padded, stride)
+    ]
+
+
+def _sums_image_by_image(padded, grad, stride):
+    """Returns the same by nine images of sums over the batch, which stay in the cache.
+    Sums over an image at once take XLA 2.3 times as long: it copies the views."""
+    wide = jnp.promote_types(grad.dtype, jnp.float32)
 
     def add_image(totals, image):
         views, image_grad = _views(image[0], stride), image[1].astype(wide)
@@ -143,8 +159,7 @@ def _shifted_gradients(x, kernel, grad, *, stride):
 
     totals = [jnp.zeros(grad.shape[1:], wide)] * 9
     totals, _ = jax.lax.scan(add_image, totals, (padded, grad))
-    sums = jnp.stack([jnp.sum(total, axis=(0, 1)) for total in totals])
-    return x_grad, sums.reshape(kernel.shape).astype(kernel.dtype)
+    return [jnp.sum(total, axis=(0, 1)) for total in totals]
 
 
 class CausalConv(nn.Module):
