@@ -1,0 +1,341 @@
+"""Reads what `data_pipeline.tfds_builder` prepared: all that training needs, no videos.
+
+FOLDER/videos.json            classes, splits, and per video its labels and records
+FOLDER/dataset_info.json      and features.json: TFDS's own description of the records
+FOLDER/*.array_record-*       the records: resized pictures, or parts of video files
+
+The records are read through TFDS's data source, which is Grain's: at random, by their
+number, without TensorFlow. TFDS is imported when the first picture is asked for.
+"""
+
+import contextlib
+import dataclasses
+import functools
+import json
+import os
+import pathlib
+import tempfile
+from collections.abc import Iterator
+from typing import IO, Any
+
+import ml_collections
+import numpy as np
+
+from data_pipeline import video
+from svtas_jax.errors import DamagedVideoError, InputError, MissingInputError
+from svtas_jax.files import write_atomic, writing
+from svtas_jax.structs import PreparedVideo, VideoRecord
+
+INDEX_FILE = "videos.json"
+FORMAT = 1  # of the index and the records: raise it when they change
+SPLIT = "videos"  # TFDS's; ours are lists of names in the index
+ENCODINGS = ("jpeg", "png", "video")
+
+_AGAIN = "Prepare it again: python -m data_pipeline.tfds_builder --help"
+
+
+@dataclasses.dataclass(frozen=True)
+class IndexEntry:
+    """One video of the index.
+
+    Attributes:
+        name: of the video.
+        fps: frames a second, 0 if untold.
+        runs: class and number of frames, in order: the labels.
+        first: the video's first record.
+        count: how many records it has.
+    """
+
+    name: str
+    fps: float
+    runs: tuple[tuple[int, int], ...]
+    first: int
+    count: int
+
+    def labels(self) -> np.ndarray:
+        """Returns the (num_frames,) int32 class indices."""
+        classes, lengths = np.asarray(self.runs, np.int32).T
+        labels = np.repeat(classes, lengths)
+        labels.setflags(write=False)
+        return labels
+
+
+@dataclasses.dataclass(frozen=True)
+class Index:
+    """What belongs to a prepared data set as a whole.
+
+    Attributes:
+        encoding: one of `ENCODINGS`.
+        quality: of JPEG, 0 for the others.
+        resize: height and width of the pictures; (0, 0) if videos lie as they are.
+        frame_stride: raw frames from one picture to the next; 0 likewise.
+        classes: their names.
+        splits: by number, then "train" or "test": names of videos.
+        videos: by name.
+        shards: bytes of every file of records, by name.
+        versions: of what the pictures were made with.
+    """
+
+    encoding: str
+    quality: int
+    resize: tuple[int, int]
+    frame_stride: int
+    classes: tuple[str, ...]
+    splits: dict[int, dict[str, tuple[str, ...]]]
+    videos: dict[str, IndexEntry]
+    shards: dict[str, int] = dataclasses.field(default_factory=dict)
+    versions: dict[str, str] = dataclasses.field(default_factory=dict)
+
+
+def is_prepared(root: str | os.PathLike) -> bool:
+    """Whether a folder was prepared, and not laid out by hand."""
+    return (pathlib.Path(root) / INDEX_FILE).is_file()
+
+
+def write_index(folder: pathlib.Path, index: Index) -> None:
+    """Writes the index, whole or not at all."""
+    facts = dataclasses.asdict(index)
+    facts["videos"] = list(facts["videos"].values())
+    text = json.dumps({"format": FORMAT, **facts}, ensure_ascii=False, indent=1)
+    write_atomic(folder / INDEX_FILE, text + "\n")
+
+
+def read_index(root: str | os.PathLike) -> Index:
+    """Reads the index of a prepared folder; every file once in a process.
+
+    Raises:
+        InputError: if it is damaged, or of another version of the program.
+    """
+    path = pathlib.Path(root) / INDEX_FILE
+    return _read_index(path, path.stat().st_mtime_ns)
+
+
+def read_split(
+    data_config: ml_collections.ConfigDict, subset: str
+) -> tuple[VideoRecord, ...]:
+    """Returns the annotated videos of a split.
+
+    Raises:
+        InputError: if the config asks for other pictures than were prepared, or a file
+            of records is not whole.
+        MissingInputError: if the split or a file is missing.
+    """
+    root = pathlib.Path(data_config.root)
+    index = read_index(root)
+    _check_config(data_config, index)
+    _check_shards(root, index)
+    if data_config.split not in index.splits:
+        known = ", ".join(map(str, sorted(index.splits)))
+        raise MissingInputError(
+            f"Split {data_config.split} is missing: {root} was prepared with the "
+            f"splits {known}. Choose one with --config.data.split."
+        )
+    names = index.splits[data_config.split][subset]
+    return tuple(_record(root, index, index.videos[name]) for name in names)
+
+
+def open_reader(record: VideoRecord) -> "PreparedReader":
+    """Opens the pictures of a prepared video."""
+    kind = PictureReader if record.prepared.frame_stride else FileReader
+    return kind(record.video_path, record.prepared, record.num_frames)
+
+
+def check_ends(record: VideoRecord) -> None:
+    """Reads the first and the last record of a video.
+
+    Raises:
+        DamagedVideoError: if they cannot be read.
+    """
+    place = record.prepared
+    for index in {place.first, place.first + place.count - 1}:
+        _read(record.video_path, place, index)
+
+
+@dataclasses.dataclass
+class PictureReader:
+    """Gives resized frames of one video, each from its own record.
+
+    Attributes:
+        path: names the video.
+        place: where it lies.
+        num_frames: raw frames that the video has.
+    """
+
+    path: str
+    place: PreparedVideo
+    num_frames: int
+
+    def frame(self, index: int) -> np.ndarray:
+        """Returns frame `index` of the video as (H, W, 3) uint8 RGB, resized."""
+        step, between = divmod(index, self.place.frame_stride)
+        if between or not 0 <= step < self.place.count:
+            raise InputError(
+                f"Frame {index} of {self.path} was not prepared: every "
+                f"{self.place.frame_stride}th of {self.num_frames} was."
+            )
+        return _read(self.path, self.place, self.place.first + step)["image"]
+
+    def close(self) -> None:
+        """Lets go; nothing is open."""
+
+
+@dataclasses.dataclass
+class FileReader:
+    """Gives frames of one video, whose file is put together again to decode it.
+
+    Attributes:
+        path: names the video.
+        place: where it lies.
+        num_frames: raw frames that the video has.
+    """
+
+    path: str
+    place: PreparedVideo
+    num_frames: int
+    _file: IO[bytes] | None = dataclasses.field(default=None, init=False)
+    _reader: video.FrameReader | None = dataclasses.field(default=None, init=False)
+
+    def frame(self, index: int) -> np.ndarray:
+        """Returns frame `index` as (H, W, 3) uint8 RGB."""
+        if self._reader is None:
+            self._restore()
+        try:
+            return self._reader.frame(index)
+        except (DamagedVideoError, MissingInputError) as error:
+            told = str(error).replace(self._reader.path, self.path)
+            raise DamagedVideoError(told) from error
+
+    def close(self) -> None:
+        """Frees the decoder and removes the file."""
+        if self._reader is not None:
+            self._reader.close()
+            self._file.close()
+        self._reader = self._file = None
+
+    def _restore(self) -> None:
+        # Nobody else sees the file, and it is gone when the process ends, however.
+        with writing(pathlib.Path(tempfile.gettempdir()), option="TMPDIR"):
+            self._file = _nameless_file()
+            for part in range(self.place.first, self.place.first + self.place.count):
+                self._file.write(_read(self.path, self.place, part)["bytes"])
+            self._file.flush()
+        self._reader = video.FrameReader(_path_of(self._file), self.num_frames)
+
+
+PreparedReader = PictureReader | FileReader
+
+
+def _nameless_file() -> IO[bytes]:
+    if os.path.isdir("/proc/self/fd"):
+        return tempfile.TemporaryFile()
+    return tempfile.NamedTemporaryFile()  # other systems: a file under a name
+
+
+def _path_of(file: IO[bytes]) -> str:
+    """OpenCV opens paths only."""
+    return file.name if isinstance(file.name, str) else f"/proc/self/fd/{file.fileno()}"
+
+
+def _read(path: str, place: PreparedVideo, index: int) -> dict[str, Any]:
+    """Reads a record of the video called `path`."""
+    try:
+        return _records(place.folder)[index]
+    except Exception as error:  # noqa: BLE001  what is thrown has no common class
+        raise DamagedVideoError(
+            f"Record {index} of {path} cannot be read: the files in {place.folder} "
+            f"are damaged ({_first_line(error)}). Copy them again. {_AGAIN}"
+        ) from error
+
+
+@functools.lru_cache(maxsize=16)
+def _records(folder: str):
+    """Opens the records of a folder, once in a process: its threads may share them."""
+    import tensorflow_datasets as tfds
+
+    return tfds.builder_from_directory(folder).as_data_source(SPLIT)
+
+
+def _record(root: pathlib.Path, index: Index, entry: IndexEntry) -> VideoRecord:
+    place = PreparedVideo(
+        str(root.absolute()), entry.first, entry.count, index.frame_stride
+    )
+    path = str(root / entry.name)
+    return VideoRecord(entry.name, path, entry.labels(), entry.fps, prepared=place)
+
+
+@functools.lru_cache(maxsize=16)
+def _read_index(path: pathlib.Path, changed_ns: int) -> Index:
+    with _explaining(path):
+        facts = json.loads(path.read_text(encoding="utf-8"))
+        if facts.pop("format") != FORMAT:
+            raise InputError(
+                f"{path.parent} was prepared by another version of the program. "
+                f"{_AGAIN}"
+            )
+        entries = [_entry(**told) for told in facts.pop("videos")]
+        splits = {
+            int(number): {subset: tuple(names) for subset, names in subsets.items()}
+            for number, subsets in facts.pop("splits").items()
+        }
+        lists = {name: tuple(facts.pop(name)) for name in ("resize", "classes")}
+        videos = {entry.name: entry for entry in entries}
+        return Index(splits=splits, videos=videos, **lists, **facts)
+
+
+def _entry(*, runs: list[list[int]], **facts) -> IndexEntry:
+    return IndexEntry(runs=tuple(map(tuple, runs)), **facts)
+
+
+@contextlib.contextmanager
+def _explaining(path: pathlib.Path) -> Iterator[None]:
+    try:
+        yield
+    except InputError:
+        raise
+    except (KeyError, TypeError, ValueError, AttributeError) as error:
+        raise InputError(f"{path} is damaged ({error}). {_AGAIN}") from error
+
+
+def _check_config(data_config: ml_collections.ConfigDict, index: Index) -> None:
+    root = data_config.root
+    for name, reason in (
+        ("features", "reads features of videos in the common layout"),
+        ("frame_cache", "keeps the frames of video files"),
+    ):
+        if data_config[name]:
+            raise InputError(
+                f"config.data.{name}={data_config[name]!r} {reason}, but {root} holds "
+                f"prepared data; leave it empty: --config.data.{name}="
+            )
+    if not index.frame_stride:
+        return
+    if tuple(data_config.resize) != index.resize:
+        raise InputError(
+            f"config.data.resize={tuple(data_config.resize)}, but the pictures in "
+            f"{root} are {index.resize}; use --config.data.resize={index.resize}, or "
+            "prepare the videos at that size."
+        )
+    if data_config.frame_stride % index.frame_stride:
+        raise InputError(
+            f"config.data.frame_stride={data_config.frame_stride} is not a multiple of "
+            f"{index.frame_stride}: {root} holds every {index.frame_stride}th frame. "
+            f"Use --config.data.frame_stride={index.frame_stride}, or prepare the "
+            "videos with that stride."
+        )
+
+
+def _check_shards(root: pathlib.Path, index: Index) -> None:
+    """The size tells quickly whether a file was copied to its end."""
+    for name, size in index.shards.items():
+        path = root / name
+        if not path.is_file():
+            raise MissingInputError(f"{path} is missing. Copy it again. {_AGAIN}")
+        if path.stat().st_size != size:
+            raise InputError(
+                f"{path} has {path.stat().st_size} bytes instead of {size}: it is "
+                f"damaged. Copy it again. {_AGAIN}"
+            )
+
+
+def _first_line(error: Exception) -> str:
+    return (str(error).splitlines() or [type(error).__name__])[0]
