@@ -12,6 +12,7 @@ shows, resized to `config.data.resize`; "video" keeps the files as they are.
 import concurrent.futures
 import contextlib
 import dataclasses
+import io
 import multiprocessing
 import os
 import pathlib
@@ -20,6 +21,7 @@ import signal
 import tempfile
 import threading
 from collections.abc import Callable, Iterator, Sequence
+from typing import Any
 
 import ml_collections
 import tensorflow_datasets as tfds
@@ -39,36 +41,38 @@ from svtas_jax.structs import VideoRecord
 Mapper = Callable[[Sequence[Shard]], Iterator[Shard]]
 
 
-@dataclasses.dataclass(eq=False)
-class VideosConfig(tfds.core.BuilderConfig):
-    """What a builder writes, and who does the work.
-
-    Attributes:
-        records: the videos, in order.
-        encoding: of the records.
-        mapper: see `in_processes`, `with_beam`.
-    """
-
-    records: tuple[VideoRecord, ...] = ()
-    encoding: Encoding | None = None
-    mapper: Mapper | None = None
-
-
 class SvtasVideos(tfds.core.ShardBasedBuilder):
     """Writes all videos of a data set in order, as one split of TFDS.
 
     The files come from `shards.write_shard`, not from TFDS's own loops: those of its
     generator-based builder need TensorFlow as soon as there is more than a gigabyte,
     and those of this base class hold a whole file in memory.
+
+    Args:
+        records: the videos, in order.
+        encoding: of the records.
+        mapper: writes the files; see `in_processes`, `with_beam`.
+        **kwargs: of the base class.
     """
 
     VERSION = tfds.core.Version("1.0.0")
+
+    def __init__(
+        self,
+        *,
+        records: Sequence[VideoRecord],
+        encoding: Encoding,
+        mapper: Mapper,
+        **kwargs: Any,
+    ) -> None:
+        self._records, self._encoding, self._mapper = records, encoding, mapper
+        super().__init__(file_format="array_record", **kwargs)
 
     def _info(self) -> tfds.core.DatasetInfo:
         return tfds.core.DatasetInfo(
             builder=self,
             description=f"Videos for action segmentation; see {prepared.INDEX_FILE}.",
-            features=shards.features_of(self.builder_config.encoding),
+            features=shards.features_of(self._encoding),
             disable_shuffling=True,
         )
 
@@ -78,7 +82,7 @@ class SvtasVideos(tfds.core.ShardBasedBuilder):
     def _download_and_prepare(self, dl_manager, download_config=None) -> None:
         names = self._get_filename_template(split_name=prepared.SPLIT)
         tasks = self._shards(names)
-        _follow(self.builder_config.mapper, tasks)
+        _follow(self._mapper, tasks)
         split = tfds.core.SplitInfo(
             name=prepared.SPLIT,
             shard_lengths=[task.num_records for task in tasks],
@@ -88,15 +92,15 @@ class SvtasVideos(tfds.core.ShardBasedBuilder):
         self.info.set_splits(tfds.core.SplitDict([split]))
 
     def _shards(self, names: tfds.core.ShardedFileTemplate) -> list[Shard]:
-        config = self.builder_config
-        parts = shards.cut_into_shards(config.records, config.encoding)
-        paths = [
-            names.sharded_filepath(shard_index=i, num_shards=len(parts))
-            for i in range(len(parts))
-        ]
+        parts = shards.cut_into_shards(self._records, self._encoding)
         return [
-            Shard(videos, first, os.fspath(path), config.encoding)
-            for (first, videos), path in zip(parts, paths, strict=True)
+            Shard(
+                videos,
+                first,
+                os.fspath(names.sharded_filepath(shard_index=i, num_shards=len(parts))),
+                self._encoding,
+            )
+            for i, (first, videos) in enumerate(parts)
         ]
 
 
@@ -140,12 +144,13 @@ def prepare(
         return
     check_records(records, classes)
     with _new_folder(output) as folder:
-        written = _build(
-            folder,
-            VideosConfig(
-                name=encoding.name, records=records, encoding=encoding, mapper=mapper
-            ),
+        builder = SvtasVideos(
+            records=records, encoding=encoding, mapper=mapper, data_dir=folder
         )
+        # TFDS prints where it writes, which is not where the data will be.
+        with contextlib.redirect_stdout(io.StringIO()), writing(output, option=OPTION):
+            builder.download_and_prepare(download_dir=folder / "downloads")
+        written = pathlib.Path(builder.data_dir)
         files = sorted(written.glob("*.array_record*"))
         sizes = {path.name: path.stat().st_size for path in files}
         versions = provenance.versions()
@@ -293,14 +298,6 @@ def _new_folder(output: pathlib.Path) -> Iterator[pathlib.Path]:
         yield pathlib.Path(folder)
     finally:
         shutil.rmtree(folder, ignore_errors=True)
-
-
-def _build(folder: pathlib.Path, config: VideosConfig) -> pathlib.Path:
-    """Lets TFDS write below `folder`; returns where."""
-    builder = SvtasVideos(data_dir=folder, config=config, file_format="array_record")
-    with writing(folder, option=OPTION):
-        builder.download_and_prepare(download_dir=folder / "downloads")
-    return pathlib.Path(builder.data_dir)
 
 
 def _follow(mapper: Mapper, tasks: Sequence[Shard]) -> None:
