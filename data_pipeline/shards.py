@@ -165,8 +165,9 @@ def _serialized(shard: Shard) -> Iterator[tuple[int, bytes]]:
         contents = _file_parts if shard.encoding.keeps_files else _pictures
         for frame, content in contents(record, shard.encoding):
             example = {**content, "video": video_index, "frame": frame}
-            encoded = features.encode_example(example)
-            yield frame, serializer.serialize_example(encoded)
+            proto = serializer.get_tf_example(features.encode_example(example))
+            # Otherwise the order of the fields changes from process to process.
+            yield frame, proto.SerializeToString(deterministic=True)
 
 
 def _pictures(

@@ -12,6 +12,7 @@ shows, resized to `config.data.resize`; "video" keeps the files as they are.
 import concurrent.futures
 import contextlib
 import dataclasses
+import functools
 import io
 import multiprocessing
 import os
@@ -197,18 +198,12 @@ def with_beam(options: Sequence[str]) -> Mapper:
             "of this machine."
         ) from error
 
-    def run(tasks: Sequence[Shard]) -> Iterator[Shard]:
-        try:
-            with beam.Pipeline(options=PipelineOptions(list(options))) as pipeline:
-                spread = pipeline | beam.Create(tasks) | beam.Reshuffle()
-                _ = spread | beam.Map(_write_or_leave_word)
-        except Exception as error:
-            for told in filter(pathlib.Path.is_file, map(_word_of, tasks)):
-                raise InputError(told.read_text(encoding="utf-8")) from error
-            raise
-        yield from tasks
+    def write(tasks: Sequence[Shard]) -> None:
+        with beam.Pipeline(options=PipelineOptions(list(options))) as pipeline:
+            spread = pipeline | beam.Create(tasks) | beam.Reshuffle()
+            _ = spread | beam.Map(_write_or_leave_word)
 
-    return run
+    return functools.partial(_in_background, write)
 
 
 def main() -> None:
@@ -344,8 +339,35 @@ def _end_with_parent() -> None:
     threading.Thread(target=wait, daemon=True).start()
 
 
-def _word_of(task: Shard) -> pathlib.Path:
-    return pathlib.Path(f"{task.path}.error")
+def _in_background(
+    write: Callable[[Sequence[Shard]], None], tasks: Sequence[Shard]
+) -> Iterator[Shard]:
+    """Calls `write`, which tells nothing before its end, and watches the files."""
+    with concurrent.futures.ThreadPoolExecutor(1) as thread:
+        future, waiting = thread.submit(write, tasks), list(tasks)
+        while waiting:
+            ended = bool(concurrent.futures.wait([future], timeout=1.0).done)
+            if ended:
+                _raise_failure(future, tasks)
+            done = [task for task in waiting if os.path.exists(task.path)]
+            waiting = [task for task in waiting if not os.path.exists(task.path)]
+            yield from done
+            if ended and waiting:
+                raise InputError(
+                    f"Beam's workers are done, but {waiting[0].path} is not there: "
+                    "they must see this folder under the same path."
+                )
+        future.result()
+
+
+def _raise_failure(future: concurrent.futures.Future, tasks: Sequence[Shard]) -> None:
+    error = future.exception()
+    if error is None:
+        return
+    for word in map(_word_of, tasks):
+        if word.is_file():
+            raise InputError(word.read_text(encoding="utf-8")) from error
+    raise error
 
 
 def _write_or_leave_word(task: Shard) -> None:
@@ -355,6 +377,10 @@ def _write_or_leave_word(task: Shard) -> None:
     except InputError as error:
         write_atomic(_word_of(task), str(error))
         raise
+
+
+def _word_of(task: Shard) -> pathlib.Path:
+    return pathlib.Path(f"{task.path}.error")
 
 
 if __name__ == "__main__":
