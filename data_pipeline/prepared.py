@@ -31,7 +31,7 @@ FORMAT = 1  # of the index and the records: raise it when they change
 SPLIT = "videos"  # TFDS's; ours are lists of names in the index
 ENCODINGS = ("jpeg", "png", "video")
 
-_AGAIN = "Prepare it again: python -m data_pipeline.tfds_builder --help"
+_AGAIN = "prepare the data again (python -m data_pipeline.tfds_builder --help)."
 
 
 @dataclasses.dataclass(frozen=True)
@@ -243,7 +243,7 @@ def _read(path: str, place: PreparedVideo, index: int) -> dict[str, Any]:
     except Exception as error:  # noqa: BLE001  what is thrown has no common class
         raise DamagedVideoError(
             f"Record {index} of {path} cannot be read: the files in {place.folder} "
-            f"are damaged ({_first_line(error)}). Copy them again. {_AGAIN}"
+            f"are damaged ({_first_line(error)}). Copy them again, or {_AGAIN}"
         ) from error
 
 
@@ -269,7 +269,7 @@ def _read_index(path: pathlib.Path, changed_ns: int) -> Index:
         facts = json.loads(path.read_text(encoding="utf-8"))
         if facts.pop("format") != FORMAT:
             raise InputError(
-                f"{path.parent} was prepared by another version of the program. "
+                f"{path.parent} was prepared by another version of the program: "
                 f"{_AGAIN}"
             )
         entries = [_entry(**told) for told in facts.pop("videos")]
@@ -293,7 +293,9 @@ def _explaining(path: pathlib.Path) -> Iterator[None]:
     except InputError:
         raise
     except (KeyError, TypeError, ValueError, AttributeError) as error:
-        raise InputError(f"{path} is damaged ({error}). {_AGAIN}") from error
+        raise InputError(
+            f"{path} is damaged ({error}). Copy it again, or {_AGAIN}"
+        ) from error
 
 
 def _check_config(data_config: ml_collections.ConfigDict, index: Index) -> None:
@@ -329,11 +331,11 @@ def _check_shards(root: pathlib.Path, index: Index) -> None:
     for name, size in index.shards.items():
         path = root / name
         if not path.is_file():
-            raise MissingInputError(f"{path} is missing. Copy it again. {_AGAIN}")
+            raise MissingInputError(f"{path} is missing. Copy it again, or {_AGAIN}")
         if path.stat().st_size != size:
             raise InputError(
                 f"{path} has {path.stat().st_size} bytes instead of {size}: it is "
-                f"damaged. Copy it again. {_AGAIN}"
+                f"damaged. Copy it again, or {_AGAIN}"
             )
 
 

@@ -220,5 +220,5 @@ def _record_errors(path: pathlib.Path) -> Iterator[None]:
     except (InputError, MissingInputError, OSError):
         raise
     except Exception as error:  # noqa: BLE001  they have no common class
-        told = (str(error).splitlines() or [type(error).__name__])[0]
+        told = str(error).partition(";")[0] or type(error).__name__
         raise OSError(told) from error
