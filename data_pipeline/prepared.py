@@ -15,7 +15,8 @@ import json
 import os
 import pathlib
 import tempfile
-from collections.abc import Iterator
+import weakref
+from collections.abc import Callable, Iterator
 from typing import IO, Any
 
 import ml_collections
@@ -192,7 +193,7 @@ class FileReader:
     path: str
     place: PreparedVideo
     num_frames: int
-    _file: IO[bytes] | None = dataclasses.field(default=None, init=False)
+    _remove: Callable[[], None] | None = dataclasses.field(default=None, init=False)
     _reader: video.FrameReader | None = dataclasses.field(default=None, init=False)
 
     def frame(self, index: int) -> np.ndarray:
@@ -209,23 +210,24 @@ class FileReader:
         """Frees the decoder and removes the file."""
         if self._reader is not None:
             self._reader.close()
-            self._file.close()
-        self._reader = self._file = None
+            self._remove()
+        self._reader = self._remove = None
 
     def _restore(self) -> None:
-        # Nobody else sees the file, and it is gone when the process ends, however.
         with writing(pathlib.Path(tempfile.gettempdir()), option="TMPDIR"):
-            self._file = _nameless_file()
+            file = _nameless_file()
+            self._remove = weakref.finalize(self, file.close)  # or when forgotten
             for part in range(self.place.first, self.place.first + self.place.count):
-                self._file.write(_read(self.path, self.place, part)["bytes"])
-            self._file.flush()
-        self._reader = video.FrameReader(_path_of(self._file), self.num_frames)
+                file.write(_read(self.path, self.place, part)["bytes"])
+            file.flush()
+        self._reader = video.FrameReader(_path_of(file), self.num_frames)
 
 
 PreparedReader = PictureReader | FileReader
 
 
 def _nameless_file() -> IO[bytes]:
+    """Opens a file that is gone when the process ends, however it ends."""
     if os.path.isdir("/proc/self/fd"):
         return tempfile.TemporaryFile()
     return tempfile.NamedTemporaryFile()  # other systems: a file under a name

@@ -57,6 +57,7 @@ class SvtasVideos(tfds.core.ShardBasedBuilder):
     """
 
     VERSION = tfds.core.Version("1.0.0")
+    code_path = None  # TFDS would look for lists of downloads beside this file
 
     def __init__(
         self,
