@@ -16,7 +16,7 @@ import os
 import pathlib
 import tempfile
 import weakref
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from typing import IO, Any
 
 import ml_collections
@@ -148,8 +148,32 @@ def check_ends(record: VideoRecord) -> None:
         DamagedVideoError: if they cannot be read.
     """
     place = record.prepared
+    records = _Records(record.video_path, place.folder)
     for index in {place.first, place.first + place.count - 1}:
-        _read(record.video_path, place, index)
+        records.read(index)
+
+
+class _Records:
+    """The records of a folder, on behalf of one video."""
+
+    def __init__(self, path: str, folder: str) -> None:
+        self._path, self._folder = path, folder
+        self._source: Sequence[dict[str, Any]] | None = None
+
+    def read(self, index: int) -> dict[str, Any]:
+        try:
+            if self._source is None:
+                changed = os.stat(pathlib.Path(self._folder) / INDEX_FILE).st_mtime_ns
+                self._source = _open_folder(self._folder, changed)
+            return self._source[index]
+        except (ImportError, MemoryError):
+            raise
+        except Exception as error:  # noqa: BLE001  what is thrown has no common class
+            raise DamagedVideoError(
+                f"Record {index} of {self._path} cannot be read: the files in "
+                f"{self._folder} are damaged ({_first_line(error)}). Copy them again, "
+                f"or {_AGAIN}"
+            ) from error
 
 
 @dataclasses.dataclass
@@ -166,6 +190,9 @@ class PictureReader:
     place: PreparedVideo
     num_frames: int
 
+    def __post_init__(self) -> None:
+        self._records = _Records(self.path, self.place.folder)
+
     def frame(self, index: int) -> np.ndarray:
         """Returns frame `index` of the video as (H, W, 3) uint8 RGB, resized."""
         step, between = divmod(index, self.place.frame_stride)
@@ -174,7 +201,7 @@ class PictureReader:
                 f"Frame {index} of {self.path} was not prepared: every "
                 f"{self.place.frame_stride}th of {self.num_frames} was."
             )
-        return _read(self.path, self.place, self.place.first + step)["image"]
+        return self._records.read(self.place.first + step)["image"]
 
     def close(self) -> None:
         """Lets go; nothing is open."""
@@ -217,8 +244,9 @@ class FileReader:
         with writing(pathlib.Path(tempfile.gettempdir()), option="TMPDIR"):
             file = _nameless_file()
             self._remove = weakref.finalize(self, file.close)  # or when forgotten
+            records = _Records(self.path, self.place.folder)
             for part in range(self.place.first, self.place.first + self.place.count):
-                file.write(_read(self.path, self.place, part)["bytes"])
+                file.write(records.read(part)["bytes"])
             file.flush()
         self._reader = video.FrameReader(_path_of(file), self.num_frames)
 
@@ -238,20 +266,9 @@ def _path_of(file: IO[bytes]) -> str:
     return file.name if isinstance(file.name, str) else f"/proc/self/fd/{file.fileno()}"
 
 
-def _read(path: str, place: PreparedVideo, index: int) -> dict[str, Any]:
-    """Reads a record of the video called `path`."""
-    try:
-        return _records(place.folder)[index]
-    except Exception as error:  # noqa: BLE001  what is thrown has no common class
-        raise DamagedVideoError(
-            f"Record {index} of {path} cannot be read: the files in {place.folder} "
-            f"are damaged ({_first_line(error)}). Copy them again, or {_AGAIN}"
-        ) from error
-
-
 @functools.lru_cache(maxsize=16)
-def _records(folder: str):
-    """Opens the records of a folder, once in a process: its threads may share them."""
+def _open_folder(folder: str, changed_ns: int) -> Sequence[dict[str, Any]]:
+    """Opens TFDS's data source, once in a process: its threads may share it."""
     import tensorflow_datasets as tfds
 
     return tfds.builder_from_directory(folder).as_data_source(SPLIT)

@@ -154,11 +154,22 @@ def test_frames_come_in_any_order_and_in_a_copy(filled, encoding):
 
 def test_every_kept_frame_is_one_record_for_grain_and_tfds(filled):
     config = _prepare(filled)
-    records = grain.MapDataset.source(prepared._records(config.root))
+    records = grain.MapDataset.source(prepared._open_folder(config.root, 0))
     assert len(records) == 8 + 5 + 12  # b, c, größe 1: sorted, every 4th frame
     assert [int(records[i]["video"]) for i in (7, 8, 12, 13)] == [0, 1, 1, 2]
     assert [int(records[i]["frame"]) for i in (7, 8, 12, 13)] == [28, 0, 16, 0]
     assert records[24]["image"].shape == (40, 48, 3)
+
+
+def test_a_folder_that_was_prepared_anew_is_read_anew(filled):
+    _batches(config := _prepare(filled))
+    shutil.rmtree(config.root)
+    (filled.root / "Videos" / "b.avi").unlink()
+    filled.add("b", 33, subsets=())
+    filled.config.frame_stride = 2
+    config.frame_stride = 2
+    _prepare(filled)
+    _assert_same(_batches(config), _batches(filled.config))
 
 
 def test_multiples_of_the_prepared_stride_are_read(filled):
