@@ -19,7 +19,7 @@ from collections.abc import Sequence
 import ml_collections
 import numpy as np
 
-from data_pipeline import features, prepared, video
+from data_pipeline import features, prepared, prepared_index, video
 from svtas_jax.errors import InputError, MissingInputError
 from svtas_jax.structs import VideoRecord
 
@@ -42,8 +42,8 @@ _BREAKFAST_NAME = re.compile(r"(P\d+)_([A-Za-z]+)(\d*)_(.+)")
 def class_names(data_config: ml_collections.ConfigDict) -> tuple[str, ...]:
     """Returns the classes of a data set in the order of their indices."""
     root = _root(data_config)
-    if prepared.is_prepared(root):
-        return prepared.read_index(root).classes
+    if prepared_index.is_prepared(root):
+        return prepared_index.read_index(root).classes
     return read_mapping(root / "mapping.txt")
 
 
@@ -61,7 +61,7 @@ def read_split(
         InputError: if one breaks a rule.
     """
     root = _root(data_config)
-    if prepared.is_prepared(root):
+    if prepared_index.is_prepared(root):
         return prepared.read_split(data_config, subset)
     path = _split_path(data_config, data_config.split, subset)
     return read_videos(data_config, read_split_names(path))
@@ -86,8 +86,8 @@ def split_numbers(data_config: ml_collections.ConfigDict) -> tuple[int, ...]:
         MissingInputError: if there is none.
     """
     root = _root(data_config)
-    if prepared.is_prepared(root):
-        return tuple(sorted(prepared.read_index(root).splits))
+    if prepared_index.is_prepared(root):
+        return tuple(sorted(prepared_index.read_index(root).splits))
     folder = root / "splits"
     names = [path.name for path in folder.glob("train*")]
     matches = [re.fullmatch(r"train[._]split(\d+)\.(bundle|txt)", n) for n in names]

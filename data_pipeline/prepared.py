@@ -8,107 +8,31 @@ The records are read through TFDS's data source, which is Grain's: at random, by
 number, without TensorFlow. TFDS is imported when the first picture is asked for.
 """
 
-import contextlib
 import dataclasses
 import functools
-import json
 import os
 import pathlib
 import tempfile
 import weakref
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Sequence
 from typing import IO, Any
 
 import ml_collections
 import numpy as np
 
 from data_pipeline import video
+from data_pipeline.prepared_index import (
+    AGAIN,
+    INDEX_FILE,
+    Index,
+    IndexEntry,
+    read_index,
+)
 from svtas_jax.errors import DamagedVideoError, InputError, MissingInputError
-from svtas_jax.files import write_atomic, writing
+from svtas_jax.files import writing
 from svtas_jax.structs import PreparedVideo, VideoRecord
 
-INDEX_FILE = "videos.json"
-FORMAT = 1  # of the index and the records: raise it when they change
 SPLIT = "videos"  # TFDS's; ours are lists of names in the index
-ENCODINGS = ("jpeg", "png", "video")
-
-_AGAIN = "prepare the data again (python -m data_pipeline.tfds_builder --help)."
-
-
-@dataclasses.dataclass(frozen=True)
-class IndexEntry:
-    """One video of the index.
-
-    Attributes:
-        name: of the video.
-        fps: frames a second, 0 if untold.
-        runs: class and number of frames, in order: the labels.
-        first: the video's first record.
-        count: how many records it has.
-    """
-
-    name: str
-    fps: float
-    runs: tuple[tuple[int, int], ...]
-    first: int
-    count: int
-
-    def labels(self) -> np.ndarray:
-        """Returns the (num_frames,) int32 class indices."""
-        classes, lengths = np.asarray(self.runs, np.int32).T
-        labels = np.repeat(classes, lengths)
-        labels.setflags(write=False)
-        return labels
-
-
-@dataclasses.dataclass(frozen=True)
-class Index:
-    """What belongs to a prepared data set as a whole.
-
-    Attributes:
-        encoding: one of `ENCODINGS`.
-        quality: of JPEG, 0 for the others.
-        resize: height and width of the pictures; (0, 0) if videos lie as they are.
-        frame_stride: raw frames from one picture to the next; 0 likewise.
-        classes: their names.
-        splits: by number, then "train" or "test": names of videos.
-        videos: by name.
-        shards: bytes of every file of records, by name.
-        versions: of what the pictures were made with.
-    """
-
-    encoding: str
-    quality: int
-    resize: tuple[int, int]
-    frame_stride: int
-    classes: tuple[str, ...]
-    splits: dict[int, dict[str, tuple[str, ...]]]
-    videos: dict[str, IndexEntry]
-    shards: dict[str, int] = dataclasses.field(default_factory=dict)
-    versions: dict[str, str] = dataclasses.field(default_factory=dict)
-
-
-def is_prepared(root: str | os.PathLike) -> bool:
-    """Whether a folder was prepared, and not laid out by hand."""
-    return (pathlib.Path(root) / INDEX_FILE).is_file()
-
-
-def write_index(folder: pathlib.Path, index: Index) -> None:
-    """Writes the index, whole or not at all."""
-    facts = dataclasses.asdict(index)
-    facts["videos"] = list(facts["videos"].values())
-    text = json.dumps({"format": FORMAT, **facts}, ensure_ascii=False, indent=1)
-    write_atomic(folder / INDEX_FILE, text + "\n")
-
-
-def read_index(root: str | os.PathLike) -> Index:
-    """Reads the index of a prepared folder; every file once in a process.
-
-    Raises:
-        InputError: if it is damaged, or of another version of the program.
-    """
-    path = pathlib.Path(root) / INDEX_FILE
-    return _read_index(path, path.stat().st_mtime_ns)
 
 
 def read_split(
@@ -172,7 +96,7 @@ class _Records:
             raise DamagedVideoError(
                 f"Record {index} of {self._path} cannot be read: the files in "
                 f"{self._folder} are damaged ({_first_line(error)}). Copy them again, "
-                f"or {_AGAIN}"
+                f"or {AGAIN}"
             ) from error
 
 
@@ -282,41 +206,6 @@ def _record(root: pathlib.Path, index: Index, entry: IndexEntry) -> VideoRecord:
     return VideoRecord(entry.name, path, entry.labels(), entry.fps, prepared=place)
 
 
-@functools.lru_cache(maxsize=16)
-def _read_index(path: pathlib.Path, changed_ns: int) -> Index:
-    with _explaining(path):
-        facts = json.loads(path.read_text(encoding="utf-8"))
-        if facts.pop("format") != FORMAT:
-            raise InputError(
-                f"{path.parent} was prepared by another version of the program: "
-                f"{_AGAIN}"
-            )
-        entries = [_entry(**told) for told in facts.pop("videos")]
-        splits = {
-            int(number): {subset: tuple(names) for subset, names in subsets.items()}
-            for number, subsets in facts.pop("splits").items()
-        }
-        lists = {name: tuple(facts.pop(name)) for name in ("resize", "classes")}
-        videos = {entry.name: entry for entry in entries}
-        return Index(splits=splits, videos=videos, **lists, **facts)
-
-
-def _entry(*, runs: list[list[int]], **facts) -> IndexEntry:
-    return IndexEntry(runs=tuple(map(tuple, runs)), **facts)
-
-
-@contextlib.contextmanager
-def _explaining(path: pathlib.Path) -> Iterator[None]:
-    try:
-        yield
-    except InputError:
-        raise
-    except (KeyError, TypeError, ValueError, AttributeError) as error:
-        raise InputError(
-            f"{path} is damaged ({error}). Copy it again, or {_AGAIN}"
-        ) from error
-
-
 def _check_config(data_config: ml_collections.ConfigDict, index: Index) -> None:
     root = data_config.root
     for name, reason in (
@@ -350,11 +239,11 @@ def _check_shards(root: pathlib.Path, index: Index) -> None:
     for name, size in index.shards.items():
         path = root / name
         if not path.is_file():
-            raise MissingInputError(f"{path} is missing. Copy it again, or {_AGAIN}")
+            raise MissingInputError(f"{path} is missing. Copy it again, or {AGAIN}")
         if path.stat().st_size != size:
             raise InputError(
                 f"{path} has {path.stat().st_size} bytes instead of {size}: it is "
-                f"damaged. Copy it again, or {_AGAIN}"
+                f"damaged. Copy it again, or {AGAIN}"
             )
 
 

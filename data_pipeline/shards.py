@@ -16,7 +16,7 @@ import numpy as np
 import tensorflow_datasets as tfds
 
 from data_pipeline import transforms
-from data_pipeline.prepared import IndexEntry
+from data_pipeline.prepared_index import IndexEntry
 from data_pipeline.video import FrameReader
 from svtas_jax.errors import InputError, MissingInputError
 from svtas_jax.files import writing
@@ -35,7 +35,7 @@ class Encoding:
     """How pictures become records.
 
     Attributes:
-        name: one of `prepared.ENCODINGS`.
+        name: one of `prepared_index.ENCODINGS`.
         quality: of JPEG, 1 to 100.
         resize: height and width of the pictures.
         frame_stride: every `frame_stride`-th frame is kept.

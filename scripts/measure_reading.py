@@ -14,7 +14,7 @@ import time
 
 import ml_collections
 
-from data_pipeline import annotations, prepared, tfds_builder, video
+from data_pipeline import annotations, prepared_index, tfds_builder, video, workers
 from data_pipeline.dataset import make_dataset
 from svtas_jax import benchmark, cli, provenance
 from svtas_jax.config import validate_config
@@ -58,12 +58,12 @@ def prepare_all(
     (roots["files"] / "groundTruth" / "v.txt").write_text(labels)
     for subset in ("train", "test"):
         (roots["files"] / "splits" / f"{subset}.split1.bundle").write_text("v.txt\n")
-    for name in prepared.ENCODINGS:
+    for name in prepared_index.ENCODINGS:
         tfds_builder.prepare(
             with_root(data_config, roots["files"]),
             folder / name,
             encoding=tfds_builder.make_encoding(data_config, name),
-            mapper=tfds_builder.in_processes(1),
+            mapper=workers.in_processes(1),
         )
         roots[name] = folder / name
     return roots

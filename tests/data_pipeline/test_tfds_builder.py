@@ -22,11 +22,13 @@ from data_pipeline import (
     checks,
     dataset,
     prepared,
+    prepared_index,
     shards,
     source,
     synthetic,
     tfds_builder,
     video,
+    workers,
 )
 from svtas_jax.errors import DamagedVideoError, InputError, MissingInputError
 from svtas_jax.structs import VideoRecord
@@ -54,7 +56,7 @@ def _prepare(folder, encoding="png", *, output=None, mapper=None):
         folder.config,
         output,
         encoding=tfds_builder.make_encoding(folder.config, encoding),
-        mapper=mapper or tfds_builder.in_processes(1),
+        mapper=mapper or workers.in_processes(1),
     )
     config = folder.config.copy_and_resolve_references()
     config.root = str(output)
@@ -201,7 +203,7 @@ def test_layout_breakfast_and_several_splits(folder):
 def test_several_processes_write_the_same_files(filled):
     alone = _prepare(filled, "jpeg")
     output = filled.root.parent / "by two"
-    mapper = tfds_builder.in_processes(2)
+    mapper = workers.in_processes(2)
     together = _prepare(filled, "jpeg", output=output, mapper=mapper)
     assert len(_files(alone)) == 3
     for name in sorted(os.listdir(alone.root)):
@@ -338,7 +340,7 @@ def test_a_damaged_file_inside_records_is_named_by_its_video(filled):
 @pytest.mark.parametrize("text", ["{", '{"format": 0}', '{"format": 1}', "[]"])
 def test_index_of_another_version_or_damaged(filled, text):
     config = _prepare(filled)
-    (pathlib.Path(config.root) / prepared.INDEX_FILE).write_text(text)
+    (pathlib.Path(config.root) / prepared_index.INDEX_FILE).write_text(text)
     with pytest.raises(InputError, match="damaged|another version"):
         annotations.read_split(config, "train")
 
@@ -422,13 +424,13 @@ def test_without_beam_the_message_says_how_to_get_it(monkeypatch):
 
     monkeypatch.setattr(builtins, "__import__", absent)
     with pytest.raises(InputError, match=r"pip install 'svtas_jax\[beam\]'"):
-        tfds_builder.with_beam([])
+        workers.with_beam([])
 
 
 def test_beam_that_writes_elsewhere_is_told():
     tasks = [types.SimpleNamespace(path="/absent/file", num_frames=1)]
     with pytest.raises(InputError, match="/absent/file is not there: .*same path"):
-        list(tfds_builder._in_background(lambda tasks: None, tasks))
+        list(workers._in_background(lambda tasks: None, tasks))
 
 
 @pytest.mark.slow
@@ -439,14 +441,17 @@ def test_beam_that_writes_elsewhere_is_told():
 def test_beam_writes_the_same_files(filled, options):
     pytest.importorskip("apache_beam")
     alone = _prepare(filled, "jpeg")
-    mapper = tfds_builder.with_beam(options)
+    mapper = workers.with_beam(options)
     output = filled.root.parent / "by beam"
     together = _prepare(filled, "jpeg", output=output, mapper=mapper)
     for name in sorted(os.listdir(alone.root)):
         paths = (pathlib.Path(config.root) / name for config in (alone, together))
         first, second = (path.read_bytes() for path in paths)
         assert first == second, name
-    assert json.loads((output / prepared.INDEX_FILE).read_text())["encoding"] == "jpeg"
+    assert (
+        json.loads((output / prepared_index.INDEX_FILE).read_text())["encoding"]
+        == "jpeg"
+    )
 
 
 @pytest.mark.slow
@@ -460,4 +465,4 @@ def test_beam_names_a_damaged_video(filled):
     path.write_bytes(content[: len(content) // 2])
     task = shards.Shard(records, 0, str(filled.root.parent / "shard"), encoding)
     with pytest.raises(InputError, match=r"^Video .*b\.avi is damaged"):
-        list(tfds_builder.with_beam([])([task]))
+        list(workers.with_beam([])([task]))
