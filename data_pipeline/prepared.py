@@ -122,8 +122,8 @@ class PictureReader:
         step, between = divmod(index, self.place.frame_stride)
         if between or not 0 <= step < self.place.count:
             raise InputError(
-                f"Frame {index} of {self.path} was not prepared: every "
-                f"{self.place.frame_stride}th of {self.num_frames} was."
+                f"Frame {index} of {self.path} was not prepared: one frame of "
+                f"{self.place.frame_stride} was, of {self.num_frames}."
             )
         return self._records.read(self.place.first + step)["image"]
 
@@ -228,7 +228,7 @@ def _check_config(data_config: ml_collections.ConfigDict, index: Index) -> None:
     if data_config.frame_stride % index.frame_stride:
         raise InputError(
             f"config.data.frame_stride={data_config.frame_stride} is not a multiple of "
-            f"{index.frame_stride}: {root} holds every {index.frame_stride}th frame. "
+            f"{index.frame_stride}: {root} holds one frame of {index.frame_stride}. "
             f"Use --config.data.frame_stride={index.frame_stride}, or prepare the "
             "videos with that stride."
         )
