@@ -4,6 +4,8 @@ ROOT/mapping.txt                   "id name" a line
 ROOT/groundTruth/NAME.txt          one class name a line, one line a frame
 ROOT/splits/test.split1.bundle     one "NAME.txt" a line (or test_split1.txt)
 ROOT/Videos/NAME.mp4               or P03/cam01/P03_cereals.avi (layout "breakfast")
+
+A folder that `data_pipeline.tfds_builder` prepared tells the same.
 """
 
 import concurrent.futures
@@ -12,11 +14,12 @@ import difflib
 import os
 import pathlib
 import re
+from collections.abc import Sequence
 
 import ml_collections
 import numpy as np
 
-from data_pipeline import features, video
+from data_pipeline import features, prepared, prepared_index, video
 from svtas_jax.errors import InputError, MissingInputError
 from svtas_jax.structs import VideoRecord
 
@@ -38,7 +41,10 @@ _BREAKFAST_NAME = re.compile(r"(P\d+)_([A-Za-z]+)(\d*)_(.+)")
 
 def class_names(data_config: ml_collections.ConfigDict) -> tuple[str, ...]:
     """Returns the classes of a data set in the order of their indices."""
-    return read_mapping(_root(data_config) / "mapping.txt")
+    root = _root(data_config)
+    if prepared_index.is_prepared(root):
+        return prepared_index.read_index(root).classes
+    return read_mapping(root / "mapping.txt")
 
 
 def read_split(
@@ -54,8 +60,18 @@ def read_split(
         MissingInputError: if a folder or file is missing.
         InputError: if one breaks a rule.
     """
+    root = _root(data_config)
+    if prepared_index.is_prepared(root):
+        return prepared.read_split(data_config, subset)
+    path = _split_path(data_config, data_config.split, subset)
+    return read_videos(data_config, read_split_names(path))
+
+
+def read_videos(
+    data_config: ml_collections.ConfigDict, names: Sequence[str]
+) -> tuple[VideoRecord, ...]:
+    """Reads the annotated videos of these names."""
     classes = class_names(data_config)
-    names = read_split_names(_split_path(data_config, subset))
     # OpenCV releases the interpreter while it decodes, so threads count side by side.
     with concurrent.futures.ThreadPoolExecutor(os.cpu_count()) as pool:
         return tuple(
@@ -69,13 +85,29 @@ def split_numbers(data_config: ml_collections.ConfigDict) -> tuple[int, ...]:
     Raises:
         MissingInputError: if there is none.
     """
-    folder = _root(data_config) / "splits"
+    root = _root(data_config)
+    if prepared_index.is_prepared(root):
+        return tuple(sorted(prepared_index.read_index(root).splits))
+    folder = root / "splits"
     names = [path.name for path in folder.glob("train*")]
     matches = [re.fullmatch(r"train[._]split(\d+)\.(bundle|txt)", n) for n in names]
     numbers = sorted({int(match[1]) for match in matches if match})
     if not numbers:
         raise MissingInputError(f"{folder} has no train.splitK.bundle. {_LAYOUT}")
     return tuple(numbers)
+
+
+def all_split_names(
+    data_config: ml_collections.ConfigDict,
+) -> dict[int, dict[str, tuple[str, ...]]]:
+    """Returns the video names of every split: by its number, then by subset."""
+    return {
+        number: {
+            subset: read_split_names(_split_path(data_config, number, subset))
+            for subset in ("train", "test")
+        }
+        for number in split_numbers(data_config)
+    }
 
 
 def read_mapping(path: str | os.PathLike) -> tuple[str, ...]:
@@ -243,8 +275,10 @@ def _breakfast_stem(name: str) -> str:
     return f"{person}/{camera}{number}/{activity}"
 
 
-def _split_path(data_config: ml_collections.ConfigDict, subset: str) -> pathlib.Path:
-    folder, split = _root(data_config) / "splits", data_config.split
+def _split_path(
+    data_config: ml_collections.ConfigDict, split: int, subset: str
+) -> pathlib.Path:
+    folder = _root(data_config) / "splits"
     choices = (f"{subset}.split{split}.bundle", f"{subset}_split{split}.txt")
     for name in choices:
         if (folder / name).is_file():

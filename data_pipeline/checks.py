@@ -7,7 +7,7 @@ from collections.abc import Sequence
 
 import numpy as np
 
-from data_pipeline import features, video
+from data_pipeline import features, prepared, video
 from svtas_jax.errors import InputError
 from svtas_jax.structs import VideoRecord
 
@@ -80,6 +80,9 @@ def _check_video(record: VideoRecord) -> None:
     """Counts the frames only where the end of the file looks damaged."""
     if record.features is not None:
         features.check_finite(record.video_path)
+        return
+    if record.prepared is not None:
+        prepared.check_ends(record)
         return
     if video.tail_is_readable(record.video_path):
         return

@@ -10,7 +10,14 @@ import ml_collections
 import numpy as np
 from absl import logging
 
-from data_pipeline import features, frame_cache, transforms, video, windows
+from data_pipeline import (
+    features,
+    frame_cache,
+    prepared,
+    transforms,
+    video,
+    windows,
+)
 from data_pipeline.schedule import EMPTY_SLOT, Piece, Schedule
 from svtas_jax.errors import DamagedVideoError, InputError, MissingInputError
 from svtas_jax.structs import IGNORE_LABEL, Chunk, StreamSpec, VideoRecord
@@ -74,13 +81,20 @@ def make_view(
     )
 
 
-Reader = video.FrameReader | features.FeatureReader | frame_cache.CachedReader
+Reader = (
+    video.FrameReader
+    | features.FeatureReader
+    | frame_cache.CachedReader
+    | prepared.PreparedReader
+)
 
 
 def open_reader(record: VideoRecord, view: View) -> Reader:
     """Opens a record's video, its frames in the cache, or its features."""
     if record.features is not None:
         return features.FeatureReader(record.video_path, record.features)
+    if record.prepared is not None:
+        return prepared.open_reader(record)
     if view.frame_cache:
         return frame_cache.CachedReader(
             record, view.spec, view.resize, view.frame_cache

@@ -22,7 +22,7 @@ import cv2
 import numpy as np
 from absl import logging
 
-from data_pipeline import synthetic_paint
+from data_pipeline import prepared_index, synthetic_paint
 from data_pipeline.synthetic_plan import (
     CLASS_NAMES,
     FPS,
@@ -58,13 +58,13 @@ class Settings:
 
 
 def ensure_dataset(root: str | os.PathLike, settings: Settings | None = None) -> None:
-    """Renders the demo data unless the folder holds it already.
+    """Renders the demo data unless the folder holds it, or prepared data, already.
 
     Raises:
         InputError: if the folder holds something else, or cannot be written.
     """
     root, settings = pathlib.Path(root), settings or Settings()
-    if _is_complete(root, settings):
+    if prepared_index.is_prepared(root) or _is_complete(root, settings):
         return
     render_dataset(root, settings)
 

@@ -35,7 +35,8 @@ def default_config() -> ml_collections.ConfigDict:
 def _data_defaults() -> ml_collections.ConfigDict:
     data = ml_collections.ConfigDict()
     data.dataset = "gtea"  # names the data in messages; "demo" is rendered when absent
-    data.root = "data/gtea"  # holds Videos/, groundTruth/, mapping.txt, splits/
+    data.root = "data/gtea"  # holds Videos/, groundTruth/, mapping.txt, splits/; or
+    # what data_pipeline.tfds_builder made of them
     data.features = ""  # folder below the root with NAME.npy: features, not videos
     data.layout = "flat"  # "flat": Videos/NAME.mp4; "breakfast": PERSON/CAMERA/...avi
     data.split = 1  # splits/{train,test}.splitK.bundle (or _splitK.txt)

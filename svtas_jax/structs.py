@@ -116,11 +116,30 @@ class FeatureFile:
 
 
 @dataclasses.dataclass(frozen=True)
+class PreparedVideo:
+    """Where a video lies in a folder that `data_pipeline.tfds_builder` prepared.
+
+    Attributes:
+        folder: with the records of all videos.
+        first: the video's first record.
+        count: how many it has.
+        frame_stride: raw frames from a record to the next, each a resized picture; 0
+            if the records are the parts of the video file.
+    """
+
+    folder: str
+    first: int
+    count: int
+    frame_stride: int
+
+
+@dataclasses.dataclass(frozen=True)
 class VideoRecord:
     """One annotated video, or its features: host-side facts, no pixels.
 
     `labels` has the length that counts: the shorter of label file and video.
-    `video_path` is that of the features if `features` says how they lie.
+    `video_path` is that of the features if `features` says how they lie, and only a
+    name if `prepared` says where the pictures are.
     """
 
     name: str
@@ -128,6 +147,7 @@ class VideoRecord:
     labels: np.ndarray  # (num_frames,) int32 class indices
     fps: float
     features: FeatureFile | None = None
+    prepared: PreparedVideo | None = None
 
     @property
     def num_frames(self) -> int:
