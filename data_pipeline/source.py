@@ -2,6 +2,7 @@
 
 import dataclasses
 import functools
+import math
 import threading
 from typing import Any
 
@@ -133,7 +134,7 @@ class ChunkSource:
     def __post_init__(self) -> None:
         self._open = {slot: _Slot() for slot in self.slots}
         self._damaged: dict[int, str] = {}
-        self._left_out: set[tuple[int, int]] = set()  # video and epoch
+        self._left_out: dict[tuple[int, int], int] = {}  # video, epoch: from this chunk
         self._lock = threading.Lock()
 
     def __reduce__(self) -> tuple[Any, ...]:
@@ -170,7 +171,10 @@ class ChunkSource:
 
     def _read(self, slot_index: int, piece: Piece) -> Chunk:
         """Reads a piece; of a damaged video what is left of it is padding."""
-        if (piece.video, piece.epoch) in self._left_out:
+        # Threads run ahead of each other: what lies before the damage is read.
+        if piece.first_chunk >= self._left_out.get(
+            (piece.video, piece.epoch), math.inf
+        ):
             return empty_chunks(self.view, piece.count)
         try:
             return self._read_video(slot_index, piece)
@@ -180,7 +184,9 @@ class ChunkSource:
 
     def _leave_out(self, piece: Piece, error: InputError) -> None:
         with self._lock:
-            self._left_out.add((piece.video, piece.epoch))
+            here = piece.video, piece.epoch
+            known = self._left_out.get(here, piece.first_chunk)
+            self._left_out[here] = min(known, piece.first_chunk)
             self._damaged[piece.video] = str(error)
             count = len(self._damaged)
             if count > self.max_damaged > 0:

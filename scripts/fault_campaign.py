@@ -31,7 +31,7 @@ import sys
 import time
 from collections.abc import Callable, Iterator
 
-import flax.traverse_util
+import jax
 import numpy as np
 import orbax.checkpoint as ocp
 from absl import flags, logging
@@ -396,11 +396,10 @@ def arrays_of(workdir: pathlib.Path) -> str:
         args = {name: ocp.args.StandardRestore() for name in items}
         found = manager.restore(step, args=ocp.args.Composite(**args))
     total = hashlib.sha256(str(step).encode())
-    for name in items:
-        flat = flax.traverse_util.flatten_dict(found[name], sep="/")
-        for key in sorted(flat):
-            total.update(f"{name}/{key}".encode())
-            total.update(np.ascontiguousarray(flat[key]).tobytes())
+    for path, leaf in jax.tree_util.tree_leaves_with_path(dict(found)):
+        array = np.ascontiguousarray(leaf)
+        total.update(f"{path} {array.dtype} {array.shape}".encode())
+        total.update(array.tobytes())
     return total.hexdigest()
 
 

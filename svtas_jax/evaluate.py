@@ -106,7 +106,7 @@ def check_classes(
     """Raises InputError if the data's classes are not those that were trained."""
     if names != meta.class_names:
         raise InputError(
-            f"{config.data.root}/mapping.txt has the classes {', '.join(names)}, but "
+            f"the data in {config.data.root} have the classes {', '.join(names)}, but "
             f"the checkpoint was trained on {', '.join(meta.class_names)}. Classes and "
             "their order must agree; train on this data, or use the mapping of the run."
         )
