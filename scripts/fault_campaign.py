@@ -75,6 +75,7 @@ class Case:
         faults: how many it has met.
         in_save: how many of them while a checkpoint was being written.
         starts: how often it was started.
+        started: when it was started last, in seconds since the epoch.
         broken: promises.
         same: whether it must end as the run that is left alone.
     """
@@ -88,12 +89,14 @@ class Case:
     faults: int = 0
     in_save: int = 0
     starts: int = 0
+    started: float = 0.0
     broken: list[str] = dataclasses.field(default_factory=list)
     same: bool = True
 
     def start(self, *prefix: str) -> subprocess.Popen:
         """Starts the command, as a group of processes that can be killed at once."""
         self.starts += 1
+        self.started = time.time()
         with self.log.open("a") as log:
             return subprocess.Popen(
                 [*prefix, *self.command],
@@ -115,8 +118,9 @@ class Case:
         process.wait()
 
     def unfinished(self) -> list[pathlib.Path]:
-        """Returns the checkpoints that are being written."""
-        return list(self.workdir.glob("*/*tmp*"))
+        """Returns the checkpoints that the present process is writing."""
+        found = self.workdir.glob("*/*tmp*")
+        return [path for path in found if changed_s(path) > self.started]
 
     def wait(self, process: subprocess.Popen) -> int:
         """Returns the exit code, or notes that there is none."""
@@ -359,6 +363,14 @@ def until_done(case: Case) -> Iterator[subprocess.Popen]:
             return
     if not case.broken and case.wait(case.start()):
         case.broken.append("did not end well when left alone")
+
+
+def changed_s(path: pathlib.Path) -> float:
+    """Returns when a file was changed, 0 if it is gone."""
+    try:
+        return path.stat().st_mtime
+    except FileNotFoundError:
+        return 0.0
 
 
 def last_start(case: Case) -> str:

@@ -22,7 +22,7 @@ from svtas_jax.errors import InputError
 from svtas_jax.structs import VideoRecord
 
 # A process that vanished without a word is missed after so long (JAX's own: 100 s).
-_HEARTBEAT_S = 60
+_HEARTBEAT_S = 30
 _TASKS = ("SLURM_STEP_NUM_TASKS", "OMPI_COMM_WORLD_SIZE")  # set by srun and mpirun
 
 

@@ -156,7 +156,7 @@ def test_a_lost_process_ends_the_others_soon_and_the_run_resumes(
     processes[killed].kill()
     begin = time.monotonic()
     codes, _ = finish(processes)
-    assert all(codes) and time.monotonic() - begin < 30
+    assert all(codes) and time.monotonic() - begin < 60
     assert run(data, tmp_path / "parts", 2, long)["digest"] == whole["digest"]
 
 

@@ -1,5 +1,6 @@
 """Metrics against golden values, by hand, and by what must always hold."""
 
+import functools
 import json
 import pathlib
 
@@ -255,6 +256,27 @@ def test_relabelling_the_classes_changes_nothing(items, new_of_old):
     background = tuple(new_of_old[list(BACKGROUND)].tolist())
     expected = computed(items)
     assert computed(renamed, background) == pytest.approx(expected, abs=EXACT_TOLERANCE)
+
+
+@examples
+@given(videos(), st.integers(0, 100))
+def test_counts_of_parts_are_those_of_the_whole(items, split):
+    parts = items[: split % len(items)], items[split % len(items) :]
+    zero = SegmentCounts.zero(NUM_CLASSES, BACKGROUND)
+
+    def counts(part):
+        return functools.reduce(lambda sums, item: sums.add(*item), part, zero)
+
+    merged, whole = counts(parts[0]).merge(counts(parts[1])), counts(items)
+    np.testing.assert_array_equal(merged.confusion, whole.confusion)
+    assert merged.num_videos == whole.num_videos
+    expected = pytest.approx(whole.compute(), abs=EXACT_TOLERANCE)
+    assert merged.compute() == expected
+
+
+def test_counts_of_other_classes_are_not_merged():
+    with pytest.raises(ValueError, match="other classes"):
+        SegmentCounts.zero(3).merge(SegmentCounts.zero(4))
 
 
 @examples

@@ -77,6 +77,38 @@ def test_a_run_in_parts_is_a_whole_run(config, tmp_path, monkeypatch, number):
     assert not (tmp_path / "parts" / resume.INTERRUPTED).exists()
 
 
+class CrashAt(StopAt):
+    """Breaks down instead: nothing is saved at that moment."""
+
+    requested = False
+
+    def check(self):
+        if StopAt.requested.fget(self):
+            raise Crash
+
+
+class Crash(Exception):
+    pass
+
+
+@pytest.mark.parametrize("config", [2], indirect=True)
+def test_a_run_that_breaks_down_goes_on_from_between_evaluations(
+    config, tmp_path, monkeypatch
+):
+    config.train.update(num_epochs=3, save_every_steps=2, eval_every_epochs=3)
+    whole, _ = run_in_parts(config, tmp_path / "whole", monkeypatch, -1)
+    begun = []
+    for number in (5, 4, 7, -1):
+        monkeypatch.setattr(train, "Interruption", lambda n=number: CrashAt(n))
+        try:
+            parts = train.train(config, str(tmp_path / "parts"))
+        except Crash:
+            begun.append(resume.newest(str(tmp_path / "parts"))[0][1])
+    assert begun == sorted(set(begun)) and len(begun) == 3
+    jax.tree.map(np.testing.assert_array_equal, parts, whole)
+    assert scalars(tmp_path / "parts") == scalars(tmp_path / "whole")
+
+
 def test_sigterm_is_remembered_and_the_old_handler_comes_back():
     before = signal.getsignal(signal.SIGTERM)
     with interruption.Interruption() as signals:

@@ -186,6 +186,41 @@ def test_the_first_chunk_without_a_finite_loss_is_remembered(trainer, tiny):
     assert int(metrics["bad_chunk"]) == 2 and int(carry.bad_chunk) == -1
 
 
+def test_a_chunk_that_is_not_finite_can_be_left_out(trainer, tiny):
+    """It then counts as little as one without a valid frame."""
+    accumulate, apply = make_train_functions(
+        trainer.model, trainer.tx, skip_bad=True, smooth_weight=0.15, clip_weight=1.0
+    )
+    chunks, key = tiny.chunks(3, 2), jax.random.key(1)
+    chunks = chunks.replace(frames=chunks.frames.astype(np.float32) / 256)
+    bad = chunks.replace(frames=chunks.frames.copy())
+    bad.frames[1, 0] = np.nan
+    valid, labels = np.array(chunks.valid), np.array(chunks.labels)
+    valid[1], labels[1] = False, IGNORE_LABEL
+    found = {}
+    for name, given in (
+        ("bad", bad),
+        ("padded", chunks.replace(valid=valid, labels=labels)),
+    ):
+        state = trainer.init()
+        carry = init_carry(state, trainer.model, 2)
+        found[name] = accumulate(state, carry, given, key)
+    (state, carry), (expected_state, expected) = found["bad"], found["padded"]
+    assert (int(carry.bad_chunk), int(carry.num_bad)) == (1, 1)
+    assert (int(expected.bad_chunk), int(expected.num_bad)) == (-1, 0)
+    for name in ("grads", "stream", "metrics"):
+        jax.tree.map(
+            np.testing.assert_array_equal,
+            getattr(carry, name),
+            getattr(expected, name),
+        )
+    jax.tree.map(
+        np.testing.assert_array_equal, state.batch_stats, expected_state.batch_stats
+    )
+    _, carry, metrics = apply(state, carry)
+    assert int(metrics["num_bad"]) == 1 and int(carry.num_bad) == 0
+
+
 @pytest.mark.parametrize("system", ["sete", "transeger"])
 def test_rematerialisation_keeps_less_and_changes_nothing(tiny, system):
     model = tiny.model(system)
