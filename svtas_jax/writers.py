@@ -9,6 +9,8 @@ files; the rest of CLU then works as it is. Import `clu.metric_writers` and
 import importlib
 import os
 import pathlib
+import re
+import socket
 import sys
 import time
 import types
@@ -21,9 +23,9 @@ from absl import logging
 from tensorboard.compat.proto import event_pb2, summary_pb2, tensor_pb2, types_pb2
 from tensorboard.plugins.hparams import summary_v2 as hparams_summary
 from tensorboard.plugins.text import metadata as text_metadata
-from tensorboard.summary.writer.event_file_writer import EventFileWriter
+from tensorboard.summary.writer.record_writer import RecordWriter
 
-from svtas_jax.errors import InputError
+from svtas_jax.files import writing
 
 if TYPE_CHECKING:
     from clu.metric_writers import MetricWriter
@@ -67,21 +69,21 @@ def import_metric_writers() -> types.ModuleType:
 class EventWriter:
     """Writes scalars, images, texts, histograms and hyperparameters to event files.
 
-    It is a `clu.metric_writers.MetricWriter`. Writing happens in a thread of its own.
+    It is a `clu.metric_writers.MetricWriter`.
     """
 
     def __init__(self, logdir: str, *, first_step: int = 0):
-        try:
-            pathlib.Path(logdir).mkdir(parents=True, exist_ok=True)
-            self._file = EventFileWriter(logdir, flush_secs=_FLUSH_S)
-        except OSError as error:
-            raise InputError(
-                f"{logdir} cannot be written: {error.strerror or error}; choose "
-                "another --workdir or check the rights of this one."
-            ) from error
-        if first_step:
+        folder = pathlib.Path(logdir)
+        with writing(folder):
+            folder.mkdir(parents=True, exist_ok=True)
+            path, others = _next_file(folder)
+            self._file = RecordWriter(path.open("wb"))
+        self._flushed = time.monotonic()
+        self._add(0, file_version="brain.Event:2")
+        if others:
             start = event_pb2.SessionLog(status=event_pb2.SessionLog.START)
             self._add(first_step, session_log=start)
+        self.flush()
 
     def write_scalars(self, step: int, scalars: Mapping[str, Any]) -> None:
         """Writes numbers, or arrays of one number."""
@@ -143,17 +145,19 @@ class EventWriter:
         self._refuse("audios", audios)
 
     def flush(self) -> None:
-        """Returns when all is on the disk."""
+        """Returns when the system has all."""
         self._file.flush()
+        self._flushed = time.monotonic()
 
     def close(self) -> None:
         """Flushes and closes the file."""
         self._file.close()
 
     def _add(self, step: int, **fields: Any) -> None:
-        self._file.add_event(
-            event_pb2.Event(wall_time=time.time(), step=int(step), **fields)
-        )
+        event = event_pb2.Event(wall_time=time.time(), step=int(step), **fields)
+        self._file.write(event.SerializeToString())
+        if time.monotonic() - self._flushed > _FLUSH_S:
+            self.flush()
 
     def _add_value(self, step: int, **fields: Any) -> None:
         value = summary_pb2.Summary.Value(**fields)
@@ -163,6 +167,21 @@ class EventWriter:
         logging.log_first_n(
             logging.WARNING, "Event files hold no %s: %s.", 1, kind, sorted(values)
         )
+
+
+def _next_file(folder: pathlib.Path) -> tuple[pathlib.Path, bool]:
+    """Returns a new event file, and whether there are others.
+
+    TensorBoard reads them in the order of the time in their names, so a clock that was
+    put back must not make this one older than those before it.
+    """
+    found = [
+        re.match(r"events\.out\.tfevents\.(\d+)", p.name) for p in folder.iterdir()
+    ]
+    times = [int(match[1]) for match in found if match]
+    now = max([int(time.time()), *(known + 1 for known in times)])
+    name = f"events.out.tfevents.{now:010d}.{socket.gethostname()}.{os.getpid()}"
+    return folder / name, bool(times)
 
 
 def _encode_image(image: np.ndarray) -> summary_pb2.Summary.Image:

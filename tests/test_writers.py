@@ -10,6 +10,7 @@ import pytest
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 from tensorboard.plugins.hparams import plugin_data_pb2
 from tensorboard.plugins.text import metadata as text_metadata
+from tensorboard.summary.writer.record_writer import RecordWriter
 
 from svtas_jax import writers
 from svtas_jax.errors import InputError
@@ -97,6 +98,30 @@ def test_resumed_run_hides_what_the_interrupted_one_wrote_after_its_checkpoint(
     writer.close()
     expected = [(1, 1), (2, 2), (3, 3), (4, 40), (5, 50), (6, 60), (7, 70)]
     assert scalars(tmp_path, "loss") == expected
+
+
+def test_a_clock_that_was_put_back_changes_no_curve(tmp_path, monkeypatch):
+    for first, now in ((0, 3000), (3, 2000), (0, 1000), (2, 1000)):
+        monkeypatch.setattr(writers.time, "time", lambda now=now: float(now))
+        writer = writers.make_writer(tmp_path, first_step=first)
+        for step in range(first, first + 4):
+            writer.write_scalars(step, {"loss": 10 * now + step})
+        writer.close()
+    # The third began anew, the fourth went on after its first two steps.
+    assert [step for step, _ in scalars(tmp_path, "loss")] == [0, 1, 2, 3, 4, 5]
+    assert {value for _, value in scalars(tmp_path, "loss")} == {
+        10000 + step for step in range(6)
+    }
+
+
+def test_a_full_disk_is_an_error_of_the_caller(tmp_path, monkeypatch):
+    """Not of a thread that nobody waits for."""
+    writer = writers.EventWriter(str(tmp_path))
+    writer.close()
+    with open("/dev/full", "wb", buffering=0) as full:
+        monkeypatch.setattr(writer, "_file", RecordWriter(full))
+        with pytest.raises(OSError, match="No space left"):
+            writer.write_scalars(0, {"loss": 1.0})
 
 
 def test_scalars_are_logged_too(tmp_path, caplog):
