@@ -451,3 +451,22 @@ def test_a_killed_worker_process_is_replaced(folder, records):
             _assert_same(ours, theirs)
             if number == 1:
                 multiprocessing.active_children()[0].kill()
+
+
+@pytest.mark.parametrize("frame_cache", ["", "cache"])
+def test_linked_data_are_read_like_any(folder, records, tmp_path, frame_cache):
+    expected = list(_make(folder, records))
+    linked = tmp_path / "linked data"
+    linked.mkdir()
+    for path in folder.root.iterdir():  # its folders and files, and the videos again
+        (linked / path.name).symlink_to(path)
+    (linked / "Videos").unlink()
+    (linked / "Videos").mkdir()
+    for path in (folder.root / "Videos").iterdir():
+        (linked / "Videos" / path.name).symlink_to(path)
+    folder.config.root = str(linked)
+    if frame_cache:
+        folder.config.frame_cache = str(tmp_path / frame_cache)
+    found = annotations.read_split(folder.config, "train")
+    for one, other in zip(_make(folder, found), expected, strict=True):
+        _assert_same(one, other)
