@@ -1,6 +1,7 @@
 """A user's mistake: one message, the right exit code, no traceback."""
 
 import os
+import shutil
 import subprocess
 import sys
 
@@ -85,3 +86,45 @@ def test_mistake_gets_one_message(arguments, said, tmp_path):
     assert "Traceback" not in result.stderr
     assert sum(line.startswith("error:") for line in result.stderr.splitlines()) == 1
     assert not list(tmp_path.iterdir())
+
+
+FULL_DISK = """
+import numpy as np
+import orbax.checkpoint as ocp
+from svtas_jax import checkpoint, cli
+
+def main():
+    with checkpoint.open_manager(cli.WORKDIR.value) as manager:
+        arrays = {"params": {str(i): np.random.rand(300_000) for i in range(8)}}
+        manager.save(1, args=ocp.args.Composite(model=ocp.args.StandardSave(arrays)))
+        manager.wait_until_finished()
+
+cli.run(main)
+"""
+
+
+def _can_mount() -> bool:
+    if shutil.which("unshare") is None:
+        return False
+    command = ["unshare", "-rm", "mount", "-t", "tmpfs", "tmpfs", "/tmp"]
+    return subprocess.run(command, capture_output=True).returncode == 0
+
+
+@pytest.mark.skipif(not _can_mount(), reason="no small disk can be mounted here")
+def test_a_full_disk_gets_one_message(tmp_path):
+    disk = tmp_path / "disk"
+    disk.mkdir()
+    command = f'mount -t tmpfs -o size=2m tmpfs {disk} && exec "$@"'
+    result = subprocess.run(
+        [
+            *("unshare", "-rm", "sh", "-c", command, "sh"),
+            *(sys.executable, "-c", FULL_DISK, f"--workdir={disk}/run"),
+        ],
+        cwd=ROOT,
+        capture_output=True,
+        text=True,
+        env={**os.environ, "JAX_PLATFORMS": "cpu"},
+    )
+    assert result.returncode == 1
+    assert f"error: no space left for {disk}/run" in result.stderr
+    assert "Traceback" not in result.stderr
