@@ -96,7 +96,7 @@ def run(main: Callable[[], None], *, required: Sequence[str] = ("workdir",)) -> 
     logging.use_absl_handler()
     logging.get_absl_handler().setFormatter(None)
     logging.get_absl_handler().addFilter(_is_ours)
-    threading.excepthook = _hook_threads
+    threading.excepthook, sys.unraisablehook = _hook_thread, _hook_callback
 
     def guarded(argv):
         try:
@@ -201,10 +201,16 @@ def _explain_disk(error: Exception) -> str:
     return ""
 
 
-def _hook_threads(args) -> None:
+def _hook_thread(args) -> None:
     """Leaves it to the main thread to tell of a full disk, once."""
     if not _explain_disk(args.exc_value):
         threading.__excepthook__(args)
+
+
+def _hook_callback(args) -> None:
+    """Keeps quiet what TensorStore's threads say when Orbax has given up a save."""
+    if str(args.exc_value) != "Event loop is closed":
+        sys.__unraisablehook__(args)
 
 
 def _fail(message: str, code: int) -> None:
