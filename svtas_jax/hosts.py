@@ -8,6 +8,7 @@ videos, and telling each other what lies on the hosts.
 import heapq
 import os
 import pickle
+import socket
 import sys
 import time
 from collections.abc import Sequence
@@ -23,6 +24,7 @@ from svtas_jax.structs import VideoRecord
 
 # A process that vanished without a word is missed after so long (JAX's own: 100 s).
 _HEARTBEAT_S = 30
+_MEET_S = 300
 _TASKS = ("SLURM_STEP_NUM_TASKS", "OMPI_COMM_WORLD_SIZE")  # set by srun and mpirun
 
 
@@ -41,10 +43,18 @@ def connect(where: str) -> None:
     if where == "none" or (not where and not _is_launched()):
         return
     place = {} if where in ("", "auto") else _parse(where)
+    # JAX ends the process, without a word of ours, if the others do not come in time.
+    logging.info("waiting up to %d s for all processes of the run", _MEET_S)
+    if place and place["process_id"]:
+        _reach(place["coordinator_address"], where)
     # SIGTERM is answered by `svtas_jax.interruption`.
     jax.config.update("jax_enable_preemption_service", False)
     try:
-        jax.distributed.initialize(heartbeat_timeout_seconds=_HEARTBEAT_S, **place)
+        jax.distributed.initialize(
+            initialization_timeout=_MEET_S,
+            heartbeat_timeout_seconds=_HEARTBEAT_S,
+            **place,
+        )
     except (ValueError, RuntimeError, KeyError) as error:
         raise InputError(
             f"--distributed={where or 'auto'}: the processes do not find each other "
@@ -77,6 +87,23 @@ def _parse(where: str) -> dict[str, Any]:
             f"{count} the last is {count - 1}."
         )
     return dict(coordinator_address=address, num_processes=count, process_id=index)
+
+
+def _reach(address: str, where: str) -> None:
+    """Returns when the first process listens."""
+    host, _, port = address.rpartition(":")
+    deadline = time.monotonic() + _MEET_S
+    while True:
+        try:
+            socket.create_connection((host, int(port)), timeout=5).close()
+            return
+        except OSError as error:
+            if time.monotonic() > deadline:
+                raise InputError(
+                    f"--distributed={where}: nobody listens at {address} ({error}). "
+                    "Start process 0 there, on a port that the others can reach."
+                ) from error
+            time.sleep(0.5)
 
 
 def is_first() -> bool:

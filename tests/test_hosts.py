@@ -214,6 +214,15 @@ def test_a_place_is_checked(where):
         hosts.connect(where)
 
 
+def test_a_first_process_that_is_not_there_is_told(monkeypatch):
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))  # and does not listen
+        where = f"127.0.0.1:{probe.getsockname()[1]},2,1"
+        monkeypatch.setattr(hosts, "_MEET_S", 0)
+        with pytest.raises(InputError, match=f"{where}: nobody listens"):
+            hosts.connect(where)
+
+
 @pytest.mark.parametrize("count", [1, 2, 3, 7])
 def test_every_video_is_in_one_share(monkeypatch, count):
     rng = np.random.default_rng(0)

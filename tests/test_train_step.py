@@ -186,6 +186,7 @@ def test_the_first_chunk_without_a_finite_loss_is_remembered(trainer, tiny):
     assert int(metrics["bad_chunk"]) == 2 and int(carry.bad_chunk) == -1
 
 
+@pytest.mark.parametrize("trainer", ["sete"], indirect=True)
 def test_a_chunk_that_is_not_finite_can_be_left_out(trainer, tiny):
     """It then counts as little as one without a valid frame."""
     accumulate, apply = make_train_functions(
