@@ -1,0 +1,137 @@
+"""Measures what checkpoints and the sharding of input add to training.
+
+    python scripts/measure_overheads.py --config=configs/demo_transeger.py
+        [--chunks=5] [--devices=1] [--every=50] [--rounds=5]
+
+Trains on noise, --chunks of every video a step. In every round, as many steps with a checkpoint started
+before the first as without one, in turns; what the former take longer is what a
+checkpoint costs, and stands as a share of the time of --every steps. With --devices
+the CPU is that many simulated devices (the batch grows to as many videos, at least).
+"""
+
+import pathlib
+import statistics
+import tempfile
+import time
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from absl import flags, logging
+
+from data_pipeline.known import class_names_of
+from svtas_jax import checkpoint, cli, provenance, resume, train
+from svtas_jax.config import validate_config
+from svtas_jax.cost import noise, random_variables
+from svtas_jax.models import build_model
+from svtas_jax.sharding import make_mesh, place, shard_batch
+from svtas_jax.structs import TrainState
+from svtas_jax.train_step import init_carry, make_train_functions
+
+DEVICES = flags.DEFINE_integer("devices", 1, "Simulated devices.", lower_bound=1)
+EVERY = flags.DEFINE_integer("every", 50, "Steps between checkpoints.", lower_bound=1)
+ROUNDS = flags.DEFINE_integer("rounds", 5, "With and without.", lower_bound=1)
+CHUNKS = flags.DEFINE_integer("chunks", 5, "Of a video: a step's.", lower_bound=1)
+_STEPS = 5  # of a round: the writer has ended by then
+
+
+class Trainer:
+    """A model on its devices, and steps on noise."""
+
+    def __init__(self, config) -> None:
+        model = build_model(config, class_names_of(config.data))
+        tx = train.optimizer_of(config, steps_per_epoch=1)
+        size = config.train.batch_size
+        self.mesh, self.key = make_mesh(size), jax.random.key(0)
+        own = random_variables(model, model.initial_state(1), noise(config, 1))
+        params, batch_stats = own["params"], own.get("batch_stats", {})
+        state = TrainState(jnp.int32(0), params, batch_stats, tx.init(params))
+        self.state, self.carry, shardings = place(
+            state, init_carry(state, model, size), self.mesh
+        )
+        self.accumulate, self.apply = make_train_functions(
+            model,
+            tx,
+            shardings=shardings,
+            smooth_weight=config.train.smooth_weight,
+            clip_weight=config.train.clip_weight,
+        )
+        self.batch = jax.tree.map(lambda x: np.asarray(x)[None], noise(config, size))
+
+    def steps(self, count: int) -> float:
+        """Trains; returns the seconds."""
+        begin = time.perf_counter()
+        for _ in range(count):
+            for _ in range(CHUNKS.value):
+                chunks = shard_batch(self.batch, self.mesh)
+                self.state, self.carry = self.accumulate(
+                    self.state, self.carry, chunks, self.key
+                )
+            self.state, self.carry, _ = self.apply(self.state, self.carry)
+        jax.block_until_ready(self.state)
+        return time.perf_counter() - begin
+
+    def position(self) -> resume.Position:
+        """Returns what a checkpoint holds."""
+        data = {"step": int(self.state.step), "calls": 0}
+        return resume.Position(self.state, self.carry, data)
+
+
+def main() -> None:
+    """Runs the command."""
+    config = cli.CONFIG.value
+    validate_config(config)
+    jax.config.update("jax_num_cpu_devices", DEVICES.value)
+    config.train.batch_size = max(config.train.batch_size, DEVICES.value)
+    trainer = Trainer(config)
+    trainer.steps(2)  # compiles
+    step_s = trainer.steps(_STEPS) / _STEPS
+    with tempfile.TemporaryDirectory() as folder:
+        rounds = [
+            measure_round(trainer, pathlib.Path(folder) / str(number))
+            for number in range(ROUNDS.value + 1)
+        ][1:]  # the first one opens files and imports modules
+    blocked, extra, written = map(statistics.median, zip(*rounds, strict=True))
+    sharding_s = measure_sharding(trainer)
+    logging.info(
+        "%s\na step %.0f ms; a checkpoint of %.1f MB blocks %.0f ms and costs %.0f ms "
+        "in all, %.2f%% of %d steps; the input of a chunk is laid out in %.2f ms, "
+        "%.2f%% of its time, on %d devices",
+        *(provenance.hardware(), 1e3 * step_s, written / 1e6, 1e3 * blocked),
+        *(1e3 * extra, 100 * extra / (EVERY.value * step_s), EVERY.value),
+        *(
+            1e3 * sharding_s,
+            100 * CHUNKS.value * sharding_s / step_s,
+            len(trainer.mesh.devices),
+        ),
+    )
+
+
+def measure_round(trainer: Trainer, workdir: pathlib.Path) -> tuple[float, float, int]:
+    """Returns the seconds that starting a checkpoint blocks, those that the steps after
+    it take longer, blocking included, and the bytes written."""
+    alone = trainer.steps(_STEPS)
+    position = trainer.position()
+    meta = checkpoint.Meta({}, (), 0.0, position.data["step"], 0, {})
+    with checkpoint.open_manager(str(workdir)) as manager:
+        begin = time.perf_counter()
+        resume.save(manager, position, meta)
+        blocked = time.perf_counter() - begin
+        beside = blocked + trainer.steps(_STEPS)
+        manager.wait_until_finished()
+    files = (path for path in workdir.rglob("*") if path.is_file())
+    return blocked, beside - alone, sum(path.stat().st_size for path in files)
+
+
+def measure_sharding(trainer: Trainer) -> float:
+    """Returns the median seconds of laying out a batch."""
+    times = []
+    for _ in range(20):
+        begin = time.perf_counter()
+        jax.block_until_ready(shard_batch(trainer.batch, trainer.mesh))
+        times.append(time.perf_counter() - begin)
+    return statistics.median(times)
+
+
+if __name__ == "__main__":
+    cli.run(main, required=("config",))
