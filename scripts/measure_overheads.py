@@ -3,10 +3,11 @@
     python scripts/measure_overheads.py --config=configs/demo_transeger.py
         [--chunks=5] [--devices=1] [--every=50] [--rounds=5]
 
-Trains on noise, --chunks of every video a step. In every round, as many steps with a checkpoint started
-before the first as without one, in turns; what the former take longer is what a
-checkpoint costs, and stands as a share of the time of --every steps. With --devices
-the CPU is that many simulated devices (the batch grows to as many videos, at least).
+Trains on noise, --chunks of every video a step. In every round, as many steps with a
+checkpoint started before the first as without one, in turns; what the former take
+longer is what a checkpoint costs, and stands as a share of the time of --every steps.
+With --devices the CPU is that many simulated devices (the batch grows to as many
+videos, at least).
 """
 
 import pathlib
