@@ -142,13 +142,7 @@ def main() -> None:
     output = pathlib.Path(OUTPUT.value)
     if output.exists():
         raise InputError(f"--output={output} exists; remove it or choose another.")
-    names = list(FAULTS.value)
-    unknown = [name for name in names if name not in _MEET]
-    if unknown:
-        raise InputError(f"--faults={unknown[0]}: there are {', '.join(_MEET)}.")
-    if "full" in names and not can_mount():
-        logging.warning("no small disk can be mounted here: full is left out")
-        names.remove("full")
+    names = chosen_faults()
     output.mkdir(parents=True)
     whole = {config: run_whole(config, output) for config in CONFIGS.value}
     rows = []
@@ -162,6 +156,20 @@ def main() -> None:
         write_atomic(flags.FLAGS.json, json.dumps(rows, indent=1))
     if any(map(is_broken, rows)):
         sys.exit(1)
+
+
+def chosen_faults() -> list[str]:
+    """Returns the faults that were asked for and can be had here."""
+    names = list(FAULTS.value)
+    unknown = [name for name in names if name not in _MEET]
+    if unknown:
+        raise InputError(f"--faults={unknown[0]}: there are {', '.join(_MEET)}.")
+    if "full" in names and not can_mount():
+        logging.warning("no small disk can be mounted here: full is left out")
+        names = [name for name in names if name != "full"]
+    if not names:
+        raise InputError("--faults: none is left; name some.")
+    return names
 
 
 @dataclasses.dataclass(frozen=True)
