@@ -54,13 +54,6 @@ _LIMIT_S = 900  # a start that takes longer hangs
 _STOP_S = 60  # SIGTERM must be answered by then, a compilation included
 _POLL_S = 0.02
 
-RUNS = flags.DEFINE_integer("runs", 12, "Runs that meet faults.", lower_bound=1)
-SEED = flags.DEFINE_integer("seed", 0, "Of the moments and the damage.")
-KILLS = flags.DEFINE_integer("kills", 6, "Most faults in a run.", lower_bound=1)
-OUTPUT = flags.DEFINE_string("output", "runs/faults", "Folder of the runs.")
-CONFIGS = flags.DEFINE_list("configs", list(_CONFIGS), "Trained in turn.")
-SETTINGS = flags.DEFINE_multi_string("set", [], "section.field=value for every run.")
-
 
 @dataclasses.dataclass
 class Case:
@@ -68,7 +61,7 @@ class Case:
 
     Attributes:
         name: of its folder.
-        fault: one of `FAULTS`.
+        fault: one of `_MEET`.
         command: that starts it, and starts it again.
         workdir: of the run.
         rng: of its moments.
@@ -139,16 +132,16 @@ class Case:
 
 def main() -> None:
     """Runs the command."""
-    output = pathlib.Path(OUTPUT.value)
+    output = pathlib.Path(flags.FLAGS.output)
     if output.exists():
         raise InputError(f"--output={output} exists; remove it or choose another.")
     names = chosen_faults()
     output.mkdir(parents=True)
-    whole = {config: run_whole(config, output) for config in CONFIGS.value}
+    whole = {config: run_whole(config, output) for config in flags.FLAGS.configs}
     rows = []
-    for number in range(RUNS.value):
-        config = CONFIGS.value[number % len(CONFIGS.value)]
-        fault = names[number // len(CONFIGS.value) % len(names)]
+    for number in range(flags.FLAGS.runs):
+        config = flags.FLAGS.configs[number % len(flags.FLAGS.configs)]
+        fault = names[number // len(flags.FLAGS.configs) % len(names)]
         rows.append(run_case(config, fault, number, output, whole[config]))
         logging.info("%s", rows[-1])
     write_table(rows, output)
@@ -160,7 +153,7 @@ def main() -> None:
 
 def chosen_faults() -> list[str]:
     """Returns the faults that were asked for and can be had here."""
-    names = list(FAULTS.value)
+    names = list(flags.FLAGS.faults)
     unknown = [name for name in names if name not in _MEET]
     if unknown:
         raise InputError(f"--faults={unknown[0]}: there are {', '.join(_MEET)}.")
@@ -186,7 +179,10 @@ def command_of(config: str, workdir: pathlib.Path, *changes: str) -> list[str]:
     return [
         *(sys.executable, "-m", "svtas_jax.train"),
         *(f"--config={config}", f"--workdir={workdir}"),
-        *(f"--config.{text}" for text in (*_QUICK, *SETTINGS.value, *changes)),
+        *(
+            f"--config.{text}"
+            for text in (*_QUICK, *flags.FLAGS["set"].value, *changes)
+        ),
     ]
 
 
@@ -210,7 +206,7 @@ def run_case(
     """Runs a case to its end; returns its row of the table."""
     name = f"{number:02d}-{pathlib.Path(config).stem}-{fault}"
     workdir, begin = output / name, time.monotonic()
-    rng = np.random.default_rng([SEED.value, number])
+    rng = np.random.default_rng([flags.FLAGS.seed, number])
     changes = _CHANGES.get(fault, ())
     command = command_of(config, workdir, *changes)
     case = Case(name, fault, command, workdir, rng, whole.seconds)
@@ -371,13 +367,12 @@ _MEET: dict[str, Callable[[Case], None]] = {
     "video": meet_video,
 }
 _CHANGES = {"worker": ("data.num_workers=1",)}
-FAULTS = flags.DEFINE_list("faults", list(_MEET), "Which of them, in turn.")
 
 
 def until_done(case: Case) -> Iterator[subprocess.Popen]:
     """Starts a run again and again; the last time, after --kills faults, it is left
     alone."""
-    while case.faults < KILLS.value and not case.broken:
+    while case.faults < flags.FLAGS.kills and not case.broken:
         process = case.start()
         yield process
         if process.returncode == 0:
@@ -466,6 +461,18 @@ def is_broken(row: dict) -> bool:
     )
 
 
+def define_flags() -> None:
+    """Gives the command its flags."""
+    flags.DEFINE_integer("runs", 12, "Runs that meet faults.", lower_bound=1)
+    flags.DEFINE_integer("seed", 0, "Of the moments and the damage.")
+    flags.DEFINE_integer("kills", 6, "Most faults in a run.", lower_bound=1)
+    flags.DEFINE_list("faults", list(_MEET), "Which of them, in turn.")
+    flags.DEFINE_list("configs", list(_CONFIGS), "Trained in turn.")
+    flags.DEFINE_string("output", "runs/faults", "Folder of the runs.")
+    flags.DEFINE_multi_string("set", [], "section.field=value for every run.")
+
+
 if __name__ == "__main__":
+    define_flags()
     cli.define_json()
     cli.run(main, required=())

@@ -247,15 +247,15 @@ class Run:
                 self.signals.check()
         except Interrupted as stop:
             self._save_interrupted(step, here())
-            log.close()
             raise Interrupted(
                 f"stopped by SIGTERM after step {step} of {self.schedule.num_steps}. "
                 f"Where it stands is saved in {self.workdir}; the same command goes on "
                 "from there."
             ) from stop
+        finally:
+            log.close()
         self.manager.wait_until_finished()
         resume.forget_interrupted(self.workdir)
-        log.close()
         return state
 
     def _compile(self, shardings):

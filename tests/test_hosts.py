@@ -99,6 +99,7 @@ def check_same(result, expected):
         assert result["metrics"][name] == pytest.approx(value, abs=2.0), name
 
 
+@pytest.mark.slow
 def test_two_processes_train_and_evaluate_as_one(data, tmp_path):
     one = run(data, tmp_path / "one", 1)
     two = run(data, tmp_path / "two", 2)

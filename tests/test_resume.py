@@ -67,7 +67,7 @@ def scalars(workdir):
     return {tag: [(e.step, e.value) for e in events.Scalars(tag)] for tag in tags}
 
 
-@pytest.mark.parametrize("number", [3, pytest.param(7, marks=pytest.mark.slow)])
+@pytest.mark.parametrize("number", [9, pytest.param(3, marks=pytest.mark.slow)])
 def test_a_run_in_parts_is_a_whole_run(config, tmp_path, monkeypatch, number):
     whole, none = run_in_parts(config, tmp_path / "whole", monkeypatch, -1)
     parts, count = run_in_parts(config, tmp_path / "parts", monkeypatch, number)

@@ -170,6 +170,7 @@ def test_a_video_remembers_across_steps(trainer, tiny):
     assert float(after.metrics["loss"]) != float(forgot.metrics["loss"])
 
 
+@pytest.mark.parametrize("trainer", ["sete"], indirect=True)
 def test_the_first_chunk_without_a_finite_loss_is_remembered(trainer, tiny):
     chunks = tiny.chunks(4, 2)
     _, carry = trainer.run(chunks, 2)
