@@ -42,6 +42,7 @@ def assert_equal(a, b):
 
 
 @pytest.mark.usefixtures("tiny_commands")
+@pytest.mark.slow  # tests/test_resume.py has the same in more places
 def test_resumed_run_equals_an_uninterrupted_one(config, tmp_path):
     whole = run_training(config, tmp_path / "whole")
     run_training(config, tmp_path / "parts", num_epochs=1)

@@ -15,7 +15,7 @@ from svtas_jax.train_step import (
 )
 
 RTOL = 1e-4  # of the largest gradient; sums in another order
-SYSTEMS = ("sete", "mete", "transeger")
+SYSTEMS = ("sete", pytest.param("mete", marks=pytest.mark.slow), "transeger")
 
 
 class Trainer:
