@@ -154,12 +154,13 @@ def _check_flags(argv, required):
 def _is_ours(record) -> bool:
     """Keeps the libraries' notes out of the log, not their warnings.
 
-    Of a full disk every thread of Orbax would tell; that is left to `run`.
+    Of a full disk every thread and task of Orbax would tell; that is left to `run`.
     """
+    if record.exc_info and _explain_disk(record.exc_info[1]):
+        return False
     folders = pathlib.Path(record.pathname).parts
     if "orbax" in folders:
-        known = record.exc_info and _explain_disk(record.exc_info[1])
-        return record.levelno > WARNING and not known
+        return record.levelno > WARNING
     ours = ("svtas_jax", "data_pipeline", "scripts", "clu")
     return record.levelno > INFO or folders[-2] in ours
 
