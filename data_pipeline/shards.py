@@ -20,6 +20,7 @@ from data_pipeline.prepared_index import IndexEntry
 from data_pipeline.video import FrameReader
 from svtas_jax.errors import InputError, MissingInputError
 from svtas_jax.files import writing
+from svtas_jax.stitching import labels_to_segments
 from svtas_jax.structs import VideoRecord
 
 MIN_SHARDS = 32  # files can be written side by side, as many as there are
@@ -207,9 +208,8 @@ def _estimated_bytes(record: VideoRecord, encoding: Encoding) -> float:
 
 
 def _runs(labels: np.ndarray) -> tuple[tuple[int, int], ...]:
-    firsts = np.flatnonzero(np.diff(labels, prepend=-1))
-    lengths = np.diff(firsts, append=len(labels))
-    return tuple(zip(labels[firsts].tolist(), lengths.tolist(), strict=True))
+    segments = labels_to_segments(labels)
+    return tuple((segment.label, segment.end - segment.start) for segment in segments)
 
 
 @contextlib.contextmanager

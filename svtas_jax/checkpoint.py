@@ -20,6 +20,7 @@ from svtas_jax.structs import Params, TrainState
 
 SELECTION_METRIC = "acc"
 FOLDER = "checkpoints"
+_Processes = ocp.options.MultiprocessingOptions
 
 
 @dataclasses.dataclass(frozen=True)
@@ -59,7 +60,7 @@ def open_manager(
         read_only=read_only,
         cleanup_tmp_directories=not read_only,
         create=not read_only,
-        multiprocessing_options=_alone() if read_only else _together(),
+        multiprocessing_options=_alone() if read_only else _Processes(),
     )
     handlers = {
         "model": ocp.StandardCheckpointHandler(),
@@ -72,16 +73,12 @@ def open_manager(
     return ocp.CheckpointManager(path, options=options, item_handlers=handlers)
 
 
-def _alone() -> ocp.options.MultiprocessingOptions:
+def _alone() -> _Processes:
     """Lets every process read by itself: what one cannot read stops no other."""
     own = jax.process_index()
-    return ocp.options.MultiprocessingOptions(
+    return _Processes(
         primary_host=own, active_processes={own}, barrier_sync_key_prefix=f"own{own}"
     )
-
-
-def _together() -> ocp.options.MultiprocessingOptions:
-    return ocp.options.MultiprocessingOptions()
 
 
 def _selection(metrics: dict[str, float]) -> float:

@@ -6,7 +6,7 @@ import signal
 import jax
 import numpy as np
 import pytest
-from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
+from fault_campaign import curves_of
 
 from svtas_jax import checkpoint, interruption, resume, train
 from svtas_jax.errors import InputError
@@ -60,20 +60,13 @@ def run_in_parts(config, workdir, monkeypatch, number):
     raise AssertionError("never ends")
 
 
-def scalars(workdir):
-    """Returns tag -> [(step, value)] as TensorBoard shows it, but for times."""
-    events = EventAccumulator(str(workdir)).Reload()
-    tags = [tag for tag in events.Tags()["scalars"] if "wait" not in tag]
-    return {tag: [(e.step, e.value) for e in events.Scalars(tag)] for tag in tags}
-
-
 @pytest.mark.parametrize("number", [9, pytest.param(3, marks=pytest.mark.slow)])
 def test_a_run_in_parts_is_a_whole_run(config, tmp_path, monkeypatch, number):
     whole, none = run_in_parts(config, tmp_path / "whole", monkeypatch, -1)
     parts, count = run_in_parts(config, tmp_path / "parts", monkeypatch, number)
     assert none == 0 and count >= 2
     jax.tree.map(np.testing.assert_array_equal, parts, whole)
-    assert scalars(tmp_path / "parts") == scalars(tmp_path / "whole")
+    assert curves_of(tmp_path / "parts") == curves_of(tmp_path / "whole")
     assert not (tmp_path / "parts" / resume.INTERRUPTED).exists()
 
 
@@ -106,7 +99,7 @@ def test_a_run_that_breaks_down_goes_on_from_between_evaluations(
             begun.append(resume.newest(str(tmp_path / "parts"))[0][1])
     assert begun == sorted(set(begun)) and len(begun) == 3
     jax.tree.map(np.testing.assert_array_equal, parts, whole)
-    assert scalars(tmp_path / "parts") == scalars(tmp_path / "whole")
+    assert curves_of(tmp_path / "parts") == curves_of(tmp_path / "whole")
 
 
 def test_sigterm_is_remembered_and_the_old_handler_comes_back():
