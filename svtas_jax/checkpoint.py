@@ -2,6 +2,7 @@
 
 Each holds `model` (parameters and batch statistics, what evaluation needs) and `meta`
 (config, classes, versions); those of a training also what `svtas_jax.resume` needs.
+Arrays are written as `svtas_jax.packing` lays them out.
 """
 
 import dataclasses
@@ -15,6 +16,7 @@ import orbax.checkpoint as ocp
 from absl import logging
 from orbax.checkpoint.checkpoint_managers import preservation_policy
 
+from svtas_jax import packing
 from svtas_jax.errors import InputError, MissingInputError
 from svtas_jax.structs import Params, TrainState
 
@@ -97,7 +99,7 @@ def save_model(workdir: str, variables: Params, meta: Meta) -> None:
                 f"--workdir={workdir} holds checkpoints already; choose a new folder."
             )
         args = ocp.args.Composite(
-            model=ocp.args.StandardSave(dict(variables)),
+            model=packed(jax.tree.map(jnp.asarray, variables)),
             meta=ocp.args.JsonSave(dataclasses.asdict(meta)),
         )
         manager.save(meta.step, args=args)
@@ -120,11 +122,7 @@ def restore_model(workdir: str, which: str, template: Params) -> Params:
     """
     with open_manager(workdir, read_only=True) as manager:
         step = find_step(manager, workdir, which)
-        check_shapes(manager, step, template)
-        args = ocp.args.Composite(model=ocp.args.StandardRestore(abstract(template)))
-        model = manager.restore(step, args=args).model
-    # What was written from numpy comes back as numpy, which lies on no device.
-    return jax.tree.map(jnp.asarray, model)
+        return read(manager, step, model=template)["model"]
 
 
 def read_meta(workdir: str, which: str, *, folder: str = FOLDER) -> Meta:
@@ -171,12 +169,11 @@ def initialise_from(folder: str, variables: Params) -> Params:
     match; logs what did not."""
     meta = read_meta(folder, "best")
     with open_manager(folder, read_only=True) as manager:
-        on_disk = _on_disk(manager, meta.step)
-        template = flax.traverse_util.unflatten_dict(
-            {k: jax.ShapeDtypeStruct(v.shape, v.dtype) for k, v in on_disk.items()}
-        )
-        args = ocp.args.Composite(model=ocp.args.StandardRestore(template))
-        loaded = manager.restore(meta.step, args=args).model
+        layout = read_layout(manager, meta.step, "model")
+        shapes = packing.shapes_of(layout)
+        args = ocp.args.Composite(model=ocp.args.StandardRestore(shapes))
+        arrays = packing.unpack(manager.restore(meta.step, args=args).model, layout)
+    loaded = flax.traverse_util.unflatten_dict(arrays, sep="/")
     return merge_matching(variables, loaded, source=folder)
 
 
@@ -205,36 +202,79 @@ def merge_matching(variables: Params, loaded: Params, *, source: str) -> Params:
     return flax.traverse_util.unflatten_dict({**ours, **fitting})
 
 
-def abstract(tree: Params) -> Params:
-    """Returns shapes and types, as Orbax wants them told."""
-    return jax.tree.map(ocp.utils.to_shape_dtype_struct, tree)
+def packed(tree: Params) -> ocp.args.StandardSave:
+    """Tells Orbax to write copies of a tree's arrays, and what lies where."""
+    return ocp.args.StandardSave(
+        packing.pack(tree), custom_metadata=packing.layout_of(tree)
+    )
 
 
-def _on_disk(manager, step) -> dict:
-    tree = manager.item_metadata(step)["model"].tree
-    return flax.traverse_util.flatten_dict(tree)
-
-
-def check_shapes(manager: ocp.CheckpointManager, step: int, template: Params) -> None:
-    """Compares before restoring: Orbax silently gives back the shape on disk.
+def read(
+    manager: ocp.CheckpointManager, step: int, **templates: Params
+) -> dict[str, Params]:
+    """Returns items of a checkpoint, each like its template.
 
     Raises:
-        InputError: naming an array that differs.
+        InputError: if an item has other arrays than its template.
     """
-    expected = {
-        name: tuple(leaf.shape)
-        for name, leaf in flax.traverse_util.flatten_dict(template).items()
+    layouts = {}
+    for item, template in templates.items():
+        layouts[item] = read_layout(manager, step, item)
+        _compare(manager, step, layouts[item], packing.layout_of(template))
+    shapes = {
+        item: ocp.args.StandardRestore(packing.shapes_of(layouts[item], template))
+        for item, template in templates.items()
     }
-    found = {name: tuple(leaf.shape) for name, leaf in _on_disk(manager, step).items()}
+    found = manager.restore(step, args=ocp.args.Composite(**shapes))
+    return {
+        item: packing.rebuild(packing.unpack(found[item], layouts[item]), template)
+        for item, template in templates.items()
+    }
+
+
+def read_layout(manager: ocp.CheckpointManager, step: int, item: str) -> packing.Layout:
+    """Returns which arrays an item of a checkpoint holds.
+
+    Raises:
+        InputError: if there is no such item, or another version wrote it.
+        FileNotFoundError: if it is damaged.
+    """
+    metadata = manager.item_metadata(step).get(item)
+    folder = pathlib.Path(manager.directory) / str(step) / item
+    if metadata is None and folder.is_dir():
+        raise FileNotFoundError(f"{folder} lacks its metadata")
+    which = f"the checkpoint of step {step} in {manager.directory}"
+    if metadata is None:
+        raise InputError(
+            f"{which} has no {item}: it holds weights alone. Begin anew from them: "
+            "--config.train.init_from=WORKDIR and another --workdir."
+        )
+    if not metadata.custom_metadata:
+        raise InputError(
+            f"{which} was written by another version of the program, which its "
+            "meta/metadata names: use that one, or train again in another --workdir."
+        )
+    return metadata.custom_metadata
+
+
+def _compare(
+    manager: ocp.CheckpointManager,
+    step: int,
+    found: packing.Layout,
+    expected: packing.Layout,
+) -> None:
     if expected == found:
         return
     wrong = sorted(
         n for n in expected.keys() | found.keys() if expected.get(n) != found.get(n)
     )
     name = wrong[0]
+    there, here = (
+        " ".join(map(str, layout.get(name, ["absent"]))) for layout in (found, expected)
+    )
     raise InputError(
         f"the checkpoint of step {step} in {manager.directory} belongs to another "
-        f"model: {len(wrong)} arrays differ, such as {'/'.join(name)} with shape "
-        f"{found.get(name, 'absent')} there and {expected.get(name, 'absent')} here. "
-        "Use the config that the run was trained with, or another --workdir."
+        f"model: {len(wrong)} arrays differ, such as {name}: {there} there and "
+        f"{here} here. Use the config that the run was trained with, or another "
+        "--workdir."
     )

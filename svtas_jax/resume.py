@@ -10,8 +10,6 @@ import shutil
 from collections.abc import Sequence
 from typing import Any
 
-import jax
-import jax.numpy as jnp
 import orbax.checkpoint as ocp
 from absl import logging
 
@@ -53,15 +51,14 @@ def save(
 ) -> None:
     """Starts to write a checkpoint in the background.
 
-    The arrays are copied first: the next step gives their memory away while the writer,
-    which on CPU only looks at it, may still be at work.
+    It is of copies: the next step gives the arrays' memory away while the writer, which
+    on CPU only looks at it, may still be at work.
     """
-    state, carry = jax.tree.map(jnp.copy, (position.state, position.carry))
     place = {"data": position.data, "log": position.log}
     args = ocp.args.Composite(
-        model=ocp.args.StandardSave(checkpoint.model_item(state)),
-        optimizer=ocp.args.StandardSave(_optimizer_item(state)),
-        carry=ocp.args.StandardSave(_carry_item(carry, position.in_step)),
+        model=checkpoint.packed(checkpoint.model_item(position.state)),
+        optimizer=checkpoint.packed(_optimizer_item(position.state)),
+        carry=checkpoint.packed(_carry_item(position.carry, position.in_step)),
         place=ocp.args.JsonSave(place),
         meta=ocp.args.JsonSave(dataclasses.asdict(meta)),
     )
@@ -106,26 +103,23 @@ def restore(workdir: str, folder: str, step: int, position: Position) -> Positio
     Raises:
         InputError: if it belongs to another model or another version.
     """
+    state, carry = position.state, position.carry
     with checkpoint.open_manager(workdir, folder=folder, read_only=True) as manager:
-        state = position.state
-        checkpoint.check_shapes(manager, step, checkpoint.model_item(state))
-        in_step = _is_in_step(manager, step)
-        templates = {
-            "model": checkpoint.model_item(state),
-            "optimizer": _optimizer_item(state),
-            "carry": _carry_item(position.carry, in_step),
-        }
-        arrays = {
-            name: ocp.args.StandardRestore(checkpoint.abstract(tree))
-            for name, tree in templates.items()
-        }
-        items = ocp.args.Composite(place=ocp.args.JsonRestore(), **arrays)
-        found = manager.restore(step, args=items)
+        in_step = "chunk_index" in checkpoint.read_layout(manager, step, "carry")
+        found = checkpoint.read(
+            manager,
+            step,
+            model=checkpoint.model_item(state),
+            optimizer=_optimizer_item(state),
+            carry=_carry_item(carry, in_step),
+        )
+        items = ocp.args.Composite(place=ocp.args.JsonRestore())
+        place = manager.restore(step, args=items).place
     return Position(
-        state=state.replace(**found.model, **found.optimizer),
-        carry=_with_item(position.carry, found.carry),
-        data=found.place["data"],
-        log=found.place.get("log", {}),
+        state=state.replace(**found["model"], **found["optimizer"]),
+        carry=carry.replace(**found["carry"]),
+        data=place["data"],
+        log=place.get("log", {}),
     )
 
 
@@ -177,29 +171,5 @@ def _optimizer_item(state: TrainState) -> Params:
 
 def _carry_item(carry: BatchCarry, in_step: bool) -> Params:
     """Gradients are only stored where there are any: they are as large as the model."""
-    streams = jax.tree.leaves(carry.stream)
-    item = {"stream": {str(place): leaf for place, leaf in enumerate(streams)}}
-    if in_step:
-        item |= {"grads": carry.grads, "metrics": carry.metrics}
-        for name in ("chunk_index", "bad_chunk", "num_bad"):
-            item[name] = getattr(carry, name)
-    return item
-
-
-def _with_item(carry: BatchCarry, item: Params) -> BatchCarry:
-    item = dict(item)
-    streams = item.pop("stream")
-    leaves = [streams[str(place)] for place in range(len(streams))]
-    tree = jax.tree.structure(carry.stream)
-    return carry.replace(stream=jax.tree.unflatten(tree, leaves), **item)
-
-
-def _is_in_step(manager: ocp.CheckpointManager, step: int) -> bool:
-    metadata = manager.item_metadata(step)
-    if metadata.get("carry") is None:
-        raise InputError(
-            f"the checkpoint of step {step} in {manager.directory} holds weights "
-            "alone, or was written by another version of the program. Begin anew from "
-            "its weights: --config.train.init_from=WORKDIR and another --workdir."
-        )
-    return "grads" in metadata["carry"].tree
+    names = [field.name for field in dataclasses.fields(carry)]
+    return {name: getattr(carry, name) for name in (names if in_step else ["stream"])}

@@ -1,4 +1,5 @@
-"""Trains two steps on 1, 2, 4 and 8 devices; prints how far each is from the first.
+"""Trains two steps on 1, 2, 4 and 8 devices; prints how far each is from the first,
+and how far what they wrote in a checkpoint is once two devices have read it.
 
     python tests/sharded_training.py SYSTEM [quick]
 
@@ -10,6 +11,7 @@ batch norm over few pixels makes much of it.
 import json
 import os
 import sys
+import tempfile
 
 os.environ["XLA_FLAGS"] = (
     "--xla_force_host_platform_device_count=8 --xla_backend_optimization_level=0"
@@ -19,13 +21,16 @@ import conftest
 import jax
 import numpy as np
 import optax
+import orbax.checkpoint as ocp
 
-from svtas_jax.sharding import make_mesh, place, shard_batch
+from svtas_jax import checkpoint, packing
+from svtas_jax.sharding import make_mesh, place, repeated, shard_batch
 from svtas_jax.structs import IGNORE_LABEL
 from svtas_jax.train_step import init_carry, init_train_state, make_train_functions
 
 SLOTS = 8
 jax.config.update("jax_enable_x64", True)
+packing.SMALL = 500  # of these small models some arrays shall be large
 
 
 def wide(tree):
@@ -73,7 +78,22 @@ def train(system: str, num_devices: int, *, packed: bool, split_from: int):
         not leaf.sharding.is_fully_replicated for leaf in jax.tree.leaves(state.params)
     )
     found = (*kept, metrics["loss"], state.batch_stats)
-    return jax.tree.map(np.array, found), {"devices": parts, "split": split}
+    told = {"devices": parts, "split": split, "reread": reread(state.params)}
+    return jax.tree.map(np.array, found), told
+
+
+def reread(tree) -> float:
+    """Writes a checkpoint, reads it on two devices; returns the largest difference."""
+    two = jax.tree.map(jax.numpy.zeros_like, tree)
+    two = jax.device_put(two, repeated(make_mesh(SLOTS, jax.devices()[:2])))
+    with tempfile.TemporaryDirectory() as folder:
+        with checkpoint.open_manager(folder) as manager:
+            args = ocp.args.Composite(model=checkpoint.packed(tree))
+            manager.save(1, args=args)
+        with checkpoint.open_manager(folder, read_only=True) as manager:
+            found = checkpoint.read(manager, 1, model=two)["model"]
+    assert all(leaf.sharding.num_devices == 2 for leaf in jax.tree.leaves(found))
+    return distance(*jax.tree.map(np.array, (found, tree)))
 
 
 def distance(ours, expected) -> float:

@@ -37,6 +37,7 @@ def _check(rows):
         for what in ("gradients", "stream", "loss", "statistics"):
             assert row[what] <= TOLERANCE, row
         assert (row["split"] > 0) == (row["split_from"] > 0), row
+        assert row["reread"] == 0, row
     return [row["devices"] for row in rows]
 
 
