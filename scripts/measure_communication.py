@@ -16,7 +16,6 @@ import re
 from collections.abc import Iterator
 
 import jax
-import jax.numpy as jnp
 import ml_collections
 from absl import flags, logging
 
@@ -28,8 +27,7 @@ from svtas_jax.files import write_atomic
 from svtas_jax.models import build_model
 from svtas_jax.sharding import by_slot, lay_out, make_mesh
 from svtas_jax.streaming import blank_chunk
-from svtas_jax.structs import TrainState
-from svtas_jax.train_step import init_carry, make_train_functions
+from svtas_jax.train_step import begin_with, init_carry, make_train_functions
 
 DEVICES = flags.DEFINE_integer("devices", 8, "Simulated devices.", lower_bound=2)
 TERAFLOPS = flags.DEFINE_float("teraflops", 20.0, "Of a device, in reach of a model.")
@@ -73,8 +71,7 @@ def compile_training(config: ml_collections.ConfigDict) -> tuple[dict[str, str],
     def make():
         chunk = blank_chunk(1, spec, crop)
         variables = model.init(jax.random.key(0), model.initial_state(1), chunk)
-        params, batch_stats = variables["params"], variables.get("batch_stats", {})
-        state = TrainState(jnp.int32(0), params, batch_stats, tx.init(params))
+        state = begin_with(variables, tx)
         return state, init_carry(state, model, size)
 
     mesh = make_mesh(size)

@@ -16,7 +16,6 @@ import tempfile
 import time
 
 import jax
-import jax.numpy as jnp
 import numpy as np
 from absl import flags, logging
 
@@ -26,8 +25,7 @@ from svtas_jax.config import validate_config
 from svtas_jax.cost import noise, random_variables
 from svtas_jax.models import build_model
 from svtas_jax.sharding import make_mesh, place, shard_batch
-from svtas_jax.structs import TrainState
-from svtas_jax.train_step import init_carry, make_train_functions
+from svtas_jax.train_step import begin_with, init_carry, make_train_functions
 
 DEVICES = flags.DEFINE_integer("devices", 1, "Simulated devices.", lower_bound=1)
 EVERY = flags.DEFINE_integer("every", 50, "Steps between checkpoints.", lower_bound=1)
@@ -45,8 +43,7 @@ class Trainer:
         size = config.train.batch_size
         self.mesh, self.key = make_mesh(size), jax.random.key(0)
         own = random_variables(model, model.initial_state(1), noise(config, 1))
-        params, batch_stats = own["params"], own.get("batch_stats", {})
-        state = TrainState(jnp.int32(0), params, batch_stats, tx.init(params))
+        state = begin_with(own, tx)
         self.state, self.carry, shardings = place(
             state, init_carry(state, model, size), self.mesh
         )

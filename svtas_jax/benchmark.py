@@ -46,8 +46,8 @@ from svtas_jax.streaming import (
     compile_inference,
     segment_chunk,
 )
-from svtas_jax.structs import Params, TrainState, VideoRecord
-from svtas_jax.train_step import init_carry, make_train_functions
+from svtas_jax.structs import Params, VideoRecord
+from svtas_jax.train_step import begin_with, init_carry, make_train_functions
 
 VIDEO = flags.DEFINE_string("video", None, "Video to read instead of a rendered one.")
 SIZE = (404, 720)  # height and width of a rendered video
@@ -180,8 +180,7 @@ def time_training(
     compile it; the optimizer comes once a step and costs little."""
     batch_size, tx = config.train.batch_size, optax.identity()
     own = jax.tree.map(jnp.copy, variables)  # the step takes the memory of its state
-    params, batch_stats = own["params"], own.get("batch_stats", {})
-    state = TrainState(jnp.int32(0), params, batch_stats, tx.init(params))
+    state = begin_with(own, tx)
     carry = init_carry(state, model, batch_size)
     chunks = jax.tree.map(lambda leaf: leaf[None], noise(config, batch_size))
     accumulate, _ = make_train_functions(

@@ -8,7 +8,6 @@ The same command resumes a run that was stopped. Fields are overridden by
 
 import contextlib
 import dataclasses
-import functools
 from collections.abc import Callable
 
 import flax.linen as nn
@@ -30,15 +29,15 @@ from data_pipeline.dataset import (
     make_dataset,
 )
 from data_pipeline.schedule import Schedule
-from svtas_jax import checkpoint, cli, evaluate, hosts, provenance, resume
+from svtas_jax import checkpoint, cli, evaluate, provenance, resume
 from svtas_jax.config import stream_spec, validate_config, with_clip_frames
 from svtas_jax.files import make_folder
 from svtas_jax.interruption import Interrupted, Interruption
-from svtas_jax.metrics import SegmentCounts
 from svtas_jax.models import build_model
 from svtas_jax.optim import make_optimizer
 from svtas_jax.resume import Position
 from svtas_jax.run_config import check_resumable
+from svtas_jax.selection import Selector
 from svtas_jax.sharding import local_slots, make_mesh, place, shard_batch
 from svtas_jax.streaming import blank_chunk
 from svtas_jax.structs import TrainState, VideoRecord
@@ -135,7 +134,7 @@ def train(config: ml_collections.ConfigDict, workdir: str) -> TrainState:
                 mesh,
                 dataset.schedule,
                 manager,
-                Selector(config, data, score, signals),
+                Selector(config, data.class_names, data.selection, score, signals),
                 signals,
             )
             return run.go_on(position, batches)
@@ -214,7 +213,7 @@ class Run:
     mesh: Mesh
     schedule: Schedule
     manager: ocp.CheckpointManager
-    selector: "Selector"
+    selector: Selector
     signals: Interruption
 
     def go_on(self, position: Position, batches: StreamIterator) -> TrainState:
@@ -351,36 +350,6 @@ def describe_run(
         feature_width=data.feature_width,
         train_videos=tuple(record.name for record in data.train),
     )
-
-
-@dataclasses.dataclass(frozen=True)
-class Selector:
-    """Measures a state on the videos that choose the best checkpoint."""
-
-    config: ml_collections.ConfigDict
-    data: TrainingData
-    score: evaluate.Scorer
-    signals: Interruption
-
-    def evaluate(self, state: TrainState) -> dict[str, float]:
-        """Returns the metrics of the selection videos, in percent; every process looks
-        at its share.
-
-        Raises:
-            Interrupted: if one of the processes has been told to stop.
-        """
-        variables = {"params": state.params, "batch_stats": state.batch_stats}
-        counts = none = evaluate.new_counts(self.config, self.data.class_names)
-        for video in self.score(variables, hosts.share_videos(self.data.selection)):
-            counts = counts.add(video.labels, video.record.labels)
-            if self.signals.requested:
-                break
-        parts, requested = zip(
-            *hosts.gather((counts, self.signals.requested)), strict=True
-        )
-        if any(requested):
-            raise Interrupted
-        return functools.reduce(SegmentCounts.merge, parts, none).compute()
 
 
 if __name__ == "__main__":

@@ -45,7 +45,11 @@ def init_train_state(
     model: nn.Module, tx: optax.GradientTransformation, chunk: Chunk, key: jax.Array
 ) -> TrainState:
     """Returns the state before the first step; `chunk` tells shapes only."""
-    variables = init_variables(model, chunk, key)
+    return begin_with(init_variables(model, chunk, key), tx)
+
+
+def begin_with(variables: Params, tx: optax.GradientTransformation) -> TrainState:
+    """Returns the state before the first step of a training of these variables."""
     params, batch_stats = variables["params"], variables.get("batch_stats", {})
     return TrainState(jnp.int32(0), params, batch_stats, tx.init(params))
 

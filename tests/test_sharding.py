@@ -10,6 +10,7 @@ import jax
 import pytest
 from jax.sharding import PartitionSpec
 
+from svtas_jax.models.tokenizer import VOCAB_SIZE
 from svtas_jax.sharding import make_mesh, place
 from svtas_jax.structs import TrainState
 from svtas_jax.train_step import init_carry
@@ -49,6 +50,27 @@ def test_eight_devices_with_split_parameters_train_as_one():
 @pytest.mark.parametrize("system", ["sete", "mete", "transeger"])
 def test_any_number_of_devices_trains_as_one(system):
     assert _check(_rows(system)) == 2 * [2, 4, 8, 8]
+
+
+@pytest.mark.slow
+def test_the_gradient_of_the_vocabulary_is_not_sent_around(tmp_path):
+    tiny = {
+        **{"data.clip_frames": 8, "data.frame_stride": 2, "data.resize": "32,40"},
+        **{"model.image_stages": 1, "model.image_width": 0.125, "model.features": 16},
+    }
+    subprocess.run(
+        [
+            *(sys.executable, "scripts/measure_communication.py", "--devices=2"),
+            *("--config=configs/demo_transeger.py", f"--json={tmp_path / 'told'}"),
+            *(f"--config.{name}={value}" for name, value in tiny.items()),
+        ],
+        cwd=pathlib.Path(__file__).parent.parent,
+        env=os.environ | {"JAX_PLATFORMS": "cpu"},
+        check=True,
+    )
+    chunk, step = json.loads((tmp_path / "told").read_text())["programs"]
+    table = 4 * 32 * VOCAB_SIZE
+    assert 0 < chunk["bytes"] < table / 4 and step["bytes"] == 0
 
 
 def test_only_large_arrays_are_split(tiny):

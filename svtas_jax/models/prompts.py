@@ -266,17 +266,22 @@ def _concatenate(parts, max_len):
 
 
 def embed(
-    ids: jax.Array, labels: jax.Array, tokens: jax.Array, context: jax.Array | None
+    ids: jax.Array,
+    labels: jax.Array,
+    vocabulary: np.ndarray,
+    tokens: jax.Array,
+    context: jax.Array | None,
 ) -> jax.Array:
     """Returns the prompts' vectors (B, T, max_len, D).
 
     Args:
         ids: (B, T, max_len) of `prompt_ids`.
         labels: (B, T) int32, choose the row of `context`.
-        tokens: (vocabulary, D).
+        vocabulary: (V,) every id that there may be, ascending.
+        tokens: (V, D) their vectors.
         context: (K, num_context, D); (num_context, D) shared by all classes; None.
     """
-    vectors = tokens[jnp.maximum(ids, 0)]
+    vectors = tokens[jnp.searchsorted(vocabulary, ids, method="compare_all")]
     vectors = jnp.where((ids == PAD)[..., None], 0, vectors)
     if context is None:
         return vectors

@@ -52,7 +52,10 @@ class TextEncoder(nn.Module):
         """Returns the prompts' vectors (B, T, max_len, width), without positions."""
         ids = prompts.prompt_ids(self.tables, labels, templates)
         context = self.ctx if self.num_context else None
-        return prompts.embed(ids, labels, self.token_embedding, context)
+        # Of the vocabulary's 49,408 rows prompts hold some hundred. Taking these out
+        # first makes the gradient that devices tell each other one of theirs alone.
+        used = self.tables.token_ids()
+        return prompts.embed(ids, labels, used, self.token_embedding[used], context)
 
     def __call__(self, labels: jax.Array, templates: jax.Array | int = 0) -> jax.Array:
         """Returns features (B, T, features).

@@ -156,12 +156,15 @@ def test_told_labels_ignore_a_row_for_any_frame():
 
 def test_a_vector_is_a_row_of_the_tokens_or_of_the_class_or_zero():
     labels = jnp.array([[1, 0, 0, 2]], jnp.int32)
-    ids = prompt_ids(tables(num_context=2), labels)
+    prompt_tables = tables(num_context=2)
+    ids, used = prompt_ids(prompt_tables, labels), prompt_tables.token_ids()
     rng = np.random.default_rng(0)
     tokens = rng.normal(size=(tokenizer.VOCAB_SIZE, 3)).astype(np.float32)
     context = rng.normal(size=(len(NAMES), 2, 3)).astype(np.float32)
-    vectors = np.asarray(prompts.embed(ids, labels, tokens, context))
-    shared = np.asarray(prompts.embed(ids, labels, tokens, context[0]))
+    vectors, shared = (
+        np.asarray(prompts.embed(ids, labels, used, tokens[used], own))
+        for own in (context, context[0])
+    )
     for step, place in itertools.product(range(4), range(50)):
         index, label = int(ids[0, step, place]), int(labels[0, step])
         expected = same = np.zeros(3)
