@@ -326,8 +326,9 @@ def meet_worker(case: Case) -> None:
         try:
             process.wait(case.moment())
         except subprocess.TimeoutExpired:
-            workers = children(process.pid)
-            if workers:
+            while process.poll() is None and not (workers := children(process.pid)):
+                time.sleep(_POLL_S)
+            if process.returncode is None:
                 case.faults += 1
                 os.kill(int(case.rng.choice(workers)), signal.SIGKILL)
             case.wait(process)
