@@ -242,7 +242,7 @@ def meet_save(case: Case) -> None:
         time_to_wait = time.monotonic() + case.moment()
         while process.poll() is None:
             if time.monotonic() > time_to_wait and case.unfinished():
-                time.sleep(float(case.rng.uniform(0, 0.2)))
+                time.sleep(float(case.rng.uniform(0, 0.06)))
                 case.kill(process)
             time.sleep(_POLL_S / 10)
 
