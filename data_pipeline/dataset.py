@@ -10,7 +10,12 @@ iterators change the speed, never the data.
 import dataclasses
 import gc
 import math
+import pathlib
+import pickle
+import tempfile
+import weakref
 from collections.abc import Sequence
+from typing import Any
 
 import flax.struct
 import grain
@@ -144,12 +149,47 @@ def make_dataset(
     return StreamDataset(source, num_workers=num_workers)
 
 
+class _Filed:
+    """A source that worker processes read from a file, into which it is written.
+
+    What a process is started with goes through a pipe. One that is killed before it has
+    read that lets its parent wait for ever if the pipe cannot hold it all (64 KiB on
+    Linux; the labels of many videos are more).
+    """
+
+    def __init__(self, source: ChunkSource) -> None:
+        self._source = source
+        handle, path = tempfile.mkstemp(prefix="svtas_jax-")
+        self._path = pathlib.Path(path)
+        weakref.finalize(self, self._path.unlink, missing_ok=True)
+        with open(handle, "wb") as file:
+            pickle.dump(source, file)
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        """In another process it is the source itself."""
+        return _read_source, (self._path,)
+
+    def __repr__(self) -> str:
+        return repr(self._source)
+
+    def __len__(self) -> int:
+        return len(self._source)
+
+    def __getitem__(self, index: int) -> tuple[Chunk, np.ndarray]:
+        return self._source[index]
+
+
+def _read_source(path: pathlib.Path) -> ChunkSource:
+    return pickle.loads(path.read_bytes())
+
+
 class StreamDataset(grain.IterDataset):
     """Batches of a `ChunkSource`. Grain asks for a class here."""
 
     def __init__(self, source: ChunkSource, *, num_workers: int) -> None:
         super().__init__()
         self._source = source
+        self._elements = _Filed(source) if num_workers else source
         self._num_workers = num_workers
 
     def __iter__(self) -> "StreamIterator":
@@ -168,7 +208,7 @@ class StreamDataset(grain.IterDataset):
     def open(self, next_call: int) -> grain.DatasetIterator:
         """Returns Grain's own iterator from batch `next_call` on."""
         batch_size = len(self._source.slots)
-        elements = grain.MapDataset.source(self._source)[next_call * batch_size :]
+        elements = grain.MapDataset.source(self._elements)[next_call * batch_size :]
         num_threads = batch_size // max(1, self._num_workers)
         options = grain.ReadOptions(
             num_threads=num_threads, prefetch_buffer_size=2 * num_threads

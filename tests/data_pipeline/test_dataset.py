@@ -3,7 +3,9 @@
 import contextlib
 import dataclasses
 import json
-import multiprocessing
+import multiprocessing.util
+import os
+import signal
 
 import grain
 import jax
@@ -451,6 +453,41 @@ def test_a_killed_worker_process_is_replaced(folder, records):
             _assert_same(ours, theirs)
             if number == 1:
                 multiprocessing.active_children()[0].kill()
+
+
+def test_a_process_killed_as_it_starts_is_replaced(
+    folder, records, monkeypatch, caplog
+):
+    """Also where it would be told more than a pipe holds."""
+    many = tuple(
+        dataclasses.replace(record, labels=record.labels.copy())
+        for record in records * 400
+    )
+    assert sum(record.labels.nbytes for record in many) > 2**16
+    expected = next(iter(_make(folder, many)))
+    start, killed = multiprocessing.util.spawnv_passfds, []
+
+    def start_and_kill(path, arguments, pipes):
+        process = start(path, arguments, pipes)
+        if not killed and any("spawn_main" in str(word) for word in arguments):
+            killed.append(process)
+            os.kill(process, signal.SIGKILL)
+        return process
+
+    def give_up(*_):
+        raise TimeoutError
+
+    monkeypatch.setattr(multiprocessing.util, "spawnv_passfds", start_and_kill)
+    folder.config.num_workers = 1
+    before = signal.signal(signal.SIGALRM, give_up)
+    signal.setitimer(signal.ITIMER_REAL, 60, 5)  # closing a pipe may hang again
+    try:
+        with contextlib.closing(iter(_make(folder, many))) as batches:
+            _assert_same(next(batches), expected)
+    finally:
+        signal.setitimer(signal.ITIMER_REAL, 0)
+        signal.signal(signal.SIGALRM, before)
+    assert killed and "starting anew" in caplog.text
 
 
 @pytest.mark.parametrize("frame_cache", ["", "cache"])
