@@ -204,9 +204,8 @@ def merge_matching(variables: Params, loaded: Params, *, source: str) -> Params:
 
 def packed(tree: Params) -> ocp.args.StandardSave:
     """Tells Orbax to write copies of a tree's arrays, and what lies where."""
-    return ocp.args.StandardSave(
-        packing.pack(tree), custom_metadata=packing.layout_of(tree)
-    )
+    arrays, layout = packing.pack(tree)
+    return ocp.args.StandardSave(arrays, custom_metadata=layout)
 
 
 def read(

@@ -33,19 +33,20 @@ def layout_of(tree: Params) -> Layout:
     }
 
 
-def pack(tree: Params) -> dict[str, jax.Array]:
-    """Returns copies of a tree's arrays (JAX's), the small ones in few vectors.
+def pack(tree: Params) -> tuple[dict[str, jax.Array], Layout]:
+    """Returns copies of a tree's arrays (JAX's), the small ones in few vectors, and
+    what lies where.
 
     Large ones lie on the devices as they did, vectors are repeated on all of them.
     """
     leaves = _named(tree)
-    layout = layout_of(tree)
+    layout = layout_of(leaves)
     shardings = {name: leaf.sharding for name, leaf in leaves.items()}
     meshes = [s.mesh for s in shardings.values() if isinstance(s, NamedSharding)]
     everywhere = repeated(meshes[0]) if meshes else None
     outputs = {_key(name): shardings[name] for name in _large(layout)}
     outputs |= {_vector(kind): everywhere for kind in _small(layout)}
-    return _packer(tuple(sorted(outputs.items())))(leaves)
+    return _packer(tuple(sorted(outputs.items())))(leaves), layout
 
 
 def shapes_of(layout: Layout, template: Params | None = None) -> dict[str, Any]:

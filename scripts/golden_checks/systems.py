@@ -25,8 +25,8 @@ from svtas_jax.config import default_config
 from svtas_jax.losses import chunk_loss
 from svtas_jax.models import build_model, prompts
 from svtas_jax.optim import make_optimizer
-from svtas_jax.structs import Chunk, TrainState
-from svtas_jax.train_step import init_carry, make_train_functions
+from svtas_jax.structs import Chunk
+from svtas_jax.train_step import begin_with, init_carry, make_train_functions
 
 SYSTEMS = {
     "StreamSegmentation2D": "sete",
@@ -229,12 +229,7 @@ def check_trajectory(file: GoldenFile) -> Iterator[Result]:
 
 def _train(file: GoldenFile, model, tx, variables, chunks: list[Chunk]):
     """Returns the loss of every chunk and the state after the last one."""
-    state = TrainState(
-        step=jnp.int32(0),
-        params=variables["params"],
-        batch_stats=variables["batch_stats"],
-        opt_state=tx.init(variables["params"]),
-    )
+    state = begin_with(variables, tx)
     accumulate, apply_gradients = make_train_functions(
         model,
         tx,
