@@ -159,11 +159,18 @@ class _Filed:
 
     def __init__(self, source: ChunkSource) -> None:
         self._source = source
-        handle, path = tempfile.mkstemp(prefix="svtas_jax-")
-        self._path = pathlib.Path(path)
-        weakref.finalize(self, self._path.unlink, missing_ok=True)
-        with open(handle, "wb") as file:
-            pickle.dump(source, file)
+        try:
+            handle, path = tempfile.mkstemp(prefix="svtas_jax-")
+            self._path = pathlib.Path(path)
+            weakref.finalize(self, self._path.unlink, missing_ok=True)
+            with open(handle, "wb") as file:
+                pickle.dump(source, file)
+        except OSError as error:
+            raise InputError(
+                f"the folder for temporary files cannot be written ({error.strerror}); "
+                "decoding processes are told there what to read. Set TMPDIR to one "
+                "with room, or config.data.num_workers=0."
+            ) from error
 
     def __reduce__(self) -> tuple[Any, ...]:
         """In another process it is the source itself."""
