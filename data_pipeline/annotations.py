@@ -19,7 +19,9 @@ from collections.abc import Sequence
 import ml_collections
 import numpy as np
 
-from data_pipeline import features, prepared, prepared_index, video
+from data_pipeline import features, video
+from data_pipeline.prepared import index as prepared_index
+from data_pipeline.prepared import reader as prepared
 from svtas_jax.errors import InputError, MissingInputError
 from svtas_jax.structs import VideoRecord
 

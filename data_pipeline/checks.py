@@ -7,7 +7,8 @@ from collections.abc import Sequence
 
 import numpy as np
 
-from data_pipeline import features, prepared, video
+from data_pipeline import features, video
+from data_pipeline.prepared import reader as prepared
 from svtas_jax.errors import InputError
 from svtas_jax.structs import VideoRecord
 

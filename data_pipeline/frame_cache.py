@@ -18,7 +18,7 @@ import numpy as np
 from data_pipeline import transforms, windows
 from data_pipeline.video import FrameReader, file_identity
 from svtas_jax.errors import InputError
-from svtas_jax.files import draft_of, make_folder, writing
+from svtas_jax.runtime.files import draft_of, make_folder, writing
 from svtas_jax.structs import StreamSpec, VideoRecord
 
 _OPTION = "config.data.frame_cache (empty for none)"

@@ -5,7 +5,7 @@ import pathlib
 import ml_collections
 
 from data_pipeline import annotations
-from data_pipeline.synthetic_plan import CLASS_NAMES
+from data_pipeline.demo.plan import CLASS_NAMES
 from svtas_jax.errors import InputError, MissingInputError
 
 # In the order of the mapping files that the authors of MS-TCN published.

@@ -11,14 +11,8 @@ import ml_collections
 import numpy as np
 from absl import logging
 
-from data_pipeline import (
-    features,
-    frame_cache,
-    prepared,
-    transforms,
-    video,
-    windows,
-)
+from data_pipeline import features, frame_cache, transforms, video, windows
+from data_pipeline.prepared import reader as prepared
 from data_pipeline.schedule import EMPTY_SLOT, Piece, Schedule
 from svtas_jax.errors import DamagedVideoError, InputError, MissingInputError
 from svtas_jax.structs import IGNORE_LABEL, Chunk, StreamSpec, VideoRecord

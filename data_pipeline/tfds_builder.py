@@ -23,23 +23,20 @@ import ml_collections
 import tensorflow_datasets as tfds
 from absl import flags, logging
 
-from data_pipeline import (
-    annotations,
-    prepared,
-    prepared_index,
-    shards,
-    synthetic,
-    workers,
-)
+from data_pipeline import annotations
 from data_pipeline.checks import check_records
-from data_pipeline.prepared_index import INDEX_FILE
-from data_pipeline.shards import OPTION, Encoding, Shard
-from data_pipeline.workers import Mapper
-from svtas_jax import cli, provenance
+from data_pipeline.demo import render
+from data_pipeline.prepared import index as prepared_index
+from data_pipeline.prepared import reader as prepared
+from data_pipeline.prepared import shards, workers
+from data_pipeline.prepared.index import INDEX_FILE
+from data_pipeline.prepared.shards import OPTION, Encoding, Shard
+from data_pipeline.prepared.workers import Mapper
 from svtas_jax.config import validate_config
 from svtas_jax.errors import InputError
-from svtas_jax.files import make_folder, writing
-from svtas_jax.progress import Progress
+from svtas_jax.runtime import cli, provenance
+from svtas_jax.runtime.files import make_folder, writing
+from svtas_jax.runtime.progress import Progress
 from svtas_jax.structs import VideoRecord
 
 
@@ -151,7 +148,7 @@ def main() -> None:
     config, values = cli.CONFIG.value, flags.FLAGS
     validate_config(config)
     if config.data.dataset == "demo":
-        synthetic.ensure_dataset(config.data.root)
+        render.ensure_dataset(config.data.root)
     if values.beam:
         mapper = workers.with_beam(values.beam_options)
     else:

@@ -20,7 +20,7 @@ import numpy as np
 from absl import logging
 
 from svtas_jax.errors import DamagedVideoError, InputError, MissingInputError
-from svtas_jax.files import write_atomic
+from svtas_jax.runtime.files import write_atomic
 
 _OPEN_LOCK = threading.Lock()  # OpenCV's log level is one for the whole process
 _MAX_FPS = 1000.0  # more is a container's time base, not a rate

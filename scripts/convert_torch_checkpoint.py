@@ -21,23 +21,18 @@ import jax
 from absl import flags, logging
 
 from data_pipeline.known import class_names_of
-from svtas_jax import (
-    checkpoint,
-    cli,
-    convert,
-    evaluate,
-    folded,
-    provenance,
-    train,
-    weight_names,
-    weight_rules,
-)
+from svtas_jax import evaluate, train
+from svtas_jax.checkpoints import store
 from svtas_jax.config import validate_config
 from svtas_jax.errors import InputError, MissingInputError
 from svtas_jax.run_config import load_config
+from svtas_jax.runtime import cli, provenance
 from svtas_jax.structs import Params
-from svtas_jax.train_step import init_variables
-from svtas_jax.weight_files import read_arrays, write_safetensors
+from svtas_jax.training.step import init_variables
+from svtas_jax.weights import convert, folded_mobilenet
+from svtas_jax.weights import names as weight_names
+from svtas_jax.weights import rules as weight_rules
+from svtas_jax.weights.files import read_arrays, write_safetensors
 
 WEIGHTS = flags.DEFINE_string("weights", None, "The file to read.")
 EXPORT = flags.DEFINE_string(
@@ -67,7 +62,10 @@ def take_over(path: str, config, workdir: str) -> None:
     arrays = read_arrays(path)
     is_folded = "stem.kernel" in arrays
     if is_folded:
-        who, (weights, unplaced) = "a folded MobileNetV2", folded.unfold(arrays)
+        who, (weights, unplaced) = (
+            "a folded MobileNetV2",
+            folded_mobilenet.unfold(arrays),
+        )
     else:
         who, named = weight_names.translate(arrays, config.model.system)
         weights, unplaced = convert.from_torch(named, rules_of(config))
@@ -78,10 +76,12 @@ def take_over(path: str, config, workdir: str) -> None:
     width = feature_width(config, weights, path)
     model, chunk = evaluate.model_and_chunk(config, names, width)
     variables = init_variables(model, chunk, jax.random.key(config.seed))
-    variables = checkpoint.merge_matching(variables, weights, source=path)
+    variables = store.merge_matching(variables, weights, source=path)
     if is_folded:
-        variables = folded.calibrate(model, variables, training_chunks(config))
-    meta = checkpoint.Meta(
+        variables = folded_mobilenet.calibrate(
+            model, variables, training_chunks(config)
+        )
+    meta = store.Meta(
         config.to_dict(),
         names,
         fps=0.0,
@@ -90,7 +90,7 @@ def take_over(path: str, config, workdir: str) -> None:
         versions=provenance.versions(),
         feature_width=width,
     )
-    checkpoint.save_model(workdir, variables, meta)
+    store.save_model(workdir, variables, meta)
     logging.info("start from it with --config.train.init_from=%s", workdir)
 
 
@@ -135,7 +135,7 @@ def export(workdir: str, path: str) -> None:
         raise InputError(
             f"--export={path} must end with .safetensors: what is written."
         )
-    meta = checkpoint.read_meta(workdir, "best")
+    meta = store.read_meta(workdir, "best")
     config = load_config(None, meta.config)
     _, variables = evaluate.restore(config, meta, workdir, "best")
     state = convert.to_torch(variables, rules_of(config))

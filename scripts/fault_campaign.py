@@ -38,9 +38,11 @@ import orbax.checkpoint as ocp
 from absl import flags, logging
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
-from svtas_jax import checkpoint, cli, interruption, report, resume
+from svtas_jax.checkpoints import resume, store
 from svtas_jax.errors import InputError
-from svtas_jax.files import write_atomic
+from svtas_jax.evaluation import report
+from svtas_jax.runtime import cli, interruption
+from svtas_jax.runtime.files import write_atomic
 
 _CONFIGS = ("configs/demo_sete.py", "configs/demo_transeger.py")
 _QUICK = (  # few frames of the demo, many checkpoints
@@ -428,7 +430,7 @@ def size_of(folder: pathlib.Path) -> int:
 def arrays_of(workdir: pathlib.Path) -> str:
     """Returns a fingerprint of the newest checkpoint's arrays and its step."""
     items = ("model", "optimizer", "carry")
-    with checkpoint.open_manager(str(workdir), read_only=True) as manager:
+    with store.open_manager(str(workdir), read_only=True) as manager:
         step = manager.latest_step()
         args = {name: ocp.args.StandardRestore() for name in items}
         found = manager.restore(step, args=ocp.args.Composite(**args))

@@ -20,14 +20,17 @@ import ml_collections
 from absl import flags, logging
 
 from data_pipeline.known import class_names_of
-from svtas_jax import cli, macs, report, train
+from svtas_jax import train
 from svtas_jax.config import stream_spec, validate_config
+from svtas_jax.cost import macs
 from svtas_jax.errors import InputError
-from svtas_jax.files import write_atomic
+from svtas_jax.evaluation import report
 from svtas_jax.models import build_model
-from svtas_jax.sharding import by_slot, lay_out, make_mesh
+from svtas_jax.runtime import cli
+from svtas_jax.runtime.files import write_atomic
+from svtas_jax.runtime.sharding import by_slot, lay_out, make_mesh
 from svtas_jax.streaming import blank_chunk
-from svtas_jax.train_step import begin_with, init_carry, make_train_functions
+from svtas_jax.training.step import begin_with, init_carry, make_train_functions
 
 DEVICES = flags.DEFINE_integer("devices", 8, "Simulated devices.", lower_bound=2)
 TERAFLOPS = flags.DEFINE_float("teraflops", 20.0, "Of a device, in reach of a model.")

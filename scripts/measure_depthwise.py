@@ -14,9 +14,9 @@ import jax.numpy as jnp
 import numpy as np
 from absl import app
 
-from svtas_jax import provenance
-from svtas_jax.cost import measure
+from svtas_jax.cost.measure import measure
 from svtas_jax.models import convolution
+from svtas_jax.runtime import provenance
 
 SHAPES = ((112, 32, 1), (112, 96, 2), (56, 144, 1), (14, 576, 1))  # size, channels
 NUM_FRAMES = 32

@@ -20,12 +20,14 @@ import numpy as np
 from absl import flags, logging
 
 from data_pipeline.known import class_names_of
-from svtas_jax import checkpoint, cli, provenance, resume, train
+from svtas_jax import train
+from svtas_jax.checkpoints import resume, store
 from svtas_jax.config import validate_config
-from svtas_jax.cost import noise, random_variables
+from svtas_jax.cost.measure import noise, random_variables
 from svtas_jax.models import build_model
-from svtas_jax.sharding import make_mesh, place, shard_batch
-from svtas_jax.train_step import begin_with, init_carry, make_train_functions
+from svtas_jax.runtime import cli, provenance
+from svtas_jax.runtime.sharding import make_mesh, place, shard_batch
+from svtas_jax.training.step import begin_with, init_carry, make_train_functions
 
 DEVICES = flags.DEFINE_integer("devices", 1, "Simulated devices.", lower_bound=1)
 EVERY = flags.DEFINE_integer("every", 50, "Steps between checkpoints.", lower_bound=1)
@@ -110,8 +112,8 @@ def measure_round(trainer: Trainer, workdir: pathlib.Path) -> tuple[float, float
     it take longer, blocking included, and the bytes written."""
     alone = trainer.steps(_STEPS)
     position = trainer.position()
-    meta = checkpoint.Meta({}, (), 0.0, position.data["step"], 0, {})
-    with checkpoint.open_manager(str(workdir)) as manager:
+    meta = store.Meta({}, (), 0.0, position.data["step"], 0, {})
+    with store.open_manager(str(workdir)) as manager:
         begin = time.perf_counter()
         resume.save(manager, position, meta)
         blocked = time.perf_counter() - begin

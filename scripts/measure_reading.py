@@ -14,10 +14,13 @@ import time
 
 import ml_collections
 
-from data_pipeline import annotations, prepared_index, tfds_builder, video, workers
+from data_pipeline import annotations, tfds_builder, video
 from data_pipeline.dataset import make_dataset
-from svtas_jax import benchmark, cli, provenance
+from data_pipeline.prepared import index as prepared_index
+from data_pipeline.prepared import workers
+from svtas_jax import benchmark
 from svtas_jax.config import validate_config
+from svtas_jax.runtime import cli, provenance
 
 NUM_ROUNDS = 5
 

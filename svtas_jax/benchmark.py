@@ -29,9 +29,9 @@ from absl import flags, logging
 from data_pipeline.dataset import make_dataset
 from data_pipeline.known import class_names_of
 from data_pipeline.video import count_frames
-from svtas_jax import cli, evaluate, provenance, report
+from svtas_jax import evaluate
 from svtas_jax.config import stream_spec, validate_config, with_clip_frames
-from svtas_jax.cost import (
+from svtas_jax.cost.measure import (
     WHOLE_VIDEO,
     describe_ahead,
     measure,
@@ -41,13 +41,15 @@ from svtas_jax.cost import (
     time_ahead,
 )
 from svtas_jax.errors import InputError
+from svtas_jax.evaluation import report
 from svtas_jax.models import build_model
+from svtas_jax.runtime import cli, provenance
 from svtas_jax.streaming import (
     compile_inference,
     segment_chunk,
 )
 from svtas_jax.structs import Params, VideoRecord
-from svtas_jax.train_step import begin_with, init_carry, make_train_functions
+from svtas_jax.training.step import begin_with, init_carry, make_train_functions
 
 VIDEO = flags.DEFINE_string("video", None, "Video to read instead of a rendered one.")
 SIZE = (404, 720)  # height and width of a rendered video

@@ -16,9 +16,11 @@ import numpy as np
 from absl import flags, logging
 
 from data_pipeline import annotations
-from svtas_jax import cli, evaluate, hosts, provenance, report, train
+from svtas_jax import evaluate, train
 from svtas_jax.config import validate_config
-from svtas_jax.files import make_folder, write_atomic
+from svtas_jax.evaluation import report
+from svtas_jax.runtime import cli, hosts, provenance
+from svtas_jax.runtime.files import make_folder, write_atomic
 
 SPLITS = flags.DEFINE_list("splits", [], "Splits to run, such as 1,3; all by default.")
 METRICS = ("acc", "edit", "f1_10", "f1_25", "f1_50")

@@ -1,8 +1,8 @@
 """The errors that mean: the user's input is wrong, not our code.
 
 Commands print their message alone, without a traceback, and exit with 2 (see
-`svtas_jax.cli.run`). A message names the file or field, the value, the rule that it
-breaks, and a remedy.
+`svtas_jax.runtime.cli.run`). A message names the file or field, the value, the rule
+that it breaks, and a remedy.
 """
 
 

@@ -20,18 +20,21 @@ import ml_collections
 import numpy as np
 from absl import flags, logging
 
-from data_pipeline import annotations, synthetic
+from data_pipeline import annotations
 from data_pipeline.dataset import EMPTY_SLOT, feature_width, make_dataset
-from svtas_jax import checkpoint, cli, draw, hosts, metrics, provenance, report
+from data_pipeline.demo import render
+from svtas_jax.checkpoints import store
 from svtas_jax.config import (
     stream_spec,
     validate_config,
     with_clip_frames,
 )
 from svtas_jax.errors import InputError
+from svtas_jax.evaluation import metrics, report, timeline
 from svtas_jax.models import build_model
 from svtas_jax.run_config import load_config
-from svtas_jax.sharding import by_slot, local_copy, local_mesh, shard_batch
+from svtas_jax.runtime import cli, hosts, provenance
+from svtas_jax.runtime.sharding import by_slot, local_copy, local_mesh, shard_batch
 from svtas_jax.stitching import scores_to_confidence, scores_to_labels, stitch_scores
 from svtas_jax.streaming import blank_chunk, make_segmenter
 from svtas_jax.structs import Chunk, Params, VideoRecord
@@ -75,7 +78,7 @@ def evaluate_run(
         config: instead of the run's own.
         clip_frames: see `cli.define_clip_frames`.
     """
-    meta = checkpoint.read_meta(workdir, which)
+    meta = store.read_meta(workdir, which)
     config = load_config(config, meta.config)
     folder = pathlib.Path(workdir) / "evaluation"
     if clip_frames is not None:
@@ -96,12 +99,12 @@ def evaluate_run(
 def prepare_data(config: ml_collections.ConfigDict) -> None:
     """Renders the demo data where the config asks for it and they are absent."""
     if config.data.dataset == "demo" and hosts.is_first():
-        synthetic.ensure_dataset(config.data.root)
+        render.ensure_dataset(config.data.root)
     hosts.wait()
 
 
 def check_classes(
-    names: tuple[str, ...], meta: checkpoint.Meta, config: ml_collections.ConfigDict
+    names: tuple[str, ...], meta: store.Meta, config: ml_collections.ConfigDict
 ) -> None:
     """Raises InputError if the data's classes are not those that were trained."""
     if names != meta.class_names:
@@ -112,7 +115,7 @@ def check_classes(
         )
 
 
-def check_width(records: Sequence[VideoRecord], meta: checkpoint.Meta) -> None:
+def check_width(records: Sequence[VideoRecord], meta: store.Meta) -> None:
     """Raises InputError if the features are not as wide as those of the training."""
     width = feature_width(records)
     if width != meta.feature_width:
@@ -122,7 +125,7 @@ def check_width(records: Sequence[VideoRecord], meta: checkpoint.Meta) -> None:
         )
 
 
-def warn_if_known(records: Sequence[VideoRecord], meta: checkpoint.Meta) -> int:
+def warn_if_known(records: Sequence[VideoRecord], meta: store.Meta) -> int:
     """Says so if videos to test on were trained on; returns how many."""
     known = sorted({record.name for record in records} & set(meta.train_videos))
     if known:
@@ -147,19 +150,19 @@ def model_and_chunk(
 
 
 def restore(
-    config: ml_collections.ConfigDict, meta: checkpoint.Meta, workdir: str, which: str
+    config: ml_collections.ConfigDict, meta: store.Meta, workdir: str, which: str
 ) -> tuple[nn.Module, Params]:
     """Builds the model of a run and restores its variables."""
     model, chunk = model_and_chunk(config, meta.class_names, meta.feature_width)
     template = jax.eval_shape(
         lambda: model.init(jax.random.key(0), model.initial_state(1), chunk)
     )
-    return model, checkpoint.restore_model(workdir, which, template)
+    return model, store.restore_model(workdir, which, template)
 
 
 def evaluate(
     config: ml_collections.ConfigDict,
-    meta: checkpoint.Meta,
+    meta: store.Meta,
     model: nn.Module,
     variables: Params,
     records: Sequence[VideoRecord],
@@ -201,7 +204,7 @@ def evaluate(
 
 def measure(
     config: ml_collections.ConfigDict,
-    meta: checkpoint.Meta,
+    meta: store.Meta,
     videos: Iterable[VideoScores],
     folder: pathlib.Path,
     *,
@@ -304,7 +307,7 @@ def write_video(
     """Writes the predictions of a video and their picture."""
     record = video.record
     report.write_predictions(folder, record.name, video.labels, class_names)
-    picture = draw.draw_timeline(
+    picture = timeline.draw_timeline(
         record.labels,
         video.labels,
         class_names,
@@ -313,7 +316,7 @@ def write_video(
         confidence=scores_to_confidence(video.scores),
         background=background,
     )
-    draw.write_picture(folder, record.name, picture)
+    timeline.write_picture(folder, record.name, picture)
 
 
 def format_metrics(values: dict[str, float]) -> str:

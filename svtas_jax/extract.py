@@ -26,12 +26,14 @@ from absl import flags, logging
 
 from data_pipeline import annotations
 from data_pipeline.checks import check_records
-from svtas_jax import checkpoint, cli, evaluate, provenance
+from svtas_jax import evaluate
+from svtas_jax.checkpoints import store
 from svtas_jax.config import validate_config
 from svtas_jax.errors import InputError
-from svtas_jax.files import write_atomic
-from svtas_jax.progress import Progress
 from svtas_jax.run_config import load_config
+from svtas_jax.runtime import cli, provenance
+from svtas_jax.runtime.files import write_atomic
+from svtas_jax.runtime.progress import Progress
 from svtas_jax.streaming import compile_inference
 from svtas_jax.structs import Chunk, Params, VideoRecord
 
@@ -44,7 +46,7 @@ DTYPE = flags.DEFINE_enum("dtype", "float16", ["float16", "float32"], "Of the fi
 def main() -> None:
     """Runs the command."""
     workdir, which = cli.WORKDIR.value, flags.FLAGS.checkpoint
-    meta = checkpoint.read_meta(workdir, which)
+    meta = store.read_meta(workdir, which)
     config = load_config(cli.CONFIG.value, meta.config)
     validate_config(config)
     if config.data.features:

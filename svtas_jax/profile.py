@@ -16,14 +16,13 @@ from typing import Any
 import ml_collections
 from absl import flags, logging
 
-from svtas_jax import cli, provenance, report
 from svtas_jax.config import (
     default_config,
     stream_spec,
     validate_config,
     with_clip_frames,
 )
-from svtas_jax.cost import (
+from svtas_jax.cost.measure import (
     FEATURE_WIDTH,
     WHOLE_VIDEO,
     Cost,
@@ -31,6 +30,8 @@ from svtas_jax.cost import (
     profile,
 )
 from svtas_jax.errors import MissingInputError
+from svtas_jax.evaluation import report
+from svtas_jax.runtime import cli, provenance
 
 TABLE = flags.DEFINE_bool("table", False, "All systems of the paper.")
 TRACE = flags.DEFINE_string(

@@ -24,10 +24,12 @@ from absl import flags, logging
 
 from data_pipeline import transforms
 from data_pipeline.video import iter_frames, source_fps
-from svtas_jax import checkpoint, cli, evaluate
+from svtas_jax import evaluate
+from svtas_jax.checkpoints import store
 from svtas_jax.config import stream_spec
 from svtas_jax.errors import InputError
 from svtas_jax.run_config import load_config
+from svtas_jax.runtime import cli
 from svtas_jax.stitching import (
     labels_to_segments,
     scores_to_confidence,
@@ -76,7 +78,7 @@ def main() -> None:
 
 def run(workdir: str, which: str, source: str, out: TextIO) -> None:
     """Segments `source` with a checkpoint of a run; writes JSON lines to `out`."""
-    meta = checkpoint.read_meta(workdir, which)
+    meta = store.read_meta(workdir, which)
     config = load_config(None, meta.config)
     if config.data.features:
         raise InputError(

@@ -29,20 +29,22 @@ from data_pipeline.dataset import (
     make_dataset,
 )
 from data_pipeline.schedule import Schedule
-from svtas_jax import checkpoint, cli, evaluate, provenance, resume
+from svtas_jax import evaluate
+from svtas_jax.checkpoints import resume, store
+from svtas_jax.checkpoints.resume import Position
 from svtas_jax.config import stream_spec, validate_config, with_clip_frames
-from svtas_jax.files import make_folder
-from svtas_jax.interruption import Interrupted, Interruption
 from svtas_jax.models import build_model
-from svtas_jax.optim import make_optimizer
-from svtas_jax.resume import Position
 from svtas_jax.run_config import check_resumable
-from svtas_jax.selection import Selector
-from svtas_jax.sharding import local_slots, make_mesh, place, shard_batch
+from svtas_jax.runtime import cli, provenance
+from svtas_jax.runtime.files import make_folder
+from svtas_jax.runtime.interruption import Interrupted, Interruption
+from svtas_jax.runtime.sharding import local_slots, make_mesh, place, shard_batch
 from svtas_jax.streaming import blank_chunk
 from svtas_jax.structs import TrainState, VideoRecord
-from svtas_jax.train_log import TrainLog
-from svtas_jax.train_step import init_carry, init_train_state, make_train_functions
+from svtas_jax.training.log import TrainLog
+from svtas_jax.training.optim import make_optimizer
+from svtas_jax.training.step import init_carry, init_train_state, make_train_functions
+from svtas_jax.training.validation import Selector
 
 
 @dataclasses.dataclass(frozen=True)
@@ -123,7 +125,7 @@ def train(config: ml_collections.ConfigDict, workdir: str) -> TrainState:
             logging.info("resuming after step %d", position.state.step)
         parameter_overview.log_parameter_overview(state.params, include_stats=False)
         score = evaluate.make_scorer(model, config)
-        with checkpoint.open_manager(workdir) as manager, Interruption() as signals:
+        with store.open_manager(workdir) as manager, Interruption() as signals:
             run = Run(
                 config,
                 given,
@@ -143,7 +145,7 @@ def train(config: ml_collections.ConfigDict, workdir: str) -> TrainState:
 def _check_resumable(given, workdir, candidates) -> None:
     for folder, step in candidates:
         try:
-            meta = checkpoint.read_meta(workdir, str(step), folder=folder)
+            meta = store.read_meta(workdir, str(step), folder=folder)
         except Exception:  # damaged: `restore_newest` will say so
             continue
         check_resumable(given, meta.config)
@@ -194,7 +196,7 @@ def first_state(
     if config.train.init_from:
         variables = {"params": state.params, "batch_stats": state.batch_stats}
         state = state.replace(
-            **checkpoint.initialise_from(config.train.init_from, variables)
+            **store.initialise_from(config.train.init_from, variables)
         )
     return state
 
@@ -326,7 +328,7 @@ class Run:
             for video, place in self.schedule.shown_at(step, chunk)
         )
 
-    def _describe(self, step: int) -> checkpoint.Meta:
+    def _describe(self, step: int) -> store.Meta:
         epoch = step // self.schedule.steps_per_epoch
         return describe_run(self.given, self.data, step, epoch)
 
@@ -338,9 +340,9 @@ def is_due(step: int, every: int, last: int) -> bool:
 
 def describe_run(
     config: ml_collections.ConfigDict, data: TrainingData, step: int, epoch: int
-) -> checkpoint.Meta:
+) -> store.Meta:
     """Returns what is stored beside the weights."""
-    return checkpoint.Meta(
+    return store.Meta(
         config=config.to_dict(),
         class_names=data.class_names,
         fps=data.fps,

@@ -16,9 +16,10 @@ import jax
 import numpy as np
 from absl import flags
 
-from svtas_jax import cli, evaluate, hosts, train
+from svtas_jax import evaluate, train
 from svtas_jax.models import build_model
-from svtas_jax.sharding import local_copy, local_mesh
+from svtas_jax.runtime import cli, hosts
+from svtas_jax.runtime.sharding import local_copy, local_mesh
 
 ROOT = flags.DEFINE_string("root", None, "The data.")
 CHANGES = flags.DEFINE_multi_string("set", [], "section.field=value of the config.")

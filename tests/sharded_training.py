@@ -23,14 +23,14 @@ import numpy as np
 import optax
 import orbax.checkpoint as ocp
 
-from svtas_jax import checkpoint, packing
-from svtas_jax.sharding import make_mesh, place, repeated, shard_batch
+from svtas_jax.checkpoints import small_arrays, store
+from svtas_jax.runtime.sharding import make_mesh, place, repeated, shard_batch
 from svtas_jax.structs import IGNORE_LABEL
-from svtas_jax.train_step import init_carry, init_train_state, make_train_functions
+from svtas_jax.training.step import init_carry, init_train_state, make_train_functions
 
 SLOTS = 8
 jax.config.update("jax_enable_x64", True)
-packing.SMALL = 500  # of these small models some arrays shall be large
+small_arrays.SMALL = 500  # of these small models some arrays shall be large
 
 
 def wide(tree):
@@ -87,11 +87,11 @@ def reread(tree) -> float:
     two = jax.tree.map(jax.numpy.zeros_like, tree)
     two = jax.device_put(two, repeated(make_mesh(SLOTS, jax.devices()[:2])))
     with tempfile.TemporaryDirectory() as folder:
-        with checkpoint.open_manager(folder) as manager:
-            args = ocp.args.Composite(model=checkpoint.packed(tree))
+        with store.open_manager(folder) as manager:
+            args = ocp.args.Composite(model=store.packed(tree))
             manager.save(1, args=args)
-        with checkpoint.open_manager(folder, read_only=True) as manager:
-            found = checkpoint.read(manager, 1, model=two)["model"]
+        with store.open_manager(folder, read_only=True) as manager:
+            found = store.read(manager, 1, model=two)["model"]
     assert all(leaf.sharding.num_devices == 2 for leaf in jax.tree.leaves(found))
     return distance(*jax.tree.map(np.array, (found, tree)))
 

@@ -9,7 +9,8 @@ import numpy as np
 import pytest
 
 from data_pipeline import annotations
-from svtas_jax import checkpoint, cross_validate, evaluate, extract, stream, train
+from svtas_jax import cross_validate, evaluate, extract, stream, train
+from svtas_jax.checkpoints import store
 from svtas_jax.config import stream_spec
 from svtas_jax.errors import InputError
 
@@ -96,7 +97,7 @@ def streamed_labels(workdir, config, name):
 def test_two_stages(config, tmp_path):
     """Extract, train on whole videos of features, evaluate whole and as a stream."""
     run_training(config, tmp_path / "first", num_epochs=1)
-    meta = checkpoint.read_meta(str(tmp_path / "first"), "best")
+    meta = store.read_meta(str(tmp_path / "first"), "best")
     model, variables = evaluate.restore(config, meta, str(tmp_path / "first"), "best")
     records = [
         record
@@ -168,12 +169,12 @@ def test_finetuning_takes_what_fits(config, tmp_path, caplog):
     model = train.build_model(other, ("a", "b", "c", "d"))
     with caplog.at_level("INFO"):
         state = train.first_state(other, model, train.optimizer_of(other, 1))
-    old = checkpoint.restore_model(
+    old = store.restore_model(
         str(tmp_path / "first"),
         "best",
         evaluate.restore(
             config,
-            checkpoint.read_meta(str(tmp_path / "first"), "best"),
+            store.read_meta(str(tmp_path / "first"), "best"),
             str(tmp_path / "first"),
             "best",
         )[1],
@@ -193,16 +194,16 @@ def test_another_model_in_the_workdir_is_refused(config, tmp_path):
 @pytest.mark.usefixtures("tiny_commands")
 def test_checkpoint_that_does_not_exist_is_named(config, tmp_path):
     with pytest.raises(InputError, match="holds no checkpoints; train first"):
-        checkpoint.read_meta(str(tmp_path), "best")
+        store.read_meta(str(tmp_path), "best")
     run_training(config, tmp_path, num_epochs=1)
     with pytest.raises(InputError, match="--checkpoint=77 does not exist.*latest"):
-        checkpoint.read_meta(str(tmp_path), "77")
+        store.read_meta(str(tmp_path), "77")
 
 
 @pytest.mark.usefixtures("tiny_commands")
 def test_testing_on_known_videos_is_said(config, tmp_path, caplog):
     run_training(config, tmp_path, num_epochs=1)
-    meta = checkpoint.read_meta(str(tmp_path), "latest")
+    meta = store.read_meta(str(tmp_path), "latest")
     known = annotations.read_split(config.data, "train")
     with caplog.at_level("WARNING"):
         # One of the five was held out to choose the best checkpoint.
@@ -225,9 +226,9 @@ def test_checkpoint_is_not_touched_by_later_steps(config, tmp_path):
     run_training(config, tmp_path / "short", num_epochs=1)
     run_training(config, tmp_path / "long", num_epochs=3)
     steps = sorted(int(p.name) for p in (tmp_path / "long/checkpoints").glob("[0-9]*"))
-    short = checkpoint.read_meta(str(tmp_path / "short"), "best")
+    short = store.read_meta(str(tmp_path / "short"), "best")
     assert steps[-1] == 3 * short.step
-    meta = checkpoint.read_meta(str(tmp_path / "long"), str(steps[0]))
+    meta = store.read_meta(str(tmp_path / "long"), str(steps[0]))
     model, variables = evaluate.restore(
         config, meta, str(tmp_path / "long"), str(steps[0])
     )

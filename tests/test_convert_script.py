@@ -7,9 +7,11 @@ import jax
 import numpy as np
 import pytest
 
-from svtas_jax import checkpoint, convert, evaluate, train
+from svtas_jax import evaluate, train
+from svtas_jax.checkpoints import store
 from svtas_jax.errors import InputError
-from svtas_jax.weight_files import read_arrays, write_safetensors
+from svtas_jax.weights import convert
+from svtas_jax.weights.files import read_arrays, write_safetensors
 
 
 @pytest.fixture
@@ -38,7 +40,7 @@ def of_features(config):
 
 
 def variables_of(config, workdir):
-    meta = checkpoint.read_meta(workdir, "best")
+    meta = store.read_meta(workdir, "best")
     return evaluate.restore(config, meta, workdir, "best")[1]
 
 

@@ -11,7 +11,7 @@ import numpy as np
 import orbax.checkpoint as ocp
 import pytest
 
-from svtas_jax import checkpoint
+from svtas_jax.checkpoints import store
 
 HERE = pathlib.Path(__file__).parent
 TINY = {  # 4 steps of 32x32 pixels a chunk, one stage of MobileNet
@@ -52,9 +52,9 @@ def test_a_short_campaign_keeps_all_promises(folder, tmp_path):
 
 
 def _save(workdir, value):
-    meta = checkpoint.Meta({}, (), 15.0, 1, 1, {})
+    meta = store.Meta({}, (), 15.0, 1, 1, {})
     variables = {"params": {"a": np.full(3000, value, np.float32)}}
-    with checkpoint.open_manager(str(workdir)) as manager:
+    with store.open_manager(str(workdir)) as manager:
         items = ocp.args.StandardSave(variables)
         rest = ocp.args.StandardSave({"step": np.int32(1)})
         args = {"model": items, "optimizer": rest, "carry": rest}
@@ -71,7 +71,7 @@ def test_another_bit_is_another_fingerprint(tmp_path):
 def test_damage_makes_a_checkpoint_unreadable(tmp_path):
     _save(tmp_path, 1.0)
     before = fault_campaign.arrays_of(tmp_path)
-    folder = tmp_path / checkpoint.FOLDER / "1"
+    folder = tmp_path / store.FOLDER / "1"
     for seed in range(9):
         fault_campaign.damage(folder, np.random.default_rng(seed))
     with pytest.raises(Exception):  # noqa: B017  of Orbax, or of this line

@@ -6,9 +6,10 @@ import types
 import pytest
 
 from data_pipeline.known import class_names_of
-from svtas_jax import profile, report
+from svtas_jax import profile
 from svtas_jax.config import default_config
 from svtas_jax.errors import InputError, MissingInputError
+from svtas_jax.evaluation import report
 
 KEYS = "params macs_per_chunk macs_per_frame frames_per_s latency_ms device dtype"
 

@@ -17,7 +17,6 @@ import jax.numpy as jnp
 import numpy as np
 
 from golden_checks.files import Arrays, GoldenFile, below, indices
-from svtas_jax import convert, weight_rules
 from svtas_jax.models import asformer, joint, prompts, tcn, tokenizer
 from svtas_jax.models.asformer import ASFormer
 from svtas_jax.models.mobilenet_tsm import MobileNetTSM
@@ -25,6 +24,8 @@ from svtas_jax.models.resnet3d import ResNet3D
 from svtas_jax.models.tcn import TCN
 from svtas_jax.models.text_encoder import TextEncoder
 from svtas_jax.structs import NO_LABEL, Params
+from svtas_jax.weights import convert
+from svtas_jax.weights import rules as weight_rules
 
 Outputs = dict[str, jax.Array]
 Loss = tuple[jax.Array, dict[str, jax.Array]]

@@ -12,7 +12,7 @@ from golden_checks.files import Arrays, GoldenFile, below, indices
 from golden_checks.operators import cases
 from golden_checks.results import Result
 from svtas_jax import stitching
-from svtas_jax.metrics import SegmentCounts, background_classes
+from svtas_jax.evaluation.metrics import SegmentCounts, background_classes
 from svtas_jax.models import prompts, tokenizer
 from svtas_jax.models.image import normalise
 from svtas_jax.structs import IGNORE_LABEL, NO_LABEL, StreamSpec

@@ -10,7 +10,7 @@ import numpy as np
 from golden_checks import components, host, operators, streams, systems
 from golden_checks.files import Arrays, GoldenFile, below
 from golden_checks.results import Result
-from svtas_jax import weight_rules
+from svtas_jax.weights import rules as weight_rules
 
 
 @dataclasses.dataclass(frozen=True)

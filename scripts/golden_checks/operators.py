@@ -12,12 +12,14 @@ from golden_checks import results
 from golden_checks.components import channels_last, every_step, frame_mask
 from golden_checks.files import Arrays, GoldenFile, below
 from golden_checks.results import Result
-from svtas_jax import convert, losses, weight_rules
 from svtas_jax.models.convolution import temporal_shift
 from svtas_jax.models.image import pool
 from svtas_jax.models.layers import Linear, where_valid
-from svtas_jax.optim import make_optimizer
 from svtas_jax.structs import Chunk
+from svtas_jax.training import losses
+from svtas_jax.training.optim import make_optimizer
+from svtas_jax.weights import convert
+from svtas_jax.weights import rules as weight_rules
 
 # Shifting is exact. The public code makes its zeros as x - x, whose gradient adds
 # and takes away the same number: two roundings of at most twice the largest value.

@@ -12,9 +12,9 @@ from golden_checks import results
 from golden_checks.components import Component
 from golden_checks.files import Arrays, GoldenFile, below, indices
 from golden_checks.results import Result
-from svtas_jax import convert
 from svtas_jax.models import prompts
 from svtas_jax.structs import Params
+from svtas_jax.weights import convert
 
 # The README of the golden directory, "Tolerances".
 EVAL_OUTPUT = 1e-4  # of the larger of 1 and the array's largest value

@@ -20,13 +20,14 @@ from golden_checks.components import (
 )
 from golden_checks.files import Arrays, GoldenFile, below, indices
 from golden_checks.results import Result
-from svtas_jax import convert, weight_rules
 from svtas_jax.config import default_config
-from svtas_jax.losses import chunk_loss
 from svtas_jax.models import build_model, prompts
-from svtas_jax.optim import make_optimizer
 from svtas_jax.structs import Chunk
-from svtas_jax.train_step import begin_with, init_carry, make_train_functions
+from svtas_jax.training.losses import chunk_loss
+from svtas_jax.training.optim import make_optimizer
+from svtas_jax.training.step import begin_with, init_carry, make_train_functions
+from svtas_jax.weights import convert
+from svtas_jax.weights import rules as weight_rules
 
 SYSTEMS = {
     "StreamSegmentation2D": "sete",

@@ -17,19 +17,11 @@ import jax
 import numpy as np
 import pytest
 
-from data_pipeline import (
-    annotations,
-    checks,
-    dataset,
-    prepared,
-    prepared_index,
-    shards,
-    source,
-    synthetic,
-    tfds_builder,
-    video,
-    workers,
-)
+from data_pipeline import annotations, checks, dataset, source, tfds_builder, video
+from data_pipeline.demo import render
+from data_pipeline.prepared import index as prepared_index
+from data_pipeline.prepared import reader as prepared
+from data_pipeline.prepared import shards, workers
 from svtas_jax.errors import DamagedVideoError, InputError, MissingInputError
 from svtas_jax.structs import VideoRecord
 
@@ -410,7 +402,7 @@ def test_a_place_that_cannot_be_written_is_told(filled):
 def test_the_demo_data_are_not_rendered_over_prepared_ones(filled):
     config = _prepare(filled)
     before = sorted(os.listdir(config.root))
-    synthetic.ensure_dataset(config.root)
+    render.ensure_dataset(config.root)
     assert sorted(os.listdir(config.root)) == before
 
 

@@ -11,10 +11,10 @@ import numpy as np
 import pytest
 
 from svtas_jax.config import BACKBONES, HEADS, JOINTS, PROMPTS, default_config
-from svtas_jax.losses import chunk_loss
 from svtas_jax.models import build_model
 from svtas_jax.streaming import apply_chunk, blank_chunk
 from svtas_jax.structs import IGNORE_LABEL, Chunk, StreamSpec
+from svtas_jax.training.losses import chunk_loss
 
 GTEA = tuple("take open pour close shake scoop stir put fold spread background".split())
 SALADS = tuple(f"action {k}" for k in range(19))

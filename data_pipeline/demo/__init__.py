@@ -1,0 +1,1 @@
+"""The demo data: labelled videos of rendered kitchen scenes."""

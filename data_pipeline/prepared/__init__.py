@@ -1,0 +1,1 @@
+"""Data sets as ArrayRecord files: writing and reading them."""

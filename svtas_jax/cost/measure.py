@@ -1,0 +1,212 @@
+"""Measures what a model costs: weights, arithmetic, bytes, time. Needs no data."""
+
+import dataclasses
+import functools
+import time
+from collections.abc import Callable, Sequence
+from typing import Any
+
+import flax.linen as nn
+import jax
+import jax.numpy as jnp
+import ml_collections
+import numpy as np
+from absl import logging
+
+from data_pipeline.known import class_names_of
+from svtas_jax.config import stream_spec
+from svtas_jax.cost.macs import count_macs, count_normalisations, parameters_by_module
+from svtas_jax.models import build_model
+from svtas_jax.streaming import (
+    blank_chunk,
+    compile_inference,
+    look_ahead,
+    segment_chunk,
+)
+from svtas_jax.structs import Chunk, Params, StreamState
+
+_WORTH = 1.05  # a batch twice as large must bring this much, or the search ends
+WHOLE_VIDEO = 1024  # frames, where a chunk is a whole video: GTEA's have about as many
+FEATURE_WIDTH = 2048  # of features that no file is at hand for
+
+
+@dataclasses.dataclass(frozen=True)
+class Cost:
+    """What one model costs.
+
+    Attributes:
+        params: all parameters, those of training included.
+        params_by_module: the same, by top module.
+        macs_per_chunk: products and normalisations (`svtas_jax.cost.macs`), batch 1.
+        products_per_chunk: matrix products and convolutions alone.
+        macs_per_frame: a chunk's, by decoded frame.
+        bytes_per_chunk: memory traffic as XLA counts it for the compiled program.
+        flops_per_byte: arithmetic intensity of the products.
+        latency_ms: p50 and p95 of a chunk at batch 1.
+        latency_ahead_ms: the same from a chunk's last frame on, where the text branch
+            has run before; empty without one.
+        frames_per_s: decoded frames at batch 1.
+        best_batch: batch size with the most frames a second, and how many.
+        branch_ms: p50 of image, text and the rest.
+    """
+
+    params: int
+    params_by_module: dict[str, int]
+    macs_per_chunk: int
+    products_per_chunk: int
+    macs_per_frame: float
+    bytes_per_chunk: float
+    flops_per_byte: float
+    latency_ms: dict[str, float]
+    latency_ahead_ms: dict[str, float]
+    frames_per_s: float
+    best_batch: dict[str, float]
+    branch_ms: dict[str, float]
+
+
+def profile(
+    config: ml_collections.ConfigDict,
+    *,
+    batches: Sequence[int],
+    trace: str | None = None,
+) -> Cost:
+    """Measures the model of a config.
+
+    Args:
+        config: what `build_model` wants.
+        batches: sizes to try; ends early where a larger one brings nothing.
+        trace: folder for XLA's trace of one chunk.
+    """
+    model = build_model(config, class_names_of(config.data))
+    state, chunk = model.initial_state(1), noise(config, 1)
+    variables = random_variables(model, state, chunk)
+    segment = functools.partial(segment_chunk, model=model)
+    run = compile_inference(segment)
+    compiled = run.lower(variables, state, chunk).compile()
+    products = count_macs(segment, variables, state, chunk)
+    macs = products + count_normalisations(model, variables, state, chunk)
+    moved = _bytes_accessed(compiled)
+    latency = percentiles(measure(lambda: compiled(variables, state, chunk)))
+    if trace:
+        with jax.profiler.trace(trace):
+            jax.block_until_ready(compiled(variables, state, chunk))
+        logging.info("trace: tensorboard --logdir=%s", trace)
+    modules = parameters_by_module(variables["params"])
+    pace = stream_spec(config).clip_steps / latency["p50"] * 1e3
+    return Cost(
+        params=sum(modules.values()),
+        params_by_module=modules,
+        macs_per_chunk=macs,
+        products_per_chunk=products,
+        macs_per_frame=macs / stream_spec(config).clip_steps,
+        bytes_per_chunk=moved,
+        flops_per_byte=2 * products / moved if moved else 0.0,
+        latency_ms=latency,
+        latency_ahead_ms=time_ahead(run, model, variables, state, chunk),
+        frames_per_s=pace,
+        best_batch=_best_batch(run, model, variables, config, batches, pace),
+        branch_ms=_branches(model, variables, state, chunk, latency["p50"]),
+    )
+
+
+def measure(call: Callable[[], Any], *, least: int = 10, limit_s: float = 5.0):
+    """Returns the times of a call in ms, after one to warm up: `least` of them, or as
+    many as fit into `limit_s`, but three."""
+    jax.block_until_ready(call())
+    times, start = [], time.perf_counter()
+    while len(times) < least:
+        begin = time.perf_counter()
+        jax.block_until_ready(call())
+        times.append(1e3 * (time.perf_counter() - begin))
+        if len(times) >= 3 and time.perf_counter() - start > limit_s:
+            break
+    return times
+
+
+def percentiles(times: Sequence[float]) -> dict[str, float]:
+    """Returns p50 and p95."""
+    return {f"p{rank}": float(np.percentile(times, rank)) for rank in (50, 95)}
+
+
+def noise(config: ml_collections.ConfigDict, batch_size: int) -> Chunk:
+    """Returns a chunk of random pictures or features, leaves (B, ...)."""
+    spec = stream_spec(config)
+    width = FEATURE_WIDTH if config.model.backbone == "features" else 0
+    chunk = blank_chunk(batch_size, spec, config.data.crop, feature_width=width)
+    rng = np.random.default_rng(0)
+    shape = chunk.frames.shape
+    if width:
+        return chunk.replace(frames=jnp.asarray(rng.normal(size=shape), jnp.float32))
+    return chunk.replace(frames=jnp.asarray(rng.integers(0, 256, shape, np.uint8)))
+
+
+def random_variables(model: nn.Module, state: StreamState, chunk: Chunk) -> Params:
+    """Returns variables whose values do not matter: what compiles fast."""
+    shapes = jax.eval_shape(model.init, jax.random.key(0), state, chunk)
+    rng = np.random.default_rng(0)
+
+    def draw(leaf):
+        return jnp.asarray(0.02 * rng.standard_normal(leaf.shape, np.float32) + 0.01)
+
+    variables = jax.tree.map(draw, shapes)
+    stats = jax.tree.map(lambda leaf: jnp.abs(leaf) + 1, variables.get("batch_stats"))
+    return {**variables, "batch_stats": stats} if stats else variables
+
+
+def _best_batch(run, model, variables, config, batches, pace) -> dict[str, float]:
+    best = {"batch": 1, "frames_per_s": pace}
+    for size in batches:
+        if size == 1:
+            continue
+        state, chunk = model.initial_state(size), noise(config, size)
+        times = measure(lambda s=state, c=chunk: run(variables, s, c), least=5)
+        found = size * stream_spec(config).clip_steps / np.median(times) * 1e3
+        if found < best["frames_per_s"] * _WORTH:
+            break
+        best = {"batch": size, "frames_per_s": found}
+    return best
+
+
+def time_ahead(
+    run: Callable[..., Any],
+    model: nn.Module,
+    variables: Params,
+    state: StreamState,
+    chunk: Chunk,
+) -> dict[str, float]:
+    """Returns p50 and p95 of `run`, a compiled `segment_chunk`, where the text branch
+    has run before; nothing without one."""
+    prepare = compile_inference(functools.partial(look_ahead, model=model))
+    ahead = prepare(variables, state)
+    if ahead is None:
+        return {}
+    return percentiles(measure(lambda: run(variables, state, chunk, ahead)))
+
+
+def describe_ahead(told: dict[str, float]) -> list[str]:
+    """Returns a line about what `time_ahead` found, if anything."""
+    if not told:
+        return []
+    return [
+        f"ahead       p50 {told['p50']:.1f} ms, p95 {told['p95']:.1f} ms from a "
+        "chunk's last frame on, the text branch having run before"
+    ]
+
+
+def _branches(model, variables, state, chunk, total_ms) -> dict[str, float]:
+    """Times image and text branch alone; the rest is what is left."""
+    own = functools.partial(model.apply, variables)
+    see = compile_inference(functools.partial(own, method="image_features"))
+    spent = {"image": float(np.median(measure(lambda: see(chunk), least=5)))}
+    if hasattr(model, "text_features"):
+        tell = compile_inference(functools.partial(own, method="text_features"))
+        told = jnp.zeros_like(state.labels)
+        spent["text"] = float(np.median(measure(lambda: tell(told), least=5)))
+    return {**spent, "rest": max(0.0, total_ms - sum(spent.values()))}
+
+
+def _bytes_accessed(compiled) -> float:
+    analysis = compiled.cost_analysis() or {}
+    if isinstance(analysis, list | tuple):
+        analysis = analysis[0]
+    return float(analysis.get("bytes accessed", 0.0))

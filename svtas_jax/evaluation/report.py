@@ -1,0 +1,238 @@
+"""What an evaluation leaves behind: report.json for programs, report.md for people."""
+
+import dataclasses
+import json
+import math
+import os
+import pathlib
+import re
+import urllib.parse
+from collections.abc import Iterable, Mapping, Sequence
+from typing import Any
+
+import jax
+import ml_collections
+import numpy as np
+
+from svtas_jax.evaluation.metrics import class_recall_precision
+from svtas_jax.runtime import provenance
+from svtas_jax.runtime.files import write_atomic
+
+METRIC_NAMES = {
+    "acc": "Acc (frames)",
+    "edit": "Edit",
+    "f1_10": "F1@0.10",
+    "f1_25": "F1@0.25",
+    "f1_50": "F1@0.50",
+    "auc": "AUC (mean of AR@AN, AN 1..100)",
+    "ar_1": "AR@AN 1",
+    "ar_5": "AR@AN 5",
+    "ar_15": "AR@AN 15",
+    "map_50": "mAP@0.50",
+    "map_avg": "mAP@0.50:0.05:0.95",
+    "acc_balanced": "Balanced Acc (mean recall of classes)",
+    "segment_ratio": "Predicted / true segments",
+}
+
+
+@dataclasses.dataclass(frozen=True, eq=False)
+class EvalReport:
+    """The result of one evaluation.
+
+    Attributes:
+        metrics: name -> value over the split, in percent (see
+            `svtas_jax.evaluation.metrics`).
+        videos: name of a video -> its own metrics and `num_frames`.
+        class_names: names in the order of the class indices.
+        confusion: (K, K) frames, by true class (row) and predicted class (column).
+        run: what was run on what: `run_info()` and the caller's facts, such as
+            config, dataset, split, checkpoint step, seconds, frames per second.
+    """
+
+    metrics: Mapping[str, float]
+    videos: Mapping[str, Mapping[str, float]]
+    class_names: Sequence[str]
+    confusion: np.ndarray
+    run: Mapping[str, Any]
+
+
+def write_report(report: EvalReport, folder: str | os.PathLike) -> pathlib.Path:
+    """Writes report.json and report.md, and returns the path of the latter.
+
+    Pictures that lie in `folder`/pictures are shown in report.md: draw them first.
+
+    Raises:
+        InputError: if the folder cannot be written to.
+    """
+    folder = pathlib.Path(folder)
+    write_atomic(folder / "report.json", to_json(vars(report)))
+    pictures = {
+        name: path
+        for name in report.videos
+        if (folder / (path := f"pictures/{name}.png")).exists()
+    }
+    return write_atomic(folder / "report.md", to_markdown(report, pictures))
+
+
+def write_predictions(
+    folder: str | os.PathLike,
+    name: str,
+    labels: np.ndarray,
+    class_names: Sequence[str],
+) -> pathlib.Path:
+    """Writes `folder`/predictions/NAME.txt, one class name a line, one line a frame.
+
+    Args:
+        folder: where the report lies.
+        name: of the video.
+        labels: (num_frames,) class of every frame.
+        class_names: names in the order of the class indices.
+    """
+    lines = "".join(f"{class_names[label]}\n" for label in np.asarray(labels).tolist())
+    return write_atomic(pathlib.Path(folder) / "predictions" / f"{name}.txt", lines)
+
+
+def write_figures(content: Mapping[str, Any], path: str | None) -> None:
+    """Writes what a command measured, and the versions, to a file, if one is named."""
+    if path:
+        text = to_json({**content, "versions": provenance.versions()})
+        write_atomic(path, text)
+
+
+def to_json(content: Any) -> str:
+    """Returns valid JSON: numpy becomes plain, what is not finite becomes null.
+
+    Lists of numbers and strings stay on one line each.
+    """
+    text = json.dumps(_plain(content), indent=2, allow_nan=False, ensure_ascii=False)
+    # Strings in JSON hold no raw line feeds, so that this touches no string.
+    flat = re.sub(
+        r"\[\n\s+([^\[\]{}]*?)\n\s+\]",
+        lambda match: "[" + re.sub(r",\n\s+", ", ", match[1]) + "]",
+        text,
+    )
+    return flat + "\n"
+
+
+def to_markdown(report: EvalReport, pictures: Mapping[str, str] | None = None) -> str:
+    """Returns the report for people.
+
+    Args:
+        report: the result.
+        pictures: name of a video -> path of its picture, relative to the report.
+    """
+    run = _plain(report.run)
+    nested = {name: facts for name, facts in run.items() if isinstance(facts, dict)}
+    facts = {name: fact for name, fact in run.items() if name not in nested}
+    sections = [
+        "# Evaluation",
+        _metrics_table(report.metrics),
+        "## Run",
+        _facts_table(facts),
+        "## Classes",
+        _class_table(report),
+        "## Confusion",
+        "Share of a true class's frames (row) by predicted class (column), in percent.",
+        _confusion_table(report),
+        "## Videos",
+        _video_table(report.videos),
+        *(_picture(name, path) for name, path in (pictures or {}).items()),
+        "## Settings",
+        _facts_table(nested),
+    ]
+    return "\n\n".join(sections) + "\n"
+
+
+def _plain(value: Any) -> Any:
+    """Turns whatever a report may hold into what JSON knows."""
+    if isinstance(value, ml_collections.ConfigDict | ml_collections.FrozenConfigDict):
+        value = value.to_dict()
+    if isinstance(value, Mapping):
+        return {str(key): _plain(item) for key, item in value.items()}
+    if isinstance(value, np.ndarray | jax.Array | np.generic):
+        value = np.asarray(value).tolist()
+    if isinstance(value, list | tuple | set):
+        return [_plain(item) for item in value]
+    if isinstance(value, float) and not math.isfinite(value):
+        return None
+    if value is None or isinstance(value, bool | int | float | str):
+        return value
+    return str(value)
+
+
+def _metrics_table(metrics: Mapping[str, float]) -> str:
+    rows = [
+        (METRIC_NAMES.get(name, name), _number(name, value))
+        for name, value in metrics.items()
+    ]
+    return markdown_table(("Metric", "Value"), rows)
+
+
+def _video_table(videos: Mapping[str, Mapping[str, float]]) -> str:
+    columns = list(dict.fromkeys(name for facts in videos.values() for name in facts))
+    rows = [
+        (video, *(_number(column, facts.get(column)) for column in columns))
+        for video, facts in videos.items()
+    ]
+    return markdown_table(("Video", *columns), rows)
+
+
+def _class_table(report: EvalReport) -> str:
+    recall, precision = class_recall_precision(report.confusion)
+    frames = report.confusion.sum(axis=1)
+    rows = [
+        (name, str(frames[k]), _percent(recall[k]), _percent(precision[k]))
+        for k, name in enumerate(report.class_names)
+    ]
+    return markdown_table(("Class", "True frames", "Recall %", "Precision %"), rows)
+
+
+def _confusion_table(report: EvalReport) -> str:
+    sums = np.maximum(1, report.confusion.sum(axis=1, keepdims=True))
+    shares = 100.0 * report.confusion / sums
+    rows = [
+        (name, *("" if share == 0 else f"{share:.0f}" for share in shares[k]))
+        for k, name in enumerate(report.class_names)
+    ]
+    return markdown_table(("", *report.class_names), rows)
+
+
+def _facts_table(facts: Mapping[str, Any]) -> str:
+    return markdown_table(("", ""), list(_flatten(facts)))
+
+
+def _picture(name: str, path: str) -> str:
+    return f"### {name}\n\n![{name}]({urllib.parse.quote(path)})"
+
+
+def _flatten(facts: Mapping[str, Any], prefix: str = "") -> Iterable[tuple[str, str]]:
+    for name, value in facts.items():
+        if isinstance(value, Mapping):
+            yield from _flatten(value, f"{prefix}{name}.")
+        elif isinstance(value, list):
+            yield f"{prefix}{name}", ", ".join(map(str, value))
+        else:
+            text = f"{value:.6g}" if isinstance(value, float) else str(value)
+            yield f"{prefix}{name}", text
+
+
+def markdown_table(head: Sequence[str], rows: Iterable[Sequence[str]]) -> str:
+    """Returns a Markdown table, its first column to the left, the others right."""
+    rule = ["---", *["---:"] * (len(head) - 1)]
+    lines = [head, rule, *rows]
+    return "\n".join(
+        "| " + " | ".join(str(cell).replace("|", "\\|") for cell in line) + " |"
+        for line in lines
+    )
+
+
+def _number(name: str, value: float | None) -> str:
+    if value is None or not math.isfinite(value):
+        return "-"
+    if name == "num_frames":
+        return str(int(value))
+    return f"{value:.2f}"
+
+
+def _percent(share: float) -> str:
+    return "-" if math.isnan(share) else f"{100 * share:.1f}"

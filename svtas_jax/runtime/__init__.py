@@ -1,0 +1,1 @@
+"""What surrounds a computation: flags, processes, devices, files, progress, logs."""

@@ -1,0 +1,1 @@
+"""Weights of other programs: file formats, names, rules, conversion."""
