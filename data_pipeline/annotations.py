@@ -69,6 +69,16 @@ def read_split(
     return read_videos(data_config, read_split_names(path))
 
 
+def read_all(data_config: ml_collections.ConfigDict) -> tuple[VideoRecord, ...]:
+    """Reads the training videos of a split, then its test videos, each once."""
+    records = {
+        record.name: record
+        for subset in ("train", "test")
+        for record in read_split(data_config, subset)
+    }
+    return tuple(records.values())
+
+
 def read_videos(
     data_config: ml_collections.ConfigDict, names: Sequence[str]
 ) -> tuple[VideoRecord, ...]:

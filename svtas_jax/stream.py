@@ -16,37 +16,38 @@ import time
 from collections.abc import Iterator
 from typing import TextIO
 
-import flax.linen as nn
 import jax
 import ml_collections
 import numpy as np
 from absl import flags, logging
 
 from data_pipeline import transforms
+from data_pipeline.chunks import blank_chunk
 from data_pipeline.video import iter_frames, source_fps
-from svtas_jax import evaluate
-from svtas_jax.checkpoints import store
+from svtas_jax import runs
 from svtas_jax.config import stream_spec
 from svtas_jax.errors import InputError
-from svtas_jax.run_config import load_config
 from svtas_jax.runtime import cli
 from svtas_jax.stitching import (
-    labels_to_segments,
-    scores_to_confidence,
-    scores_to_labels,
+    logits_to_confidence,
+    logits_to_labels,
 )
 from svtas_jax.streaming import (
-    blank_chunk,
     compile_inference,
     look_ahead,
     segment_chunk,
     start_streams,
 )
-from svtas_jax.structs import IGNORE_LABEL, Chunk, Params, StreamSpec
+from svtas_jax.structs import (
+    IGNORE_LABEL,
+    Chunk,
+    Model,
+    Params,
+    StreamSpec,
+    labels_to_segments,
+)
 
 FALLBACK_FPS = 25.0  # only turns frame numbers into seconds
-
-SOURCE = flags.DEFINE_string("source", None, "Video file, camera number, or URL.")
 
 
 @dataclasses.dataclass(frozen=True)
@@ -73,13 +74,14 @@ class ChunkResult:
 
 def main() -> None:
     """Runs the command."""
-    run(cli.WORKDIR.value, flags.FLAGS.checkpoint, SOURCE.value, sys.stdout)
+    given = flags.FLAGS
+    run(given.workdir, given.checkpoint, given.source, sys.stdout)
 
 
 def run(workdir: str, which: str, source: str, out: TextIO) -> None:
     """Segments `source` with a checkpoint of a run; writes JSON lines to `out`."""
-    meta = store.read_meta(workdir, which)
-    config = load_config(None, meta.config)
+    trained = runs.load(workdir, which)
+    config, meta = trained.config, trained.meta
     if config.data.features:
         raise InputError(
             f"--workdir={workdir} was trained on features and cannot read videos; "
@@ -87,10 +89,9 @@ def run(workdir: str, which: str, source: str, out: TextIO) -> None:
             "--clip_frames=FRAMES to see how it does on a stream."
         )
     spec, fps = live_spec(stream_spec(config), source_fps(source), meta.fps)
-    model, variables = evaluate.restore(config, meta, workdir, which)
     chunks = read_chunks(source, spec, config.data)
     results = segment_stream(
-        chunks, model, variables, spec, crop=config.data.crop, fps=fps
+        chunks, trained.model, trained.variables, spec, crop=config.data.crop, fps=fps
     )
     for index, result in enumerate(results):
         line = {"chunk": index, **describe(result, meta.class_names, fps)}
@@ -152,7 +153,7 @@ def read_chunks(
 
 def segment_stream(
     chunks: Iterator[LiveChunk],
-    model: nn.Module,
+    model: Model,
     variables: Params,
     spec: StreamSpec,
     *,
@@ -169,7 +170,7 @@ def segment_stream(
     )
     prepare = compile_inference(functools.partial(look_ahead, model=model))
     # Compiles before the first frame is shot.
-    blank = jax.tree.map(np.asarray, blank_chunk(1, spec, crop))
+    blank = blank_chunk(1, spec, crop)
     state, starts = start_streams(model, variables, 1), True
     segment(variables, state, blank, prepare(variables, state))
     state = start_streams(model, variables, 1)
@@ -184,8 +185,8 @@ def segment_stream(
         ahead = prepare(variables, state)
         yield ChunkResult(
             start_frame=live.start_frame,
-            labels=scores_to_labels(scores),
-            confidence=scores_to_confidence(scores),
+            labels=logits_to_labels(scores),
+            confidence=logits_to_confidence(scores),
             wait_s=live.num_frames / fps,
             decode_s=live.decode_s,
             compute_s=compute_s,
@@ -240,5 +241,6 @@ def _span(result: ChunkResult, start: int, end: int, fps: float) -> dict[str, ob
 
 
 if __name__ == "__main__":
-    cli.define_checkpoint()
+    cli.define("workdir", "checkpoint")
+    flags.DEFINE_string("source", None, "Video file, camera number, or URL.")
     cli.run(main, required=("workdir", "source"))

@@ -9,10 +9,12 @@ import numpy as np
 import pytest
 
 from data_pipeline import annotations
-from svtas_jax import cross_validate, evaluate, extract, stream, train
+from svtas_jax import models, runs, stream
 from svtas_jax.checkpoints import store
 from svtas_jax.config import stream_spec
 from svtas_jax.errors import InputError
+from svtas_jax.evaluation import extraction, measure
+from svtas_jax.training import cross_validation, loop, optim
 
 METRICS = "acc edit f1_10 f1_25 f1_50 auc ar_1 ar_5 ar_15 map_50 map_avg".split()
 
@@ -35,7 +37,7 @@ def config(folder, tiny):
 def run_training(config, workdir, **overrides):
     config = config.copy_and_resolve_references()
     config.train.update(overrides)
-    return train.train(config, str(workdir))
+    return loop.train(config, str(workdir))
 
 
 def assert_equal(a, b):
@@ -59,7 +61,7 @@ def test_train_evaluate_stream(config, tmp_path):
     state = run_training(config, tmp_path)
     assert all(np.isfinite(leaf).all() for leaf in jax.tree.leaves(state.params))
     assert list(tmp_path.glob("events.out.tfevents.*"))
-    report = evaluate.evaluate_run(str(tmp_path))
+    report = runs.evaluate(str(tmp_path))
     folder = tmp_path / "evaluation"
     saved = json.loads((folder / "report.json").read_text(encoding="utf-8"))
     assert all(0 <= saved["metrics"][name] <= 100 for name in METRICS)
@@ -97,18 +99,15 @@ def streamed_labels(workdir, config, name):
 def test_two_stages(config, tmp_path):
     """Extract, train on whole videos of features, evaluate whole and as a stream."""
     run_training(config, tmp_path / "first", num_epochs=1)
-    meta = store.read_meta(str(tmp_path / "first"), "best")
-    model, variables = evaluate.restore(config, meta, str(tmp_path / "first"), "best")
-    records = [
-        record
-        for subset in ("train", "test")
-        for record in annotations.read_split(config.data, subset)
-    ]
+    run = runs.load(str(tmp_path / "first"))
+    records = annotations.read_all(config.data)
     folder = pathlib.Path(config.data.root) / "features"
-    extract.extract(config, model, variables, records, folder)
+    extraction.extract(config, run.model, run.variables, records, folder)
     first = {path.name: path.stat().st_mtime_ns for path in folder.iterdir()}
     assert len(first) == 2 * len(records)
-    extract.extract(config, model, variables, records, folder)  # all is there
+    extraction.extract(
+        config, run.model, run.variables, records, folder
+    )  # all is there
     assert first == {path.name: path.stat().st_mtime_ns for path in folder.iterdir()}
 
     config = config.copy_and_resolve_references()
@@ -121,8 +120,8 @@ def test_two_stages(config, tmp_path):
     splits = annotations.split_numbers(config.data)
     assert splits == (1, 2)
     workdir = tmp_path / "second"
-    table = cross_validate.cross_validate(config, str(workdir), splits, streams=(16,))
-    again = cross_validate.cross_validate(config, str(workdir), splits, streams=(16,))
+    table = cross_validation.cross_validate(config, str(workdir), splits, streams=(16,))
+    again = cross_validation.cross_validate(config, str(workdir), splits, streams=(16,))
     assert table == again and set(table) == {"as trained", "chunks of 16 frames"}
     saved = json.loads((workdir / "table.json").read_text(encoding="utf-8"))
     rows = saved["rows"]["as trained"]
@@ -166,19 +165,10 @@ def test_finetuning_takes_what_fits(config, tmp_path, caplog):
     other = config.copy_and_resolve_references()
     other.model.joint_features = 24
     other.train.init_from = str(tmp_path / "first")
-    model = train.build_model(other, ("a", "b", "c", "d"))
+    model = models.build_model(other, ("a", "b", "c", "d"))
     with caplog.at_level("INFO"):
-        state = train.first_state(other, model, train.optimizer_of(other, 1))
-    old = store.restore_model(
-        str(tmp_path / "first"),
-        "best",
-        evaluate.restore(
-            config,
-            store.read_meta(str(tmp_path / "first"), "best"),
-            str(tmp_path / "first"),
-            "best",
-        )[1],
-    )
+        state = loop.first_state(other, model, optim.optimizer_of(other, 1))
+    old = runs.load(str(tmp_path / "first")).variables
     assert_equal(state.params["image"], old["params"]["image"])
     assert "not taken: params/joint/stage/conv_out/kernel" in caplog.text
 
@@ -207,7 +197,7 @@ def test_testing_on_known_videos_is_said(config, tmp_path, caplog):
     known = annotations.read_split(config.data, "train")
     with caplog.at_level("WARNING"):
         # One of the five was held out to choose the best checkpoint.
-        assert evaluate.warn_if_known(known, meta) == len(known) - 1
+        assert measure.warn_if_known(known, meta) == len(known) - 1
     assert "4 of the 5 test videos were trained on" in caplog.text
 
 
@@ -229,9 +219,7 @@ def test_checkpoint_is_not_touched_by_later_steps(config, tmp_path):
     short = store.read_meta(str(tmp_path / "short"), "best")
     assert steps[-1] == 3 * short.step
     meta = store.read_meta(str(tmp_path / "long"), str(steps[0]))
-    model, variables = evaluate.restore(
-        config, meta, str(tmp_path / "long"), str(steps[0])
-    )
+    first = runs.load(str(tmp_path / "long"), str(steps[0]))
     again = tmp_path / "again"
     run_training(config, again, num_epochs=meta.epoch)
-    assert_equal(evaluate.restore(config, meta, str(again), "latest")[1], variables)
+    assert_equal(runs.load(str(again), "latest").variables, first.variables)

@@ -7,6 +7,7 @@ import jax
 import pytest
 
 import svtas_jax
+from data_pipeline.chunks import blank_chunk
 from svtas_jax.config import (
     default_config,
     stream_spec,
@@ -16,7 +17,7 @@ from svtas_jax.config import (
 from svtas_jax.errors import InputError
 from svtas_jax.models import build_model
 from svtas_jax.run_config import check_resumable, load_config
-from svtas_jax.streaming import blank_chunk, segment_chunk
+from svtas_jax.streaming import segment_chunk
 
 CONFIGS = sorted(
     (pathlib.Path(svtas_jax.__file__).parent.parent / "configs").glob("*.py")

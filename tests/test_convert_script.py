@@ -7,9 +7,9 @@ import jax
 import numpy as np
 import pytest
 
-from svtas_jax import evaluate, train
-from svtas_jax.checkpoints import store
+from svtas_jax import models, runs
 from svtas_jax.errors import InputError
+from svtas_jax.training import loop, optim
 from svtas_jax.weights import convert
 from svtas_jax.weights.files import read_arrays, write_safetensors
 
@@ -39,11 +39,6 @@ def of_features(config):
     return config
 
 
-def variables_of(config, workdir):
-    meta = store.read_meta(workdir, "best")
-    return evaluate.restore(config, meta, workdir, "best")[1]
-
-
 @pytest.mark.parametrize(
     "change, name",
     [
@@ -58,23 +53,23 @@ def variables_of(config, workdir):
 def test_a_round_trip_is_exact(config, tmp_path, change, name):
     config = change(config)
     run, again = str(tmp_path / "run"), str(tmp_path / "again")
-    train.train(config, run)
+    loop.train(config, run)
     path = str(tmp_path / "weights.safetensors")
     script.export(run, path)
     assert name in read_arrays(path)
     script.take_over(path, config, again)
     jax.tree.map(
         np.testing.assert_array_equal,
-        variables_of(config, again),
-        variables_of(config, run),
+        runs.load(again).variables,
+        runs.load(run).variables,
     )
-    metrics = [evaluate.evaluate_run(workdir).metrics for workdir in (run, again)]
+    metrics = [runs.evaluate(workdir).metrics for workdir in (run, again)]
     assert metrics[0] == metrics[1]
 
 
 def test_what_does_not_fit_is_said(config, tmp_path, caplog):
-    model = train.build_model(config, ("a", "b", "c", "d"))
-    state = train.first_state(config, model, train.optimizer_of(config, 1))
+    model = models.build_model(config, ("a", "b", "c", "d"))
+    state = loop.first_state(config, model, optim.optimizer_of(config, 1))
     variables = {"params": state.params, "batch_stats": state.batch_stats}
     arrays = convert.to_torch(variables, script.rules_of(config))
     arrays["joint.conv_out.bias"] = np.zeros(7)
@@ -89,7 +84,7 @@ def test_what_does_not_fit_is_said(config, tmp_path, caplog):
     assert f"not taken: {expected}" in caplog.text
     total = len(jax.tree.leaves(variables))
     assert f"took {total - 1} of {total} arrays" in caplog.text
-    ours = variables_of(config, str(tmp_path / "run"))["params"]
+    ours = runs.load(str(tmp_path / "run")).variables["params"]
     there = state.params["image"]["backbone"]["conv1"]["conv"]["kernel"]
     np.testing.assert_array_equal(
         ours["image"]["backbone"]["conv1"]["conv"]["kernel"], there

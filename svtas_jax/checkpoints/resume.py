@@ -16,8 +16,7 @@ from absl import logging
 from svtas_jax.checkpoints import store
 from svtas_jax.errors import InputError
 from svtas_jax.runtime import hosts
-from svtas_jax.structs import Params, TrainState
-from svtas_jax.training.step import BatchCarry
+from svtas_jax.structs import BatchCarry, Params, TrainState
 
 INTERRUPTED = "interrupted"  # folder of the checkpoint of a run that was told to stop
 

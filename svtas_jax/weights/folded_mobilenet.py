@@ -18,7 +18,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from svtas_jax.errors import InputError
-from svtas_jax.models.image import step_valid, unfolded
+from svtas_jax.models.image import unfolded
 from svtas_jax.models.layers import BatchNorm
 from svtas_jax.models.mobilenet_tsm import STAGES
 from svtas_jax.structs import Chunk, Params
@@ -132,7 +132,7 @@ def _output_moments(model, variables, chunk):
         mutable=["intermediates"],
     )
     flat = flax.traverse_util.flatten_dict(captured["intermediates"], sep="/")
-    valid = step_valid(chunk)[..., None]
+    valid = chunk.step_valid[..., None]
 
     def over_steps(values):
         return jnp.sum(jnp.where(valid, jnp.mean(values, (2, 3)), 0), (0, 1))

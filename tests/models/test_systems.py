@@ -10,9 +10,10 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
+from data_pipeline.chunks import blank_chunk
 from svtas_jax.config import BACKBONES, HEADS, JOINTS, PROMPTS, default_config
 from svtas_jax.models import build_model
-from svtas_jax.streaming import apply_chunk, blank_chunk
+from svtas_jax.streaming import apply_chunk
 from svtas_jax.structs import IGNORE_LABEL, Chunk, StreamSpec
 from svtas_jax.training.losses import chunk_loss
 

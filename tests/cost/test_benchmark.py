@@ -4,8 +4,8 @@ import json
 
 import pytest
 
-from svtas_jax import benchmark
 from svtas_jax.config import default_config
+from svtas_jax.cost import benchmark
 from svtas_jax.errors import InputError
 
 
