@@ -4,8 +4,9 @@
         [--checkpoint=best|latest|STEP]
 
 Frames go through the same `segment_chunk` as in evaluation, so both give the same
-labels. Latencies are milliseconds: `wait` until the chunk's frames have been shot,
-`decode` to decode and resize them, `compute` to segment them.
+labels. Seconds are the frames' own, see `data_pipeline.sources`. Latencies are
+milliseconds: `wait` until the chunk's frames have been shot, `decode` to decode and
+resize them, `compute` to segment them.
 """
 
 import dataclasses
@@ -23,7 +24,7 @@ import numpy as np
 from absl import flags, logging
 
 from data_pipeline import transforms
-from data_pipeline.video import iter_frames, source_fps
+from data_pipeline.sources import Source, open_source
 from svtas_jax import evaluate
 from svtas_jax.checkpoints import store
 from svtas_jax.config import stream_spec
@@ -44,9 +45,9 @@ from svtas_jax.streaming import (
 )
 from svtas_jax.structs import IGNORE_LABEL, Chunk, Params, StreamSpec
 
-FALLBACK_FPS = 25.0  # only turns frame numbers into seconds
-
-SOURCE = flags.DEFINE_string("source", None, "Video file, camera number, or URL.")
+SOURCE = flags.DEFINE_string(
+    "source", None, "Video file, camera number, URL, pipe, or - for standard input."
+)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -56,6 +57,7 @@ class LiveChunk:
     frames: np.ndarray  # (T, crop, crop, 3) uint8
     start_frame: int
     num_frames: int  # raw frames, at most T * stride
+    times_s: np.ndarray  # (T + 1,) float64, of the sampled frames and of the end
     decode_s: float
 
 
@@ -66,7 +68,8 @@ class ChunkResult:
     start_frame: int
     labels: np.ndarray  # (num_frames,) int32
     confidence: np.ndarray  # (num_frames,) float32, of the label, 0..1
-    wait_s: float
+    times_s: np.ndarray  # (T + 1,) float64, of the sampled frames and of the end
+    stride: int  # raw frames from one of these to the next
     decode_s: float
     compute_s: float
 
@@ -86,27 +89,27 @@ def run(workdir: str, which: str, source: str, out: TextIO) -> None:
             "stream with a run that was trained on videos, or evaluate this one with "
             "--clip_frames=FRAMES to see how it does on a stream."
         )
-    spec, fps = live_spec(stream_spec(config), source_fps(source), meta.fps)
-    model, variables = evaluate.restore(config, meta, workdir, which)
-    chunks = read_chunks(source, spec, config.data)
-    results = segment_stream(
-        chunks, model, variables, spec, crop=config.data.crop, fps=fps
-    )
-    for index, result in enumerate(results):
-        line = {"chunk": index, **describe(result, meta.class_names, fps)}
-        out.write(json.dumps(line, ensure_ascii=False) + "\n")
-        out.flush()
+    with open_source(source) as frames:
+        spec = live_spec(stream_spec(config), frames.fps, meta.fps)
+        model, variables = evaluate.restore(config, meta, workdir, which)
+        chunks = read_chunks(frames, spec, config.data)
+        results = segment_stream(chunks, model, variables, spec, crop=config.data.crop)
+        for index, result in enumerate(results):
+            line = {"chunk": index, **describe(result, meta.class_names)}
+            out.write(json.dumps(line, ensure_ascii=False) + "\n")
+            out.flush()
 
 
-def live_spec(
-    spec: StreamSpec, fps: float, trained_fps: float
-) -> tuple[StreamSpec, float]:
+def live_spec(spec: StreamSpec, fps: float, trained_fps: float) -> StreamSpec:
     """Fits the stride to the source, so that steps are as far apart in time as in
-    training; returns it with the source's frame rate."""
+    training."""
     if not (fps and trained_fps):
-        known = fps or trained_fps or FALLBACK_FPS
-        logging.warning("no frame rate of the source or the training; taking %g", known)
-        return spec, known
+        logging.warning(
+            "the frame rate of the %s is unknown; every %d-th frame is used as in "
+            "training",
+            *("training" if fps else "source", spec.frame_stride),
+        )
+        return spec
     stride = max(1, round(spec.frame_stride * fps / trained_fps))
     if stride != spec.frame_stride:
         logging.warning(
@@ -117,37 +120,52 @@ def live_spec(
             stride,
             spec.frame_stride,
         )
-    return StreamSpec(spec.clip_steps * stride, stride), fps
+    return StreamSpec(spec.clip_steps * stride, stride)
 
 
 def read_chunks(
-    source: str, spec: StreamSpec, data_config: ml_collections.ConfigDict
+    source: Source, spec: StreamSpec, data_config: ml_collections.ConfigDict
 ) -> Iterator[LiveChunk]:
     """Fills one chunk at a time from a source; the last one may be short.
 
     A chunk is complete when the first frame after it arrives: only then is it known
     that the source did not end within the chunk's last stride.
+
+    Raises:
+        InputError: if the source breaks off, after the last chunk.
     """
     resize, crop = tuple(data_config.resize), data_config.crop
     place = transforms.centre_crop(resize, crop)
-    source_frames = iter_frames(source, spec.frame_stride)
-    frames, start_frame, decode_s = [], 0, 0.0
+    shots = source.shots(spec.frame_stride)
+    frames, times, start_frame, decode_s, failure = [], [], 0, 0.0, None
     while True:
         begin = time.perf_counter()
         try:
-            index, _, frame = next(source_frames)
-        except StopIteration as end:
-            num_seen = end.value
+            shot = next(shots)
+        except StopIteration:
             break
-        square = transforms.transform_frames(frame[None], resize=resize, crop=place)[0]
+        except InputError as error:
+            failure = error
+            break
+        frame = shot.frame[None]
+        square = transforms.transform_frames(frame, resize=resize, crop=place)[0]
         spent_s = time.perf_counter() - begin
         if len(frames) == spec.clip_steps:
-            yield LiveChunk(np.stack(frames), start_frame, spec.clip_frames, decode_s)
-            frames, start_frame, decode_s = [], index, 0.0
+            times_s = np.asarray([*times, shot.time_s])
+            yield LiveChunk(
+                np.stack(frames), start_frame, spec.clip_frames, times_s, decode_s
+            )
+            frames, times, start_frame, decode_s = [], [], shot.index, 0.0
         frames.append(square)
+        times.append(shot.time_s)
         decode_s += spent_s
     if frames:
-        yield LiveChunk(np.stack(frames), start_frame, num_seen - start_frame, decode_s)
+        count, times_s = source.num_frames - start_frame, [*times, source.end_s]
+        yield LiveChunk(
+            np.stack(frames), start_frame, count, np.asarray(times_s), decode_s
+        )
+    if failure is not None:
+        raise failure
 
 
 def segment_stream(
@@ -157,7 +175,6 @@ def segment_stream(
     spec: StreamSpec,
     *,
     crop: int,
-    fps: float,
 ) -> Iterator[ChunkResult]:
     """Segments chunks one by one, the state in hand.
 
@@ -186,7 +203,8 @@ def segment_stream(
             start_frame=live.start_frame,
             labels=scores_to_labels(scores),
             confidence=scores_to_confidence(scores),
-            wait_s=live.num_frames / fps,
+            times_s=live.times_s,
+            stride=spec.frame_stride,
             decode_s=live.decode_s,
             compute_s=compute_s,
         )
@@ -208,9 +226,7 @@ def to_chunk(live: LiveChunk, spec: StreamSpec, *, starts: bool) -> Chunk:
     )
 
 
-def describe(
-    result: ChunkResult, class_names: tuple[str, ...], fps: float
-) -> dict[str, object]:
+def describe(result: ChunkResult, class_names: tuple[str, ...]) -> dict[str, object]:
     """Returns the fields of one JSON line."""
     segments = []
     for segment in labels_to_segments(result.labels):
@@ -218,25 +234,32 @@ def describe(
         segments.append(
             {
                 "label": class_names[segment.label],
-                **_span(result, segment.start, segment.end, fps),
+                **_span(result, segment.start, segment.end),
                 "confidence": round(float(confidence), 4),
             }
         )
     return {
-        **_span(result, 0, len(result.labels), fps),
+        **_span(result, 0, len(result.labels)),
         "segments": segments,
         "latency_ms": {
-            "wait": round(1000 * result.wait_s, 1),
+            "wait": round(1000 * (result.times_s[-1] - result.times_s[0]), 1),
             "decode": round(1000 * result.decode_s, 1),
             "compute": round(1000 * result.compute_s, 1),
         },
     }
 
 
-def _span(result: ChunkResult, start: int, end: int, fps: float) -> dict[str, object]:
-    """Frames and seconds from `start` up to, not including, `end` of a chunk."""
-    frames = [result.start_frame + start, result.start_frame + end]
-    return {"frames": frames, "time_s": [round(frame / fps, 3) for frame in frames]}
+def _span(result: ChunkResult, start: int, end: int) -> dict[str, object]:
+    """Frames and seconds from `start` up to, not including, `end` of a chunk.
+
+    Labels change at sampled frames only, whose times are known.
+    """
+    num_frames = len(result.labels)
+    steps = [-1 if at == num_frames else at // result.stride for at in (start, end)]
+    return {
+        "frames": [result.start_frame + start, result.start_frame + end],
+        "time_s": [round(float(result.times_s[step]), 3) for step in steps],
+    }
 
 
 if __name__ == "__main__":
