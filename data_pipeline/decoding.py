@@ -6,7 +6,9 @@ ratio is not: pixels stay as they are stored, as OpenCV gives them.
 """
 
 import collections
+import errno
 import itertools
+import math
 import time
 from collections.abc import Iterable, Iterator
 from typing import BinaryIO
@@ -53,9 +55,11 @@ def open_container(
     container = av.open(
         source, options=options, timeout=timeout_s, metadata_errors="replace"
     )
+    # FFmpeg's guesses where a container has decoding times only are wrong for H.264.
+    container.flags &= ~av.container.Flags.gen_pts.value
     if container.format.name in _TEXT_FORMATS:
         container.close()
-        raise av.error.InvalidDataError(1094995529, "Invalid data found")
+        raise av.error.InvalidDataError(errno.EILSEQ, "it is text")
     return container
 
 
@@ -68,6 +72,7 @@ class Decoder:
         arrived_s: when the packet came that completed the last frame, in seconds of
             the monotonic clock.
         num_damaged: packets and frames so far that could not be decoded as they were.
+        last_stamp: the largest time stamp of the packets decoded so far.
     """
 
     def __init__(
@@ -82,9 +87,10 @@ class Decoder:
 
         Raises:
             NoFilmError: if there is none that can be decoded.
+            av.error.InvalidDataError: if there is neither picture nor sound.
         """
         self.container, self._tolerant = container, tolerant
-        self.arrived_s, self.num_damaged = 0.0, 0
+        self.arrived_s, self.num_damaged, self.last_stamp = 0.0, 0, -math.inf
         self._ahead: collections.deque[tuple[av.Packet, float]] = collections.deque()
         self._converter = VideoReformatter()
         self._size: tuple[int, int] | None = None  # width and height of the first frame
@@ -175,6 +181,10 @@ class Decoder:
         """Yields frames, and what went wrong between them."""
         is_joined = self.container.format.name in _JOINED_FORMATS
         while (packet := self._next()) is not None:
+            stamps = packet.pts, packet.dts
+            self.last_stamp = max(
+                [self.last_stamp, *(s for s in stamps if s is not None)]
+            )
             try:
                 frames = self.stream.decode(packet)
             except av.FFmpegError as error:
@@ -225,18 +235,15 @@ class Decoder:
         self._packets = self.container.demux(streams)
         best = self.container.streams.best("video")
         self.stream = best if best in streams else streams[0]
-        moving = [s for s in streams if s.codec_context.name not in _STILL_CODECS]
-        if len(streams) > 1 and moving and self.stream not in moving:
+        if len(streams) > 1 and self.stream.codec_context.name in _STILL_CODECS:
             first = [
                 p for p in itertools.islice(self._packets, _COVER_SEARCH) if p.size
             ]
-            if sum(packet.stream is self.stream for packet in first) < 2:
-                self.stream = moving[0]
-            self._ahead.extend(
-                (packet, time.monotonic())
-                for packet in first
-                if packet.stream is self.stream
-            )
+            counts = collections.Counter(packet.stream.index for packet in first)
+            if counts[self.stream.index] < 2:
+                self.stream = max(streams, key=lambda s: counts[s.index])
+            now_s = time.monotonic()
+            self._ahead.extend((p, now_s) for p in first if p.stream is self.stream)
         for stream in streams:
             stream.discard = Discard.default if stream is self.stream else Discard.all
 
@@ -296,6 +303,7 @@ def _films(
             f"{name} cannot be decoded: this build of FFmpeg has no decoder for its "
             "codec. Re-encode it elsewhere: ffmpeg -i INPUT -c:v libx264 OUTPUT.mp4"
         )
-    what = "sound" if container.streams.audio else "other data"
+    if not container.streams.audio:
+        raise av.error.InvalidDataError(errno.EILSEQ, "it holds no film")
     cover = " and a cover picture" if streams else ""
-    raise NoFilmError(f"{name} holds no video, only {what}{cover}; name another file.")
+    raise NoFilmError(f"{name} holds no video, only sound{cover}; name another file.")

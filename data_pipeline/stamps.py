@@ -12,7 +12,7 @@ _MAX_STAMPED_FPS = 1000.0  # time stamps that come faster are not seconds
 _SAME_RATE = 1.25  # factor by which a header may differ from the time stamps
 _FALLBACK_STEP_S = 1 / 25  # between frames that nothing is known of
 _GAP_S, _GAP_STEPS = 1.0, 4.0  # a longer step than both is a gap, no rate
-_JUMP_BACK_S, _JUMP_S = 1.0, 10.0  # larger ones are new clocks, not time that passed
+_JUMP_S = 10.0  # a longer step may be a new clock, not time that passed
 
 
 @dataclasses.dataclass
@@ -59,7 +59,7 @@ class Clock:
         return 0.0 if self._last is None else self._last + self._step
 
     def _is_jump(self, step_s: float) -> bool:
-        return step_s < -_JUMP_BACK_S or (self.may_jump and step_s > _JUMP_S)
+        return step_s < -self._step or (self.may_jump and step_s > _JUMP_S)
 
     def _duration_s(self, frame: av.VideoFrame) -> float:
         """A duration of next to nothing is a placeholder."""

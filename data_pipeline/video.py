@@ -4,6 +4,7 @@ Seeking lands on a wrong frame in files of variable frame rate, so a reader deco
 frames it skips, without converting them, and opens the file again to go back.
 """
 
+import collections
 import contextlib
 import dataclasses
 import hashlib
@@ -127,15 +128,15 @@ def open_film(
     try:
         # Without "file:", a name with a colon would be an address.
         container = open_container(f"file:{path}" if file is None else file)
-    except av.error.InvalidDataError as error:
+        try:
+            return Decoder(container, f"Video {path}", tolerant=tolerant)
+        except BaseException:
+            container.close()
+            raise
+    except (av.error.InvalidDataError, av.error.EOFError) as error:
         raise damaged(path, 0, None) from error
     except av.FFmpegError as error:
         raise InputError(f"Video {path} cannot be opened: {error.strerror}.") from error
-    try:
-        return Decoder(container, f"Video {path}", tolerant=tolerant)
-    except BaseException:
-        container.close()
-        raise
 
 
 def probe_video(path: str | os.PathLike) -> VideoInfo:
@@ -236,10 +237,10 @@ def tail_is_readable(path: str | os.PathLike) -> bool:
             return False
         try:
             decoder.container.seek(last, stream=decoder.stream)
-            seen = [frame.pts for frame in decoder.frames() if frame.pts is not None]
+            collections.deque(decoder.frames(), maxlen=0)
         except (DecodingError, av.FFmpegError):
             return False
-        return bool(seen) and max(seen) >= last and not decoder.num_damaged
+        return decoder.last_stamp >= last and not decoder.num_damaged
 
 
 def read_frames(path: str | os.PathLike, indices: Iterable[int]) -> np.ndarray:
