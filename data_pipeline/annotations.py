@@ -19,7 +19,7 @@ from collections.abc import Sequence
 import ml_collections
 import numpy as np
 
-from data_pipeline import features, video
+from data_pipeline import features, lengths, video
 from data_pipeline.prepared import index as prepared_index
 from data_pipeline.prepared import reader as prepared
 from svtas_jax.errors import InputError, MissingInputError
@@ -84,7 +84,7 @@ def read_videos(
 ) -> tuple[VideoRecord, ...]:
     """Reads the annotated videos of these names."""
     classes = class_names(data_config)
-    # OpenCV releases the interpreter while it decodes, so threads count side by side.
+    # PyAV releases the interpreter while it decodes, so threads count side by side.
     with concurrent.futures.ThreadPoolExecutor(os.cpu_count()) as pool:
         return tuple(
             pool.map(lambda name: _read_record(data_config, name, classes), names)
@@ -233,12 +233,8 @@ def _read_record(
     num_frames = info.num_frames
     if num_frames != len(labels):  # headers lie: only one that agrees is believed
         num_frames = video.remembered_count(video_path)
-    if abs(num_frames - len(labels)) > data_config.clip_frames:
-        raise InputError(
-            f"{video_path} has {num_frames} frames, but {label_path} has {len(labels)} "
-            f"lines: they differ by more than one chunk (config.data.clip_frames="
-            f"{data_config.clip_frames}). Use the video at the frame rate that was "
-            f"labelled, one line a frame."
+        lengths.check_video(
+            str(video_path), info, num_frames, str(label_path), len(labels), data_config
         )
     labels = labels[:num_frames]
     labels.setflags(write=False)
@@ -251,7 +247,17 @@ def _read_features(
     root = _root(data_config)
     path = root / data_config.features / f"{name}.npy"
     file = features.probe(path, len(labels))
-    labels = labels[: file.num_rows * file.stride]
+    num_frames = file.num_rows * file.stride
+    # The last window of an extraction is often dropped.
+    limit = data_config.max_length_gap
+    slack = max(data_config.frame_stride, 2 * file.stride, features.LAST_WINDOW)
+    if not lengths.fits(num_frames, len(labels), limit, slack=slack):
+        why = lengths.explain(num_frames, len(labels), file.fps, data_config)
+        raise InputError(
+            f"{path} has {file.num_rows} rows, one for {file.stride} frames, but the "
+            f"video has {len(labels)} labels: {why}"
+        )
+    labels = labels[:num_frames]
     labels.setflags(write=False)
     fps = file.fps
     if not fps:  # not told: the video's, if it is there

@@ -17,6 +17,7 @@ _FREE = (
     "split_from",
     "max_damaged_share",
     "frame_cache",
+    "max_length_gap",
 )
 
 

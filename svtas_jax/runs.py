@@ -1,8 +1,10 @@
 """A trained run on disk: its model, its classes, and what can be done with them."""
 
 import dataclasses
+import functools
+import os
 import pathlib
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 
 import jax
 import ml_collections
@@ -12,7 +14,9 @@ from data_pipeline import annotations
 from data_pipeline.chunks import blank_chunk
 from data_pipeline.dataset import feature_width
 from data_pipeline.demo import render
-from svtas_jax import models
+from data_pipeline.live import read_chunks
+from data_pipeline.sources import open_source
+from svtas_jax import live, models
 from svtas_jax.checkpoints import store
 from svtas_jax.config import stream_spec, validate_config, with_clip_frames
 from svtas_jax.errors import InputError
@@ -21,6 +25,8 @@ from svtas_jax.run_config import load_config
 from svtas_jax.runtime import hosts
 from svtas_jax.structs import Chunk, Model, Params, VideoRecord
 
+FALLBACK_FPS = 25.0  # only turns frame numbers into seconds
+
 
 @dataclasses.dataclass(frozen=True, eq=False)
 class Run:
@@ -28,6 +34,7 @@ class Run:
 
     Attributes:
         workdir: folder of the run.
+        checkpoint: which one, as `load` was asked: "best", "latest" or a step.
         meta: what the checkpoint says about itself.
         config: of the run, or the one that was given instead.
         model: a pure function of state and chunk, see `svtas_jax.structs.Model`.
@@ -35,6 +42,7 @@ class Run:
     """
 
     workdir: str
+    checkpoint: str
     meta: store.Meta
     config: ml_collections.ConfigDict
     model: Model
@@ -49,6 +57,74 @@ class Run:
     def fps(self) -> float:
         """Frame rate of the training videos, 0 if unknown."""
         return self.meta.fps
+
+    def segment(self, source: str | os.PathLike) -> live.VideoResult:
+        """Segments a whole video.
+
+        Args:
+            source: a file, an address or a pipe that ends.
+
+        Raises:
+            MissingInputError: if the file does not exist.
+            InputError: if it cannot be read, or the run was trained on features.
+        """
+        return live.join(self.stream(source))
+
+    def stream(self, source: str | os.PathLike) -> Iterator[live.ChunkResult]:
+        """Yields what becomes of every chunk of a source, as it comes.
+
+        Args:
+            source: a video file, an address (URL), the number of a camera, a pipe, or
+                "-" for standard input.
+
+        Raises:
+            InputError: as `segment`; if a live source breaks off, after its last chunk.
+        """
+        self._check_reads_videos()
+        with open_source(os.fspath(source)) as opened:
+            stream = self.open_stream(fps=opened.fps)
+            for chunk in read_chunks(opened, stream.filler):
+                yield stream.segment(chunk)
+
+    def open_stream(self, *, fps: float) -> live.LiveStream:
+        """Opens a stream to push frames to.
+
+        Args:
+            fps: frames a second that will come; 0 if unknown.
+        """
+        self._check_reads_videos()
+        return live.LiveStream(
+            self.model,
+            self.variables,
+            self._programs,
+            class_names=self.class_names,
+            spec=live.fit_stride(stream_spec(self.config), fps, self.fps),
+            data_config=self.config.data,
+            fps=fps or self.fps or FALLBACK_FPS,
+        )
+
+    def evaluate(
+        self,
+        config: ml_collections.ConfigDict | None = None,
+        *,
+        clip_frames: int | None = None,
+    ) -> report.EvalReport:
+        """Evaluates the checkpoint on the test videos, see `evaluate`."""
+        return evaluate(
+            self.workdir, self.checkpoint, config=config, clip_frames=clip_frames
+        )
+
+    @functools.cached_property
+    def _programs(self) -> live.Programs:
+        return live.compile_programs(self.model)
+
+    def _check_reads_videos(self) -> None:
+        if self.config.data.features:
+            raise InputError(
+                f"--workdir={self.workdir} was trained on features and cannot read "
+                "videos; stream with a run that was trained on videos, or evaluate "
+                "this one with --clip_frames=FRAMES to see how it does on a stream."
+            )
 
 
 def load(
@@ -82,7 +158,7 @@ def restore(
         lambda: model.init(jax.random.key(0), model.initial_state(1), chunk)
     )
     variables = store.restore_model(workdir, checkpoint, template)
-    return Run(workdir, meta, config, model, variables)
+    return Run(workdir, checkpoint, meta, config, model, variables)
 
 
 def evaluate(

@@ -25,6 +25,7 @@ PACKAGES = (
     "ml-collections",
     "clu",
     "numpy",
+    "av",
 )
 
 

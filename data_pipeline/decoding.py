@@ -1,0 +1,309 @@
+"""Decodes the film of one container through PyAV, forward, as a player shows it.
+
+Frame n is the n-th frame that a player shows: what an edit list hides does not count,
+a cover picture is not the film, and the display matrix is applied. The sample aspect
+ratio is not: pixels stay as they are stored, as OpenCV gives them.
+"""
+
+import collections
+import errno
+import itertools
+import math
+import time
+from collections.abc import Iterable, Iterator
+from typing import BinaryIO
+
+import av
+import cv2
+import numpy as np
+from av.stream import Discard, Disposition
+from av.video.reformatter import Interpolation, VideoReformatter
+
+from svtas_jax.errors import InputError
+
+_LAST_FRAMES = 16  # the longest reordering: fewer after a damage are a cut-off end
+_STILL_CODECS = ("mjpeg", "png", "bmp", "gif", "tiff", "webp", "jpeg2000", "jpegls")
+# Where a packet marked as corrupt may be whole: recordings are joined in the middle.
+_JOINED_FORMATS = ("mpegts", "mpeg")
+_TEXT_FORMATS = ("tty",)  # shows any text file as a film
+_PICTURES = Disposition.attached_pic | Disposition.timed_thumbnails
+_COVER_SEARCH = 100  # packets in which a film beside a still picture shows itself
+_ALMOST = 50  # numbers of a matrix this many times larger than others: a right angle
+
+
+class DecodingError(Exception):
+    """The film cannot be decoded any further; the text says why."""
+
+
+class NoFilmError(InputError):
+    """There is no film in a container, or no decoder for it."""
+
+
+def open_container(
+    source: str | BinaryIO, *, timeout_s: tuple[float, float] | None = None
+) -> av.container.InputContainer:
+    """Opens an address of FFmpeg's or a file object.
+
+    Args:
+        source: such as "file:a.mp4", "rtsp://...", or a binary file that can seek.
+        timeout_s: for opening, and for every reading.
+
+    Raises:
+        av.FFmpegError: if that fails.
+    """
+    options = {"rtsp_transport": "tcp"} if str(source).startswith("rtsp:") else None
+    container = av.open(
+        source, options=options, timeout=timeout_s, metadata_errors="replace"
+    )
+    # FFmpeg's guesses where a container has decoding times only are wrong for H.264.
+    container.flags &= ~av.container.Flags.gen_pts.value
+    if container.format.name in _TEXT_FORMATS:
+        container.close()
+        raise av.error.InvalidDataError(errno.EILSEQ, "it is text")
+    return container
+
+
+class Decoder:
+    """The film of an open container.
+
+    Attributes:
+        container: `close` closes it.
+        stream: the film.
+        arrived_s: when the packet came that completed the last frame, in seconds of
+            the monotonic clock.
+        num_damaged: packets and frames so far that could not be decoded as they were.
+        last_stamp: the largest time stamp of the packets decoded so far.
+    """
+
+    def __init__(
+        self, container: av.container.InputContainer, name: str, *, tolerant: bool
+    ) -> None:
+        """Chooses the film.
+
+        Args:
+            container: nothing has been read from it yet.
+            name: for messages.
+            tolerant: goes on after damage, as players do.
+
+        Raises:
+            NoFilmError: if there is none that can be decoded.
+            av.error.InvalidDataError: if there is neither picture nor sound.
+        """
+        self.container, self._tolerant = container, tolerant
+        self.arrived_s, self.num_damaged, self.last_stamp = 0.0, 0, -math.inf
+        self._ahead: collections.deque[tuple[av.Packet, float]] = collections.deque()
+        self._converter = VideoReformatter()
+        self._size: tuple[int, int] | None = None  # width and height of the first frame
+        self._turn = (False, False, False)
+        self._has_begun = False
+        self._choose(name)
+        self.stream.thread_type = "NONE"  # several videos are read side by side
+        self.stream.codec_context.thread_count = 1
+        if self.stream.codec_context.name == "mjpeg" and not tolerant:
+            # By default a picture whose data go wrong or end early is no error.
+            self.stream.codec_context.options = {"err_detect": "explode"}
+
+    def frames(self) -> Iterator[av.VideoFrame]:
+        """Yields the frames that are shown, in order.
+
+        Raises:
+            DecodingError: at damage inside the film, unless tolerant. A film that is
+                cut off ends before its damaged frame.
+            av.FFmpegError: if reading fails.
+        """
+        frames = self._any_frames() if self._tolerant else self._whole_frames()
+        for frame in frames:
+            if self._size is None:
+                self._size, self._turn = (frame.width, frame.height), turn_of(frame)
+            yield frame
+
+    def look_ahead(
+        self, num_packets: int, *, limit_s: float
+    ) -> list[tuple[av.Packet, float]]:
+        """Returns the first packets, which `frames` will decode, and when they came."""
+        end = time.monotonic() + limit_s
+        while len(self._ahead) < num_packets and time.monotonic() < end:
+            packet = self._read()
+            if packet is None:
+                break
+            self._ahead.append((packet, time.monotonic()))
+        return list(self._ahead)
+
+    def picture(self, frame: av.VideoFrame) -> np.ndarray:
+        """Returns a frame as (H, W, 3) uint8 RGB, all of them in the first one's size.
+
+        The colours are those of OpenCV, to the bit: range and matrix as the film is
+        tagged; of limited range and by BT.601 where it is not.
+
+        Raises:
+            DecodingError: if its kind of pixels cannot be converted.
+        """
+        width, height = self._size
+        try:
+            image = self._converter.reformat(
+                frame,
+                width=width,
+                height=height,
+                format="bgr24",  # RGB at once is rounded otherwise where bits are many
+                interpolation=Interpolation.BICUBIC,
+                threads=1,
+            ).to_ndarray()
+        except (av.FFmpegError, ValueError) as error:
+            raise DecodingError(
+                f"pixels of format {frame.format.name} cannot be converted: {error}"
+            ) from error
+        return turned(cv2.cvtColor(image, cv2.COLOR_BGR2RGB), self._turn)
+
+    def close(self) -> None:
+        """Closes the container."""
+        self._packets.close()
+        self._ahead.clear()
+        self.container.close()
+
+    def _any_frames(self) -> Iterator[av.VideoFrame]:
+        return (item for item in self._decoded() if isinstance(item, av.VideoFrame))
+
+    def _whole_frames(self) -> Iterator[av.VideoFrame]:
+        damage, num_after = None, 0
+        for item in self._decoded():
+            if isinstance(item, _Damage):
+                damage = damage or item
+            elif damage is None and item.is_corrupt:
+                damage = _Damage("a frame has damaged data", item.pts)
+            elif damage is None or (damage.follows(item) and not item.is_corrupt):
+                yield item
+                continue
+            num_after += 1
+            if num_after > _LAST_FRAMES:
+                raise DecodingError(damage.reason)
+
+    def _decoded(self) -> "Iterator[av.VideoFrame | _Damage]":
+        """Yields frames, and what went wrong between them."""
+        is_joined = self.container.format.name in _JOINED_FORMATS
+        while (packet := self._next()) is not None:
+            stamps = packet.pts, packet.dts
+            self.last_stamp = max(
+                [self.last_stamp, *(s for s in stamps if s is not None)]
+            )
+            try:
+                frames = self.stream.decode(packet)
+            except av.FFmpegError as error:
+                # A recording that begins between key frames is shown from the first.
+                if self._has_begun or packet.is_keyframe:
+                    self.num_damaged += 1
+                    yield _Damage(error.strerror, packet.pts)
+                continue
+            if packet.is_corrupt and not is_joined:
+                self.num_damaged += 1
+                yield _Damage("a packet is cut off", packet.pts)
+            self._has_begun = True
+            yield from self._counted(frames)
+        yield from self._counted(self._flush())
+
+    def _flush(self) -> list[av.VideoFrame]:
+        try:
+            return self.stream.codec_context.decode(None)
+        except av.FFmpegError:  # what is wrong was reported at the packets
+            return []
+
+    def _counted(self, frames: Iterable[av.VideoFrame]) -> Iterator[av.VideoFrame]:
+        for frame in frames:
+            self.num_damaged += frame.is_corrupt
+            yield frame
+
+    def _next(self) -> av.Packet | None:
+        if self._ahead:
+            packet, self.arrived_s = self._ahead.popleft()
+            return packet
+        packet = self._read()
+        self.arrived_s = time.monotonic()
+        return packet
+
+    def _read(self) -> av.Packet | None:
+        """Returns the film's next packet, None at the end."""
+        for packet in self._packets:
+            # An empty one, which repeats a picture in AVI, would end the decoding.
+            if packet.size and packet.stream is self.stream:
+                return packet
+        return None
+
+    def _choose(self, name: str) -> None:
+        """Finds the film: one still picture beside another stream is a cover."""
+        streams = _films(self.container, name)
+        for stream in self.container.streams:
+            stream.discard = Discard.default if stream in streams else Discard.all
+        self._packets = self.container.demux(streams)
+        best = self.container.streams.best("video")
+        self.stream = best if best in streams else streams[0]
+        if len(streams) > 1 and self.stream.codec_context.name in _STILL_CODECS:
+            first = [
+                p for p in itertools.islice(self._packets, _COVER_SEARCH) if p.size
+            ]
+            counts = collections.Counter(packet.stream.index for packet in first)
+            if counts[self.stream.index] < 2:
+                self.stream = max(streams, key=lambda s: counts[s.index])
+            now_s = time.monotonic()
+            self._ahead.extend((p, now_s) for p in first if p.stream is self.stream)
+        for stream in streams:
+            stream.discard = Discard.default if stream is self.stream else Discard.all
+
+
+class _Damage:
+    """What went wrong, and at which time stamp."""
+
+    def __init__(self, reason: str, stamp: int | None) -> None:
+        self.reason, self._stamp = reason, stamp
+
+    def follows(self, frame: av.VideoFrame) -> bool:
+        """Whether a frame that was decoded later is shown earlier."""
+        return None not in (self._stamp, frame.pts) and frame.pts < self._stamp
+
+
+def turn_of(frame: av.VideoFrame) -> tuple[bool, bool, bool]:
+    """Returns how the display matrix turns a frame: whether rows become columns, and
+    whether columns and rows are reversed after that.
+
+    Of a point of the picture, matrix (a b u; c d v; x y w) makes (ax + cy, bx + dy).
+    Angles that are not right ones are left alone.
+    """
+    data = frame.side_data.get("DISPLAYMATRIX")
+    if data is None:
+        return False, False, False
+    a, b, _, c, d, *_ = np.frombuffer(bytes(data), np.int32).tolist()
+    if abs(a) > _ALMOST * abs(b) and abs(d) > _ALMOST * abs(c):
+        return False, a < 0, d < 0
+    if abs(b) > _ALMOST * abs(a) and abs(c) > _ALMOST * abs(d):
+        return True, c < 0, b < 0
+    return False, False, False
+
+
+def turned(image: np.ndarray, turn: tuple[bool, bool, bool]) -> np.ndarray:
+    """Returns an image (H, W, 3) as `turn_of` says."""
+    is_transposed, flips_columns, flips_rows = turn
+    if is_transposed:
+        image = image.swapaxes(0, 1)
+    if flips_columns:
+        image = image[:, ::-1]
+    if flips_rows:
+        image = image[::-1]
+    return np.ascontiguousarray(image)
+
+
+def _films(
+    container: av.container.InputContainer, name: str
+) -> list[av.video.stream.VideoStream]:
+    """Returns the streams that may be the film."""
+    streams = container.streams.video
+    kept = [s for s in streams if not s.disposition & _PICTURES]
+    decodable = [s for s in kept if s.codec_context is not None]
+    if decodable:
+        return decodable
+    if kept:
+        raise NoFilmError(
+            f"{name} cannot be decoded: this build of FFmpeg has no decoder for its "
+            "codec. Re-encode it elsewhere: ffmpeg -i INPUT -c:v libx264 OUTPUT.mp4"
+        )
+    if not container.streams.audio:
+        raise av.error.InvalidDataError(errno.EILSEQ, "it holds no film")
+    cover = " and a cover picture" if streams else ""
+    raise NoFilmError(f"{name} holds no video, only sound{cover}; name another file.")
