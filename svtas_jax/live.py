@@ -89,34 +89,42 @@ class VideoResult:
                     self.class_names[run.label],
                     self.start_frame + run.start,
                     self.start_frame + run.end,
-                    self.time_of(run.start),
-                    self.time_of(run.end),
+                    float(self.time_of(run.start)),
+                    float(self.time_of(run.end)),
                     float(confidence),
                 )
             )
         return tuple(found)
 
-    def time_of(self, frame: int) -> float:
-        """Returns the seconds at which a frame of `scores` begins.
+    def time_of(self, frames: np.ndarray | int) -> np.ndarray:
+        """Returns the seconds at which frames, counted from the first one here, begin.
 
         Exact at sampled frames, where alone labels change, and at the end; between
         them it is interpolated.
         """
         steps = np.arange(len(self.times_s)) * self.stride
         steps[-1] = self.num_frames
-        return float(np.interp(frame, steps, self.times_s))
+        return np.interp(frames, steps, self.times_s)
 
     def draw(self, title: str = "") -> np.ndarray:
         """Draws the labels over time; returns (H, W, 3) uint8 RGB."""
         duration_s = float(self.times_s[-1] - self.times_s[0])
+        shown = self._frames_at_even_times()
         return timeline.draw_timeline(
             None,
-            self.labels,
+            self.labels[shown],
             self.class_names,
             fps=self.num_frames / duration_s if duration_s else 0.0,
             title=title,
-            confidence=self.scores.max(axis=1),
+            confidence=self.scores.max(axis=1)[shown],
         )
+
+    def _frames_at_even_times(self) -> np.ndarray:
+        """Returns the frame that is seen at each of `num_frames` even moments: at a
+        variable rate, a picture has more of those that are shown for longer."""
+        starts = self.time_of(np.arange(self.num_frames))
+        moments = np.linspace(*self.times_s[[0, -1]], self.num_frames, endpoint=False)
+        return np.searchsorted(starts, moments + 1e-9, side="right") - 1
 
     def _repr_png_(self) -> bytes:
         """Shows the picture where a notebook shows this result."""

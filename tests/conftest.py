@@ -190,10 +190,27 @@ def tiny() -> types.SimpleNamespace:
     )
 
 
+@pytest.fixture(scope="session")
+def data_folder():
+    """Makes empty data sets in folders."""
+    return DataFolder
+
+
 @pytest.fixture
 def tiny_commands(monkeypatch):
     """Lets the commands build models with two stages of MobileNet: quick to compile."""
+    _build_tiny(monkeypatch)
 
+
+@pytest.fixture(scope="module")
+def tiny_commands_of_module():
+    """The same for all tests of a module."""
+    with pytest.MonkeyPatch.context() as monkeypatch:
+        _build_tiny(monkeypatch)
+        yield
+
+
+def _build_tiny(monkeypatch):
     def build(config, class_names):
         model = build_model(config, class_names)
         if config.model.backbone == "features":

@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 
 from data_pipeline import annotations
-from svtas_jax import models, runs, stream
+from svtas_jax import live, models, runs, stream
 from svtas_jax.checkpoints import store
 from svtas_jax.config import stream_spec
 from svtas_jax.errors import InputError
@@ -80,7 +80,7 @@ def streamed_labels(workdir, config, name):
     """Returns what the live stream says about every frame of a video."""
     out = io.StringIO()
     path = pathlib.Path(config.data.root) / "Videos" / f"{name}.avi"
-    stream.run(str(workdir), "best", str(path), out)
+    stream.stream(runs.load(str(workdir)), str(path), out)
     lines = [json.loads(line) for line in out.getvalue().splitlines()]
     labels, position = [], 0
     for index, line in enumerate(lines):
@@ -151,12 +151,12 @@ def write_second_split(folder):
 @pytest.mark.usefixtures("tiny_commands")
 def test_stride_follows_the_frame_rate_of_the_source(config):
     spec = stream_spec(config)
-    assert stream.live_spec(spec, 15.0, 15.0) == (spec, 15.0)
-    doubled, fps = stream.live_spec(spec, 30.0, 15.0)
-    assert (doubled.frame_stride, doubled.clip_frames, fps) == (4, 16, 30.0)
+    assert live.fit_stride(spec, 15.0, 15.0) == spec
+    doubled = live.fit_stride(spec, 30.0, 15.0)
+    assert (doubled.frame_stride, doubled.clip_frames) == (4, 16)
     assert doubled.clip_steps == spec.clip_steps
-    assert stream.live_spec(spec, 0.0, 15.0) == (spec, 15.0)
-    assert stream.live_spec(spec, 0.0, 0.0) == (spec, stream.FALLBACK_FPS)
+    assert live.fit_stride(spec, 0.0, 15.0) == spec
+    assert live.fit_stride(spec, 0.0, 0.0) == spec
 
 
 @pytest.mark.usefixtures("tiny_commands")
