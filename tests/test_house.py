@@ -1,6 +1,7 @@
 """Who may import whom: every room rests on the floors below, and nothing goes up."""
 
 import ast
+import configparser
 import pathlib
 import subprocess
 import sys
@@ -158,6 +159,18 @@ def test_doors_open_quickly(module, heavy):
     """Seconds depend on the machine; what is imported does not."""
     code = LIGHT.format(module=module, heavy=heavy)
     subprocess.run([sys.executable, "-c", code], check=True, cwd=ROOT)
+
+
+def test_every_package_is_installed():
+    setup = configparser.ConfigParser()
+    setup.read(ROOT / "setup.cfg", encoding="utf-8")
+    listed = setup["options"]["packages"].split()
+    folders = {
+        ".".join(path.parent.relative_to(ROOT).parts)
+        for package in ("svtas_jax", "data_pipeline")
+        for path in (ROOT / package).rglob("__init__.py")
+    }
+    assert listed == sorted(folders | {"svtas_jax.configs"})
 
 
 def test_every_public_name_is_there():

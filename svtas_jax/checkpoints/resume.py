@@ -132,22 +132,11 @@ def restore_newest(
         InputError: if none can be read, or the newest is another model's.
     """
     for number, (folder, step) in enumerate(candidates):
-        found, trouble = None, ""
-        try:
-            found = restore(workdir, folder, step, position)
-        except InputError:
-            raise
-        except Exception as error:  # Orbax and TensorStore raise what they like
-            trouble = repr(error)[:200]
-        if troubles := list(filter(None, hosts.gather(trouble))):
-            logging.warning(
-                "the checkpoint %s/%s/%d is damaged and left out: %s",
-                *(workdir, folder, step, troubles[0]),
-            )
+        found = _try_restore(workdir, folder, step, position)
+        if found is None:
             continue
         if hosts.is_first():
-            for folder, step in candidates[:number]:
-                _set_aside(pathlib.Path(workdir), folder, step)
+            _set_aside(pathlib.Path(workdir), candidates[:number])
         hosts.wait()
         return found
     raise InputError(
@@ -156,11 +145,33 @@ def restore_newest(
     )
 
 
-def _set_aside(workdir: pathlib.Path, folder: str, step: int) -> None:
-    place = workdir / "damaged" / f"{folder}-{step}"
-    place.parent.mkdir(exist_ok=True)
-    shutil.rmtree(place, ignore_errors=True)
-    (workdir / folder / str(step)).rename(place)
+def _try_restore(
+    workdir: str, folder: str, step: int, position: Position
+) -> Position | None:
+    """Returns what `restore` reads, None if any process finds it damaged."""
+    found, trouble = None, ""
+    try:
+        found = restore(workdir, folder, step, position)
+    except InputError:
+        raise
+    except Exception as error:  # Orbax and TensorStore raise what they like
+        trouble = repr(error)[:200]
+    troubles = list(filter(None, hosts.gather(trouble)))
+    if not troubles:
+        return found
+    logging.warning(
+        "the checkpoint %s/%s/%d is damaged and left out: %s",
+        *(workdir, folder, step, troubles[0]),
+    )
+    return None
+
+
+def _set_aside(workdir: pathlib.Path, damaged: Sequence[tuple[str, int]]) -> None:
+    for folder, step in damaged:
+        target = workdir / "damaged" / f"{folder}-{step}"
+        target.parent.mkdir(exist_ok=True)
+        shutil.rmtree(target, ignore_errors=True)
+        (workdir / folder / str(step)).rename(target)
 
 
 def _optimizer_item(state: TrainState) -> Params:

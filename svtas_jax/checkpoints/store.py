@@ -6,8 +6,11 @@ Each holds `model` (parameters and batch statistics, what evaluation needs) and 
 `svtas_jax.checkpoints.small_arrays` lays them out.
 """
 
+import contextlib
 import dataclasses
 import pathlib
+from collections.abc import Iterator
+from logging import LogRecord
 from typing import Any
 
 import flax.traverse_util
@@ -57,6 +60,7 @@ def open_manager(
         ]
     )
     options = ocp.CheckpointManagerOptions(
+        save_interval_steps=0 if read_only else 1,
         best_fn=_selection,
         best_mode="max",
         preservation_policy=None if read_only else policy,
@@ -73,7 +77,23 @@ def open_manager(
         "meta": ocp.JsonCheckpointHandler(),
     }
     path = pathlib.Path(workdir).absolute() / folder
-    return ocp.CheckpointManager(path, options=options, item_handlers=handlers)
+    with _without_notes() if read_only else contextlib.nullcontext():
+        return ocp.CheckpointManager(path, options=options, item_handlers=handlers)
+
+
+@contextlib.contextmanager
+def _without_notes() -> Iterator[None]:
+    """Drops Orbax's warnings that what is opened to be read cannot be written."""
+    logger = logging.get_absl_logger()
+    logger.addFilter(_is_no_note)
+    try:
+        yield
+    finally:
+        logger.removeFilter(_is_no_note)
+
+
+def _is_no_note(record: LogRecord) -> bool:
+    return "read_only" not in str(record.msg) and "read only" not in str(record.msg)
 
 
 def _alone() -> _Processes:
