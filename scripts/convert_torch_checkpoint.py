@@ -63,7 +63,7 @@ def take_over(path: str, config, workdir: str) -> None:
     if is_folded:
         who, (weights, unplaced) = (
             "a folded MobileNetV2",
-            folded_mobilenet.unfold(arrays),
+            folded_mobilenet.convert(arrays),
         )
     else:
         who, named = weight_names.translate(arrays, config.model.system)

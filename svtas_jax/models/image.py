@@ -45,7 +45,7 @@ class ImageBranch(nn.Module):
         return pool(x, valid) if self.pooled else where_valid(valid, x)
 
 
-def unfolded(model: nn.Module) -> nn.Module:
+def with_separate_norms(model: nn.Module) -> nn.Module:
     """Returns the model with its batch norms standing alone in evaluation, too, for
     what counts or measures them."""
     if not hasattr(getattr(model.image, "backbone", None), "folded"):
