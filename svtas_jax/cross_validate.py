@@ -68,7 +68,12 @@ def cross_validate(
         logging.info("split %d of %s: %s", split, list(splits), folder)
         train.train(own, folder)
         for frames in (None, *streams):
-            result = evaluate.evaluate_run(folder, which, clip_frames=frames)
+            # Not the run's stored config: what is measured may have changed since.
+            again = own.copy_and_resolve_references()
+            again.data.frame_cache = ""  # a video that is read once needs none
+            result = evaluate.evaluate_run(
+                folder, which, config=again, clip_frames=frames
+            )
             mode = "as trained" if frames is None else f"chunks of {frames} frames"
             row = {name: result.metrics[name] for name in METRICS}
             table.setdefault(mode, {})[f"split {split}"] = row

@@ -31,6 +31,7 @@ from svtas_jax.config import (
 )
 from svtas_jax.errors import InputError
 from svtas_jax.evaluation import metrics, report, timeline
+from svtas_jax.evaluation.background import check_background
 from svtas_jax.models import build_model
 from svtas_jax.run_config import load_config
 from svtas_jax.runtime import cli, hosts, provenance
@@ -87,6 +88,7 @@ def evaluate_run(
     validate_config(config)
     prepare_data(config)
     check_classes(annotations.class_names(config.data), meta, config)
+    check_background(config, meta.class_names)
     records = annotations.read_split(config.data, "test")
     check_width(records, meta)
     config = with_clip_frames(config, [record.num_frames for record in records])

@@ -33,6 +33,7 @@ from svtas_jax import evaluate
 from svtas_jax.checkpoints import resume, store
 from svtas_jax.checkpoints.resume import Position
 from svtas_jax.config import stream_spec, validate_config, with_clip_frames
+from svtas_jax.evaluation.background import check_background
 from svtas_jax.models import build_model
 from svtas_jax.run_config import check_resumable
 from svtas_jax.runtime import cli, provenance
@@ -82,6 +83,7 @@ def main() -> None:
 def read_training_data(config: ml_collections.ConfigDict) -> TrainingData:
     """Reads annotations; holds out validation videos unless the test split selects."""
     evaluate.prepare_data(config)
+    check_background(config, annotations.class_names(config.data))
     records = annotations.read_split(config.data, "train")
     if config.train.selection == "test":
         held_out = annotations.read_split(config.data, "test")

@@ -1,0 +1,25 @@
+"""What a second run of the command measures."""
+
+import types
+
+from svtas_jax import cross_validate, evaluate, train
+from svtas_jax.config import default_config
+
+
+def test_what_is_measured_follows_the_config_that_is_given(tmp_path, monkeypatch):
+    """The runs that lie there may have been made with other settings of `eval`."""
+    asked = []
+
+    def evaluate_run(folder, which, *, config, clip_frames):
+        config.data.clip_frames = clip_frames or config.data.clip_frames  # as it does
+        asked.append((config.data.split, config.data.clip_frames, config.eval))
+        return types.SimpleNamespace(metrics=dict.fromkeys(cross_validate.METRICS, 1.0))
+
+    monkeypatch.setattr(train, "train", lambda config, workdir: None)
+    monkeypatch.setattr(evaluate, "evaluate_run", evaluate_run)
+    config = default_config()
+    config.eval.background = ("take",)
+    cross_validate.cross_validate(config, str(tmp_path), (1, 2), streams=(64,))
+    frames = config.data.clip_frames
+    assert [one[:2] for one in asked] == [(1, frames), (1, 64), (2, frames), (2, 64)]
+    assert all(one[2].background == ("take",) for one in asked)
