@@ -58,8 +58,15 @@ def cross_validate(
         splits: their numbers.
         which: checkpoint to evaluate.
         streams: raw frames in a chunk to evaluate with besides the config's own.
+
+    Raises:
+        MissingInputError: if there is no such split.
     """
     make_folder(workdir)
+    evaluate.prepare_data(config)
+    for split in splits:  # a missing one is better known now than after days
+        for subset in ("train", "test"):
+            annotations.split_names(config.data, subset, split=split)
     table: Table = {}
     for split in splits:
         own = config.copy_and_resolve_references()

@@ -21,7 +21,7 @@ from clu import parameter_overview
 from jax.sharding import Mesh
 
 from data_pipeline import annotations
-from data_pipeline.checks import check_disjoint, check_records, describe
+from data_pipeline.checks import check_disjoint, check_records, describe, warn_of_shared
 from data_pipeline.dataset import (
     StreamDataset,
     StreamIterator,
@@ -88,6 +88,7 @@ def read_training_data(config: ml_collections.ConfigDict) -> TrainingData:
     if config.train.selection == "test":
         held_out = annotations.read_split(config.data, "test")
     else:
+        warn_of_shared(records, config.data)
         records, held_out = annotations.hold_out(
             records, config.train.validation_share, config.seed
         )
