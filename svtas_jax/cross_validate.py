@@ -19,8 +19,8 @@ from data_pipeline import annotations
 from svtas_jax import evaluate, train
 from svtas_jax.config import validate_config
 from svtas_jax.evaluation import report
-from svtas_jax.runtime import cli, hosts, provenance
-from svtas_jax.runtime.files import make_folder, write_atomic
+from svtas_jax.runtime import cli, hosts, lock, provenance
+from svtas_jax.runtime.files import write_atomic
 
 SPLITS = flags.DEFINE_list("splits", [], "Splits to run, such as 1,3; all by default.")
 METRICS = ("acc", "edit", "f1_10", "f1_25", "f1_50")
@@ -42,6 +42,7 @@ def main() -> None:
     )
 
 
+@lock.one_at_a_time
 def cross_validate(
     config: ml_collections.ConfigDict,
     workdir: str,
@@ -61,8 +62,8 @@ def cross_validate(
 
     Raises:
         MissingInputError: if there is no such split.
+        InputError: if another program writes to `workdir`, among others.
     """
-    make_folder(workdir)
     evaluate.prepare_data(config)
     for split in splits:  # a missing one is better known now than after days
         for subset in ("train", "test"):

@@ -36,8 +36,7 @@ from svtas_jax.config import stream_spec, validate_config, with_clip_frames
 from svtas_jax.evaluation.background import check_background
 from svtas_jax.models import build_model
 from svtas_jax.run_config import check_resumable
-from svtas_jax.runtime import cli, provenance
-from svtas_jax.runtime.files import make_folder
+from svtas_jax.runtime import cli, lock, provenance
 from svtas_jax.runtime.interruption import Interrupted, Interruption
 from svtas_jax.runtime.sharding import local_slots, make_mesh, place, shard_batch
 from svtas_jax.streaming import blank_chunk
@@ -100,14 +99,15 @@ def read_training_data(config: ml_collections.ConfigDict) -> TrainingData:
     return TrainingData(names, records, held_out)
 
 
+@lock.one_at_a_time
 def train(config: ml_collections.ConfigDict, workdir: str) -> TrainState:
     """Trains until the last epoch; returns the final state.
 
     Raises:
         Interrupted: after SIGTERM, when all that the same command needs to go on is on
             the disk.
+        InputError: if another program writes to `workdir`, among others.
     """
-    make_folder(workdir)
     data = read_training_data(config)
     given, config = config, with_clip_frames(config, data.num_frames)
     model = build_model(config, data.class_names)
