@@ -211,7 +211,7 @@ def _is_done(output: pathlib.Path, index: prepared_index.Index) -> bool:
         return False
     found = prepared_index.read_index(output)
     for field in dataclasses.fields(index):
-        if field.name in ("shards", "versions"):
+        if field.name in ("shards", "versions", "commit"):
             continue
         if getattr(found, field.name) != getattr(index, field.name):
             raise InputError(
@@ -238,8 +238,12 @@ def _write(
         written = pathlib.Path(builder.data_dir)
         files = sorted(written.glob("*.array_record*"))
         sizes = {path.name: path.stat().st_size for path in files}
-        versions = provenance.versions()
-        index = dataclasses.replace(index, shards=sizes, versions=versions)
+        index = dataclasses.replace(
+            index,
+            shards=sizes,
+            versions=provenance.versions(),
+            commit=provenance.git_commit(),
+        )
         prepared_index.write_index(written, index)
         with writing(output, option=OPTION):
             os.replace(written, output)

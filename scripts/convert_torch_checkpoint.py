@@ -136,7 +136,7 @@ def export(workdir: str, path: str) -> None:
             f"--export={path} must end with .safetensors: what is written."
         )
     meta = store.read_meta(workdir, "best")
-    config = load_config(None, meta.config)
+    config = load_config(None, meta.config, meta.origin)
     _, variables = evaluate.restore(config, meta, workdir, "best")
     state = convert.to_torch(variables, rules_of(config))
     write_safetensors(path, state)

@@ -1,3 +1,3 @@
 """Streaming temporal action segmentation of video in JAX: SETE, METE, Transeger."""
 
-__version__ = "0.1.0"
+__version__ = "0.2.0"

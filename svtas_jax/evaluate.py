@@ -80,7 +80,7 @@ def evaluate_run(
         clip_frames: see `cli.define_clip_frames`.
     """
     meta = store.read_meta(workdir, which)
-    config = load_config(config, meta.config)
+    config = load_config(config, meta.config, meta.origin)
     folder = pathlib.Path(workdir) / "evaluation"
     if clip_frames is not None:
         config.data.clip_frames = clip_frames

@@ -47,7 +47,7 @@ def main() -> None:
     """Runs the command."""
     workdir, which = cli.WORKDIR.value, flags.FLAGS.checkpoint
     meta = store.read_meta(workdir, which)
-    config = load_config(cli.CONFIG.value, meta.config)
+    config = load_config(cli.CONFIG.value, meta.config, meta.origin)
     validate_config(config)
     if config.data.features:
         raise InputError(f"--workdir={workdir} was trained on features, not on videos.")

@@ -79,7 +79,7 @@ def main() -> None:
 def run(workdir: str, which: str, source: str, out: TextIO) -> None:
     """Segments `source` with a checkpoint of a run; writes JSON lines to `out`."""
     meta = store.read_meta(workdir, which)
-    config = load_config(None, meta.config)
+    config = load_config(None, meta.config, meta.origin)
     if config.data.features:
         raise InputError(
             f"--workdir={workdir} was trained on features and cannot read videos; "

@@ -151,7 +151,7 @@ def _check_resumable(given, workdir, candidates) -> None:
             meta = store.read_meta(workdir, str(step), folder=folder)
         except Exception:  # damaged: `restore_newest` will say so
             continue
-        check_resumable(given, meta.config)
+        check_resumable(given, meta.config, meta.origin)
         return
 
 

@@ -12,6 +12,7 @@ import numpy as np
 
 from svtas_jax.errors import InputError
 from svtas_jax.runtime.files import write_atomic
+from svtas_jax.runtime.origin import compared, origin_of
 
 INDEX_FILE = "videos.json"
 FORMAT = 1  # of the index and the records: raise it when they change
@@ -60,6 +61,7 @@ class Index:
         videos: by name.
         shards: bytes of every file of records, by name.
         versions: of what the pictures were made with.
+        commit: of the program that made them, if it was a checkout.
     """
 
     encoding: str
@@ -71,6 +73,7 @@ class Index:
     videos: dict[str, IndexEntry]
     shards: dict[str, int] = dataclasses.field(default_factory=dict)
     versions: dict[str, str] = dataclasses.field(default_factory=dict)
+    commit: str | None = None
 
 
 def is_prepared(root: str | os.PathLike) -> bool:
@@ -100,9 +103,11 @@ def read_index(root: str | os.PathLike) -> Index:
 def _read_index(path: pathlib.Path, changed_ns: int) -> Index:
     with _explaining(path):
         facts = json.loads(path.read_text(encoding="utf-8"))
+        written = origin_of(facts)
         if facts.pop("format") != FORMAT:
             raise InputError(
-                f"{path.parent} was prepared by another version of the program: {AGAIN}"
+                f"{path.parent} was prepared by another version of the program. "
+                f"{compared(written, FORMAT)} Use that version, or {AGAIN}"
             )
         entries = [_entry(**told) for told in facts.pop("videos")]
         splits = {

@@ -6,7 +6,9 @@ Each holds `model` (parameters and batch statistics, what evaluation needs) and 
 `svtas_jax.checkpoints.small_arrays` lays them out.
 """
 
+import contextlib
 import dataclasses
+import json
 import pathlib
 from typing import Any
 
@@ -19,10 +21,15 @@ from orbax.checkpoint.checkpoint_managers import preservation_policy
 
 from svtas_jax.checkpoints import small_arrays
 from svtas_jax.errors import InputError, MissingInputError
+from svtas_jax.runtime import provenance
+from svtas_jax.runtime.origin import Origin, compared, origin_of
 from svtas_jax.structs import Params, TrainState
 
 SELECTION_METRIC = "acc"
 FOLDER = "checkpoints"
+FORMAT = (
+    1  # of all items of a checkpoint: raise it when an older program cannot read it
+)
 _Processes = ocp.options.MultiprocessingOptions
 
 
@@ -38,6 +45,13 @@ class Meta:
     versions: dict[str, str]
     feature_width: int = 0  # numbers of a step's features; 0: it saw pictures
     train_videos: tuple[str, ...] = ()  # names: testing on them would prove nothing
+    format: int = FORMAT
+    commit: str | None = dataclasses.field(default_factory=provenance.git_commit)
+
+    @property
+    def origin(self) -> Origin:
+        """Who wrote it."""
+        return origin_of(dataclasses.asdict(self))
 
 
 def open_manager(
@@ -140,10 +154,47 @@ def read_meta(workdir: str, which: str, *, folder: str = FOLDER) -> Meta:
     with open_manager(workdir, folder=folder, read_only=True) as manager:
         step = find_step(manager, workdir, which)
         args = ocp.args.Composite(meta=ocp.args.JsonRestore())
+        check_format(manager, step)
         meta = manager.restore(step, args=args).meta
+    return _meta_of(meta)
+
+
+def _meta_of(stored: dict[str, Any]) -> Meta:
+    """Fields that a later version of the same format added say nothing here."""
+    known = {field.name for field in dataclasses.fields(Meta)}
+    stored = {"format": 1, "commit": None, **stored}
     return Meta(
-        **{k: tuple(v) if isinstance(v, list) else v for k, v in meta.items()},
+        **{
+            name: tuple(value) if isinstance(value, list) else value
+            for name, value in stored.items()
+            if name in known
+        }
     )
+
+
+def check_format(manager: ocp.CheckpointManager, step: int) -> None:
+    """Checks that this program knows how a checkpoint is laid out.
+
+    Raises:
+        InputError: if a later version wrote it in another layout.
+    """
+    written = written_by(pathlib.Path(manager.directory) / str(step))
+    if written.format > FORMAT:
+        raise InputError(
+            f"the checkpoint of step {step} in {manager.directory} was written by a "
+            f"later version of the program. {compared(written, FORMAT)} Use that "
+            "version, or train again in another --workdir."
+        )
+
+
+def written_by(folder: pathlib.Path) -> Origin:
+    """Returns who wrote the checkpoint in a folder; if that cannot be read, an unknown
+    version."""
+    facts = {}
+    with contextlib.suppress(OSError, ValueError):
+        # Not by Orbax: what it can read may depend on the format.
+        facts = json.loads((folder / "meta" / "metadata").read_text(encoding="utf-8"))
+    return origin_of(facts if isinstance(facts, dict) else {})
 
 
 def find_step(manager: ocp.CheckpointManager, workdir: str, which: str) -> int:
@@ -245,6 +296,7 @@ def read_layout(
         InputError: if there is no such item, or another version wrote it.
         FileNotFoundError: if it is damaged.
     """
+    check_format(manager, step)
     metadata = manager.item_metadata(step).get(item)
     folder = pathlib.Path(manager.directory) / str(step) / item
     if metadata is None and folder.is_dir():
@@ -257,8 +309,9 @@ def read_layout(
         )
     if not metadata.custom_metadata:
         raise InputError(
-            f"{which} was written by another version of the program, which its "
-            "meta/metadata names: use that one, or train again in another --workdir."
+            f"{which} was written by another version of the program. "
+            f"{compared(written_by(folder.parent), FORMAT)} Use that version, or train "
+            "again in another --workdir."
         )
     return metadata.custom_metadata
 
