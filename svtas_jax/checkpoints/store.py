@@ -102,17 +102,25 @@ def _selection(metrics: dict[str, float]) -> float:
     return metrics[SELECTION_METRIC]
 
 
+def check_new(workdir: str) -> None:
+    """Raises InputError if `workdir` holds checkpoints already."""
+    if not (pathlib.Path(workdir) / FOLDER).is_dir():
+        return
+    with open_manager(workdir, read_only=True) as manager:
+        if manager.all_steps():
+            raise InputError(
+                f"--workdir={workdir} holds checkpoints already; choose a new folder."
+            )
+
+
 def save_model(workdir: str, variables: Params, meta: Meta) -> None:
     """Writes a checkpoint of weights alone, to start from or to evaluate.
 
     Raises:
         InputError: if `workdir` holds checkpoints already.
     """
+    check_new(workdir)
     with open_manager(workdir) as manager:
-        if manager.all_steps():
-            raise InputError(
-                f"--workdir={workdir} holds checkpoints already; choose a new folder."
-            )
         args = ocp.args.Composite(
             model=packed(jax.tree.map(jnp.asarray, variables)),
             meta=ocp.args.JsonSave(dataclasses.asdict(meta)),
