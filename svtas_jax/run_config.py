@@ -4,7 +4,7 @@ from typing import Any
 
 import ml_collections
 
-from svtas_jax.checkpoints import store
+from svtas_jax.checkpoints.formats import FORMAT
 from svtas_jax.config import default_config
 from svtas_jax.errors import InputError
 from svtas_jax.runtime.origin import Origin, compared
@@ -41,7 +41,7 @@ def load_config(
             fields that this version does not know.
     """
     ours = default_config()
-    told = f" {compared(written, store.FORMAT)}" if written else ""
+    told = f" {compared(written, FORMAT)}" if written else ""
     if unknown := _unknown_fields(stored, ours):
         raise InputError(
             f"the run was made by another version of the program, with {unknown[0]}, "

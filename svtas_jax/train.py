@@ -92,6 +92,8 @@ def read_training_data(config: ml_collections.ConfigDict) -> TrainingData:
             records, config.train.validation_share, config.seed
         )
     names = annotations.class_names(config.data)
+    if config.train.init_from:
+        store.warn_of_other_classes(config.train.init_from, names)
     check_disjoint(records, held_out, split=config.data.split)
     check_records((*records, *held_out), names)
     logging.info("training videos\n%s", describe(records, names))

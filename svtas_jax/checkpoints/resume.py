@@ -14,9 +14,9 @@ import orbax.checkpoint as ocp
 from absl import logging
 
 from svtas_jax.checkpoints import store
+from svtas_jax.checkpoints.formats import said_of
 from svtas_jax.errors import InputError
 from svtas_jax.runtime import hosts
-from svtas_jax.runtime.origin import compared
 from svtas_jax.structs import Params, TrainState
 from svtas_jax.training.step import BatchCarry
 
@@ -115,14 +115,14 @@ def restore(workdir: str, folder: str, step: int, position: Position) -> Positio
         )
         items = ocp.args.Composite(place=ocp.args.JsonRestore())
         place = manager.restore(step, args=items).place
-        if place["data"].keys() != position.data.keys():
-            written = store.written_by(pathlib.Path(manager.directory) / str(step))
-            raise InputError(
-                f"the place in the data that {workdir}/{folder}/{step} holds is not "
-                f"one of this program. {compared(written, store.FORMAT)} Go on with "
-                "that version, or begin anew from its weights: "
-                f"--config.train.init_from={workdir} and another --workdir."
-            )
+    if place["data"].keys() != position.data.keys():
+        raise InputError(
+            f"{workdir}/{folder}/{step} stands at a place in the data that means "
+            "nothing to this version of the program. "
+            f"{said_of(pathlib.Path(workdir, folder, str(step)))} Go on with that "
+            f"version, or begin anew from its weights: --config.train.init_from="
+            f"{workdir} and another --workdir."
+        )
     return Position(
         state=state.replace(**found["model"], **found["optimizer"]),
         carry=carry.replace(**found["carry"]),
@@ -160,12 +160,11 @@ def restore_newest(
                 _set_aside(pathlib.Path(workdir), folder, step)
         hosts.wait()
         return found
-    newest_folder, newest_step = candidates[0]
-    written = store.written_by(pathlib.Path(workdir) / newest_folder / str(newest_step))
+    newest_one = pathlib.Path(workdir, *map(str, candidates[0]))
     raise InputError(
         f"none of the {len(candidates)} checkpoints in {workdir} can be read: they "
         "are damaged, or of another version of the program. Of the newest: "
-        f"{compared(written, store.FORMAT)} Use another --workdir."
+        f"{said_of(newest_one)} Use another --workdir."
     )
 
 

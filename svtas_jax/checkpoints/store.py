@@ -6,10 +6,9 @@ Each holds `model` (parameters and batch statistics, what evaluation needs) and 
 `svtas_jax.checkpoints.small_arrays` lays them out.
 """
 
-import contextlib
 import dataclasses
-import json
 import pathlib
+from collections.abc import Sequence
 from typing import Any
 
 import flax.traverse_util
@@ -20,16 +19,14 @@ from absl import logging
 from orbax.checkpoint.checkpoint_managers import preservation_policy
 
 from svtas_jax.checkpoints import small_arrays
+from svtas_jax.checkpoints.formats import FORMAT, check_format, said_of
 from svtas_jax.errors import InputError, MissingInputError
 from svtas_jax.runtime import provenance
-from svtas_jax.runtime.origin import Origin, compared, origin_of
+from svtas_jax.runtime.origin import Origin, origin_of
 from svtas_jax.structs import Params, TrainState
 
 SELECTION_METRIC = "acc"
 FOLDER = "checkpoints"
-FORMAT = (
-    1  # of all items of a checkpoint: raise it when an older program cannot read it
-)
 _Processes = ocp.options.MultiprocessingOptions
 
 
@@ -162,7 +159,7 @@ def read_meta(workdir: str, which: str, *, folder: str = FOLDER) -> Meta:
     with open_manager(workdir, folder=folder, read_only=True) as manager:
         step = find_step(manager, workdir, which)
         args = ocp.args.Composite(meta=ocp.args.JsonRestore())
-        check_format(manager, step)
+        check_format(_folder_of(manager, step))
         meta = manager.restore(step, args=args).meta
     return _meta_of(meta)
 
@@ -178,31 +175,6 @@ def _meta_of(stored: dict[str, Any]) -> Meta:
             if name in known
         }
     )
-
-
-def check_format(manager: ocp.CheckpointManager, step: int) -> None:
-    """Checks that this program knows how a checkpoint is laid out.
-
-    Raises:
-        InputError: if a later version wrote it in another layout.
-    """
-    written = written_by(pathlib.Path(manager.directory) / str(step))
-    if written.format > FORMAT:
-        raise InputError(
-            f"the checkpoint of step {step} in {manager.directory} was written by a "
-            f"later version of the program. {compared(written, FORMAT)} Use that "
-            "version, or train again in another --workdir."
-        )
-
-
-def written_by(folder: pathlib.Path) -> Origin:
-    """Returns who wrote the checkpoint in a folder; if that cannot be read, an unknown
-    version."""
-    facts = {}
-    with contextlib.suppress(OSError, ValueError):
-        # Not by Orbax: what it can read may depend on the format.
-        facts = json.loads((folder / "meta" / "metadata").read_text(encoding="utf-8"))
-    return origin_of(facts if isinstance(facts, dict) else {})
 
 
 def find_step(manager: ocp.CheckpointManager, workdir: str, which: str) -> int:
@@ -237,6 +209,21 @@ def initialise_from(folder: str, variables: Params) -> Params:
         )
     loaded = flax.traverse_util.unflatten_dict(arrays, sep="/")
     return merge_matching(variables, loaded, source=folder)
+
+
+def warn_of_other_classes(folder: str, class_names: Sequence[str]) -> None:
+    """Says so if weights of as many, but other classes would be taken over from a run:
+    they fit in shape, but a class would begin with the weights of another one."""
+    theirs, ours = read_meta(folder, "best").class_names, tuple(class_names)
+    if len(theirs) == len(ours) and theirs != ours:
+        old, new = next(
+            pair for pair in zip(theirs, ours, strict=True) if len(set(pair)) > 1
+        )
+        logging.warning(
+            "%s was trained on other classes, or on the same in another order: its "
+            "weights of %r begin as those of %r. That is right only to train on.",
+            *(folder, old, new),
+        )
 
 
 def merge_matching(variables: Params, loaded: Params, *, source: str) -> Params:
@@ -304,9 +291,9 @@ def read_layout(
         InputError: if there is no such item, or another version wrote it.
         FileNotFoundError: if it is damaged.
     """
-    check_format(manager, step)
+    folder = _folder_of(manager, step) / item
+    check_format(folder.parent)
     metadata = manager.item_metadata(step).get(item)
-    folder = pathlib.Path(manager.directory) / str(step) / item
     if metadata is None and folder.is_dir():
         raise FileNotFoundError(f"{folder} lacks its metadata")
     which = f"the checkpoint of step {step} in {manager.directory}"
@@ -318,10 +305,14 @@ def read_layout(
     if not metadata.custom_metadata:
         raise InputError(
             f"{which} was written by another version of the program. "
-            f"{compared(written_by(folder.parent), FORMAT)} Use that version, or train "
-            "again in another --workdir."
+            f"{said_of(folder.parent)} Use that version, or train again in another "
+            "--workdir."
         )
     return metadata.custom_metadata
+
+
+def _folder_of(manager: ocp.CheckpointManager, step: int) -> pathlib.Path:
+    return pathlib.Path(manager.directory) / str(step)
 
 
 def _compare(

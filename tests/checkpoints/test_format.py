@@ -12,6 +12,7 @@ import svtas_jax
 from data_pipeline.prepared import index as prepared_index
 from svtas_jax import train
 from svtas_jax.checkpoints import resume, store
+from svtas_jax.checkpoints.formats import FORMAT
 from svtas_jax.config import default_config
 from svtas_jax.errors import InputError
 from svtas_jax.run_config import check_resumable, load_config
@@ -54,8 +55,8 @@ def check_readable(workdir):
 def test_a_checkpoint_says_who_wrote_it(tmp_path):
     save(tmp_path)
     meta = store.read_meta(str(tmp_path), "best")
-    assert (meta.format, meta.commit) == (store.FORMAT, provenance.git_commit())
-    here = Origin(store.FORMAT, svtas_jax.__version__, provenance.git_commit())
+    assert (meta.format, meta.commit) == (FORMAT, provenance.git_commit())
+    here = Origin(FORMAT, svtas_jax.__version__, provenance.git_commit())
     assert meta.origin == here
     check_readable(tmp_path)
 
@@ -74,6 +75,16 @@ def test_what_a_later_version_says_besides_does_not_matter(tmp_path):
     check_readable(tmp_path)
 
 
+@pytest.mark.parametrize(
+    ("names", "is_said"), [(("take",), False), (("put",), True), (("a", "b"), False)]
+)
+def test_weights_of_other_classes_are_warned_of(tmp_path, caplog, names, is_said):
+    save(tmp_path)
+    store.warn_of_other_classes(str(tmp_path), names)
+    assert ("its weights of 'take' begin as those of 'put'" in caplog.text) == is_said
+    assert ("was trained on other classes" in caplog.text) == is_said
+
+
 def test_a_later_format_is_named_with_its_program(tmp_path):
     save(tmp_path, **LATER)
     for read in (
@@ -81,7 +92,9 @@ def test_a_later_format_is_named_with_its_program(tmp_path):
         lambda: store.initialise_from(str(tmp_path), VARIABLES),
         lambda: check_readable(tmp_path),
     ):
-        with pytest.raises(InputError, match=f"step 4 in .* {SAYS}.*reads format 1"):
+        with pytest.raises(
+            InputError, match=f"checkpoints/4 was .* {SAYS}.*reads format 1"
+        ):
             read()
 
 

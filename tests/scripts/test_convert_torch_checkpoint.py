@@ -9,6 +9,7 @@ import pytest
 
 from svtas_jax import evaluate, train
 from svtas_jax.checkpoints import store
+from svtas_jax.checkpoints.formats import FORMAT
 from svtas_jax.errors import InputError
 from svtas_jax.weights import convert
 from svtas_jax.weights.files import read_arrays, write_safetensors
@@ -125,7 +126,7 @@ def test_the_command_takes_folded_weights_and_writes_them(
     assert "names as of a folded MobileNetV2" in said
     assert "skipped: logits.bias" in said and "took 15 of " in said
     meta = store.read_meta(str(tmp_path / "run"), "best")
-    assert (meta.step, meta.class_names[0], meta.format) == (0, "take", store.FORMAT)
+    assert (meta.step, meta.class_names[0], meta.format) == (0, "take", FORMAT)
     path = tmp_path / "out.safetensors"
     run_command(*command, f"--export={path}")
     written = read_arrays(str(path))
