@@ -39,6 +39,7 @@ def main() -> None:
         encoding=builder.make_encoding(data, given.encoding, given.quality),
         mapper=lambda tasks: follow(mapper, tasks),
         versions=provenance.versions(),
+        commit=provenance.git_commit(),
     )
 
 

@@ -25,7 +25,8 @@ from svtas_jax import runs
 from svtas_jax.checkpoints import store
 from svtas_jax.config import validate_config
 from svtas_jax.errors import InputError, MissingInputError
-from svtas_jax.runtime import cli, provenance
+from svtas_jax.runtime import cli, lock, provenance
+from svtas_jax.runtime.sharding import make_mesh
 from svtas_jax.structs import Params
 from svtas_jax.training.data import read_training_data, training_batches
 from svtas_jax.training.step import init_variables
@@ -58,6 +59,15 @@ def main() -> None:
 def take_over(path: str, config, workdir: str) -> None:
     """Writes a checkpoint of the config's model with the weights of a file."""
     validate_config(config)
+    with lock.held(workdir):
+        store.check_new(workdir)
+        variables, meta = converted(path, config)
+        store.save_model(workdir, variables, meta)
+    logging.info("start from it with --config.train.init_from=%s", workdir)
+
+
+def converted(path: str, config) -> tuple[Params, store.Meta]:
+    """Returns the variables of the config's model with the weights of a file."""
     arrays = read_arrays(path)
     is_folded = "stem.kernel" in arrays
     if is_folded:
@@ -80,7 +90,7 @@ def take_over(path: str, config, workdir: str) -> None:
         variables = folded_mobilenet.calibrate(
             model, variables, training_chunks(config)
         )
-    meta = store.Meta(
+    return variables, store.Meta(
         config.to_dict(),
         names,
         fps=0.0,
@@ -89,8 +99,6 @@ def take_over(path: str, config, workdir: str) -> None:
         versions=provenance.versions(),
         feature_width=width,
     )
-    store.save_model(workdir, variables, meta)
-    logging.info("start from it with --config.train.init_from=%s", workdir)
 
 
 def feature_width(config, weights: Params, path: str) -> int:
@@ -121,7 +129,9 @@ def rules_of(config) -> weight_rules.Rules:
 
 def training_chunks(config):
     """Yields a few chunks of the training videos, augmented as in training."""
-    batches = training_batches(config, read_training_data(config))
+    mesh = make_mesh(config.train.batch_size)
+    data = read_training_data(config)
+    batches = training_batches(config, data, mesh)
     with contextlib.closing(iter(batches)) as batches:
         for batch in itertools.islice(batches, _NUM_CALLS):
             for index in range(len(batch.chunks.starts)):

@@ -1,6 +1,7 @@
 """Times reading a video from its file and from what `tfds_builder` makes of it.
 
     python scripts/measure_reading.py --config=configs/gtea_sete.py [--video=FILE]
+        [--rounds=5]
 
 By default the video is one that moving shapes are rendered into. It is prepared in
 every encoding and read to its end as evaluation reads it, in turns, in one thread;
@@ -23,7 +24,7 @@ from svtas_jax.config import validate_config
 from svtas_jax.cost import benchmark
 from svtas_jax.runtime import cli, provenance
 
-NUM_ROUNDS = 5
+ROUNDS = flags.DEFINE_integer("rounds", 5, "Of reading all.", lower_bound=1)
 
 
 def main() -> None:
@@ -35,7 +36,7 @@ def main() -> None:
         given = flags.FLAGS.video or benchmark.render(folder / "rendered.mp4", config)
         roots = prepare_all(config.data, pathlib.Path(given), folder)
         paces = {kind: [] for kind in roots}
-        for _ in range(NUM_ROUNDS):
+        for _ in range(ROUNDS.value):
             for kind, root in roots.items():
                 paces[kind].append(pace(config.data, root))
         print(f"{provenance.hardware()}; {video.probe_video(given)}")

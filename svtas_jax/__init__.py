@@ -20,7 +20,7 @@ if TYPE_CHECKING:
     from svtas_jax.streaming import segment_chunk, segment_video
     from svtas_jax.structs import Chunk, Segment, StreamSpec, StreamState
 
-__version__ = "0.1.0"
+__version__ = "0.2.0"
 
 __all__ = [
     "Chunk",

@@ -21,6 +21,7 @@ from svtas_jax.checkpoints import store
 from svtas_jax.config import stream_spec, validate_config, with_clip_frames
 from svtas_jax.errors import InputError
 from svtas_jax.evaluation import measure, metrics, report
+from svtas_jax.evaluation.background import check_background
 from svtas_jax.run_config import load_config
 from svtas_jax.runtime import hosts
 from svtas_jax.structs import Chunk, Model, Params, VideoRecord
@@ -145,7 +146,7 @@ def load(
         InputError: if the config describes another model.
     """
     meta = store.read_meta(workdir, checkpoint)
-    config = load_config(config, meta.config)
+    config = load_config(config, meta.config, meta.origin)
     return restore(workdir, checkpoint, meta, config)
 
 
@@ -175,7 +176,7 @@ def evaluate(
         clip_frames: raw frames in a chunk, instead of the config's.
     """
     meta = store.read_meta(workdir, checkpoint)
-    config = load_config(config, meta.config)
+    config = load_config(config, meta.config, meta.origin)
     folder = pathlib.Path(workdir) / "evaluation"
     if clip_frames is not None:
         config.data.clip_frames = clip_frames
@@ -183,6 +184,7 @@ def evaluate(
     validate_config(config)
     hosts.once(render.ensure_configured, config.data)
     check_classes(annotations.class_names(config.data), meta, config)
+    check_background(config, meta.class_names)
     records = annotations.read_split(config.data, "test")
     check_width(records, meta)
     config = with_clip_frames(config, [record.num_frames for record in records])

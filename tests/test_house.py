@@ -19,10 +19,10 @@ COMMANDS = (
 FLOORS = (
     {"svtas_jax", "svtas_jax.errors"},
     {"svtas_jax.structs", "svtas_jax.runtime"},
-    {"svtas_jax.config", "svtas_jax.run_config", "svtas_jax.stitching"},
+    {"svtas_jax.config", "svtas_jax.stitching"},
     {"data_pipeline", "data_pipeline.demo", "data_pipeline.prepared"},
     {"svtas_jax.models", "svtas_jax.checkpoints"},
-    {"svtas_jax.streaming", "svtas_jax.weights"},
+    {"svtas_jax.run_config", "svtas_jax.streaming", "svtas_jax.weights"},
     {"svtas_jax.evaluation"},
     {"svtas_jax.live", "svtas_jax.runs"},
     {"svtas_jax.training", "svtas_jax.cost"},

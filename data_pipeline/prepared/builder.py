@@ -97,6 +97,7 @@ def prepare(
     encoding: Encoding,
     mapper: Mapper,
     versions: Mapping[str, str],
+    commit: str | None = None,
 ) -> None:
     """Writes a prepared folder, whole or not at all.
 
@@ -106,6 +107,7 @@ def prepare(
         encoding: of the records.
         mapper: writes the files.
         versions: of the packages, kept in the index.
+        commit: of this program, if it is a checkout; likewise.
 
     Raises:
         InputError: if a video or label is wrong, or the folder cannot be written.
@@ -124,6 +126,7 @@ def prepare(
         splits=splits,
         videos=shards.index_entries(records, encoding),
         versions=dict(versions),
+        commit=commit,
     )
     if _is_done(output, index):
         logging.info("%s is prepared already, with the same settings", output)
@@ -176,7 +179,7 @@ def _is_done(output: pathlib.Path, index: prepared_index.Index) -> bool:
         return False
     found = prepared_index.read_index(output)
     for field in dataclasses.fields(index):
-        if field.name in ("shards", "versions"):
+        if field.name in ("shards", "versions", "commit"):
             continue
         if getattr(found, field.name) != getattr(index, field.name):
             raise InputError(

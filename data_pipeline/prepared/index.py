@@ -10,6 +10,7 @@ from collections.abc import Iterator
 
 import numpy as np
 
+import svtas_jax
 from svtas_jax.errors import InputError
 from svtas_jax.runtime.files import write_atomic
 
@@ -60,6 +61,7 @@ class Index:
         videos: by name.
         shards: bytes of every file of records, by name.
         versions: of what the pictures were made with.
+        commit: of the program that made them, if it was a checkout.
     """
 
     encoding: str
@@ -71,6 +73,7 @@ class Index:
     videos: dict[str, IndexEntry]
     shards: dict[str, int] = dataclasses.field(default_factory=dict)
     versions: dict[str, str] = dataclasses.field(default_factory=dict)
+    commit: str | None = None
 
 
 def is_prepared(root: str | os.PathLike) -> bool:
@@ -100,9 +103,13 @@ def read_index(root: str | os.PathLike) -> Index:
 def _read_index(path: pathlib.Path, changed_ns: int) -> Index:
     with _explaining(path):
         facts = json.loads(path.read_text(encoding="utf-8"))
-        if facts.pop("format") != FORMAT:
+        if (found := facts.pop("format")) != FORMAT:
+            version = facts["versions"].get("svtas_jax", "of an unknown version")
+            commit = facts.get("commit") or "unknown"
             raise InputError(
-                f"{path.parent} was prepared by another version of the program: {AGAIN}"
+                f"{path.parent} was prepared in format {found} by svtas_jax {version} "
+                f"(commit {commit}); this is svtas_jax {svtas_jax.__version__}, which "
+                f"reads format {FORMAT}. Use that version, or {AGAIN}"
             )
         entries = [_entry(**told) for told in facts.pop("videos")]
         splits = {

@@ -47,14 +47,24 @@ def read_split(
     index = read_index(root)
     _check_config(data_config, index)
     _check_shards(root, index)
-    if data_config.split not in index.splits:
-        known = ", ".join(map(str, sorted(index.splits)))
-        raise MissingInputError(
-            f"Split {data_config.split} is missing: {root} was prepared with the "
-            f"splits {known}. Choose one with --config.data.split."
-        )
-    names = index.splits[data_config.split][subset]
+    names = split_names(root, data_config.split, subset)
     return tuple(_record(root, index, index.videos[name]) for name in names)
+
+
+def split_names(root: pathlib.Path, split: int, subset: str) -> tuple[str, ...]:
+    """Returns the names of a split's videos.
+
+    Raises:
+        MissingInputError: if there is no such split.
+    """
+    splits = read_index(root).splits
+    if split not in splits:
+        known = ", ".join(map(str, sorted(splits)))
+        raise MissingInputError(
+            f"Split {split} is missing: {root} was prepared with the splits {known}. "
+            "Choose one with --config.data.split."
+        )
+    return splits[split][subset]
 
 
 def open_reader(record: VideoRecord) -> "PreparedReader":

@@ -14,6 +14,7 @@ import orbax.checkpoint as ocp
 from absl import logging
 
 from svtas_jax.checkpoints import store
+from svtas_jax.checkpoints.formats import said_of
 from svtas_jax.errors import InputError
 from svtas_jax.runtime import hosts
 from svtas_jax.structs import BatchCarry, Params, TrainState
@@ -113,6 +114,14 @@ def restore(workdir: str, folder: str, step: int, position: Position) -> Positio
         )
         items = ocp.args.Composite(place=ocp.args.JsonRestore())
         place = manager.restore(step, args=items).place
+    if place["data"].keys() != position.data.keys():
+        raise InputError(
+            f"{workdir}/{folder}/{step} stands at a place in the data that means "
+            "nothing to this version of the program. "
+            f"{said_of(pathlib.Path(workdir, folder, str(step)))} Go on with that "
+            f"version, or begin anew from its weights: --config.train.init_from="
+            f"{workdir} and another --workdir."
+        )
     return Position(
         state=state.replace(**found["model"], **found["optimizer"]),
         carry=carry.replace(**found["carry"]),
@@ -139,9 +148,11 @@ def restore_newest(
             _set_aside(pathlib.Path(workdir), candidates[:number])
         hosts.wait()
         return found
+    newest_one = pathlib.Path(workdir, *map(str, candidates[0]))
     raise InputError(
         f"none of the {len(candidates)} checkpoints in {workdir} can be read: they "
-        "are damaged, or of another version of the program. Use another --workdir."
+        "are damaged, or of another version of the program. Of the newest: "
+        f"{said_of(newest_one)} Use another --workdir."
     )
 
 

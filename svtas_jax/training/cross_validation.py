@@ -7,10 +7,12 @@ import ml_collections
 import numpy as np
 from absl import logging
 
+from data_pipeline import annotations
+from data_pipeline.demo import render
 from svtas_jax import runs
 from svtas_jax.evaluation import report
-from svtas_jax.runtime import hosts, provenance
-from svtas_jax.runtime.files import make_folder, write_atomic
+from svtas_jax.runtime import hosts, lock, provenance
+from svtas_jax.runtime.files import write_atomic
 from svtas_jax.training import loop
 
 METRICS = ("acc", "edit", "f1_10", "f1_25", "f1_50")
@@ -18,6 +20,7 @@ METRICS = ("acc", "edit", "f1_10", "f1_25", "f1_50")
 Table = dict[str, dict[str, dict[str, float]]]  # mode, split, metric -> percent
 
 
+@lock.one_at_a_time
 def cross_validate(
     config: ml_collections.ConfigDict,
     workdir: str,
@@ -34,8 +37,15 @@ def cross_validate(
         splits: their numbers.
         which: checkpoint to evaluate.
         streams: raw frames in a chunk to evaluate with besides the config's own.
+
+    Raises:
+        MissingInputError: if there is no such split.
+        InputError: if another program writes to `workdir`, among others.
     """
-    make_folder(workdir)
+    hosts.once(render.ensure_configured, config.data)
+    for split in splits:  # a missing one is better known now than after days
+        for subset in ("train", "test"):
+            annotations.split_names(config.data, subset, split=split)
     table: Table = {}
     for split in splits:
         own = config.copy_and_resolve_references()
@@ -44,7 +54,10 @@ def cross_validate(
         logging.info("split %d of %s: %s", split, list(splits), folder)
         loop.train(own, folder)
         for frames in (None, *streams):
-            result = runs.evaluate(folder, which, clip_frames=frames)
+            # Not the run's stored config: what is measured may have changed since.
+            again = own.copy_and_resolve_references()
+            again.data.frame_cache = ""  # a video that is read once needs none
+            result = runs.evaluate(folder, which, config=again, clip_frames=frames)
             mode = "as trained" if frames is None else f"chunks of {frames} frames"
             row = {name: result.metrics[name] for name in METRICS}
             table.setdefault(mode, {})[f"split {split}"] = row

@@ -8,9 +8,16 @@ from absl import logging
 from jax.sharding import Mesh
 
 from data_pipeline import annotations
-from data_pipeline.checks import check_disjoint, check_records, describe
+from data_pipeline.checks import (
+    check_disjoint,
+    check_records,
+    describe,
+    warn_of_shared,
+)
 from data_pipeline.dataset import StreamDataset, feature_width, make_dataset
 from data_pipeline.demo import render
+from svtas_jax.checkpoints import store
+from svtas_jax.evaluation.background import check_background
 from svtas_jax.runtime import hosts
 from svtas_jax.runtime.sharding import local_slots
 from svtas_jax.structs import VideoRecord
@@ -44,14 +51,18 @@ class TrainingData:
 def read_training_data(config: ml_collections.ConfigDict) -> TrainingData:
     """Reads annotations; holds out validation videos unless the test split selects."""
     hosts.once(render.ensure_configured, config.data)
+    check_background(config, annotations.class_names(config.data))
     records = annotations.read_split(config.data, "train")
     if config.train.selection == "test":
         held_out = annotations.read_split(config.data, "test")
     else:
+        warn_of_shared(records, config.data)
         records, held_out = annotations.hold_out(
             records, config.train.validation_share, config.seed
         )
     names = annotations.class_names(config.data)
+    if config.train.init_from:
+        store.warn_of_other_classes(config.train.init_from, names)
     check_disjoint(records, held_out, split=config.data.split)
     check_records((*records, *held_out), names)
     logging.info("training videos\n%s", describe(records, names))

@@ -21,8 +21,7 @@ from svtas_jax.checkpoints.resume import Position
 from svtas_jax.config import stream_spec, with_clip_frames
 from svtas_jax.evaluation.scoring import make_scorer
 from svtas_jax.run_config import check_resumable
-from svtas_jax.runtime import provenance
-from svtas_jax.runtime.files import make_folder
+from svtas_jax.runtime import lock, provenance
 from svtas_jax.runtime.interruption import Interrupted, Interruption
 from svtas_jax.runtime.sharding import make_mesh, shard_batch
 from svtas_jax.structs import Model, TrainState
@@ -42,6 +41,7 @@ from svtas_jax.training.step import (
 from svtas_jax.training.validation import Selector
 
 
+@lock.one_at_a_time
 def train(config: ml_collections.ConfigDict, workdir: str) -> TrainState:
     """Trains until the last epoch; returns the final state.
 
@@ -52,9 +52,8 @@ def train(config: ml_collections.ConfigDict, workdir: str) -> TrainState:
     Raises:
         Interrupted: after SIGTERM, when all that the same command needs to go on is on
             the disk.
-        InputError: if the data or the folder break a rule.
+        InputError: if another program writes to `workdir`, among others.
     """
-    make_folder(workdir)
     data = read_training_data(config)
     given, config = config, with_clip_frames(config, data.num_frames)
     model = models.build_model(config, data.class_names)
@@ -109,7 +108,7 @@ def _check_resumable(
             meta = store.read_meta(workdir, str(step), folder=folder)
         except Exception:  # damaged: `restore_newest` will say so
             continue
-        check_resumable(given, meta.config)
+        check_resumable(given, meta.config, meta.origin)
         return
 
 
