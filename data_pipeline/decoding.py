@@ -9,6 +9,8 @@ import collections
 import errno
 import itertools
 import math
+import re
+import threading
 import time
 from collections.abc import Iterable, Iterator
 from typing import BinaryIO
@@ -21,6 +23,7 @@ from av.video.reformatter import Interpolation, VideoReformatter
 
 from svtas_jax.errors import InputError
 
+_LOG_LOCK = threading.Lock()  # the log level is one for the whole process
 _LAST_FRAMES = 16  # the longest reordering: fewer after a damage are a cut-off end
 _STILL_CODECS = ("mjpeg", "png", "bmp", "gif", "tiff", "webp", "jpeg2000", "jpegls")
 # Where a packet marked as corrupt may be whole: recordings are joined in the middle.
@@ -28,6 +31,10 @@ _JOINED_FORMATS = ("mpegts", "mpeg")
 _TEXT_FORMATS = ("tty",)  # shows any text file as a film
 _PICTURES = Disposition.attached_pic | Disposition.timed_thumbnails
 _COVER_SEARCH = 100  # packets in which a film beside a still picture shows itself
+# Converted to RGB and to BGR alike, to the bit. Others go by way of BGR as in OpenCV.
+_ALIKE = tuple(
+    f"{kind}{layout}p" for kind in ("yuv", "yuvj") for layout in (420, 422, 444)
+) + ("gray", "rgb24")
 _ALMOST = 50  # numbers of a matrix this many times larger than others: a right angle
 
 
@@ -139,12 +146,13 @@ class Decoder:
             DecodingError: if its kind of pixels cannot be converted.
         """
         width, height = self._size
+        order = "rgb24" if frame.format.name in _ALIKE else "bgr24"
         try:
             image = self._converter.reformat(
                 frame,
                 width=width,
                 height=height,
-                format="bgr24",  # RGB at once is rounded otherwise where bits are many
+                format=order,
                 interpolation=Interpolation.BICUBIC,
                 threads=1,
             ).to_ndarray()
@@ -152,7 +160,9 @@ class Decoder:
             raise DecodingError(
                 f"pixels of format {frame.format.name} cannot be converted: {error}"
             ) from error
-        return turned(cv2.cvtColor(image, cv2.COLOR_BGR2RGB), self._turn)
+        if order == "bgr24":
+            image = cv2.cvtColor(image, cv2.COLOR_BGR2RGB)
+        return turned(image, self._turn)
 
     def close(self) -> None:
         """Closes the container."""
@@ -301,9 +311,22 @@ def _films(
     if kept:
         raise NoFilmError(
             f"{name} cannot be decoded: this build of FFmpeg has no decoder for its "
-            "codec. Re-encode it elsewhere: ffmpeg -i INPUT -c:v libx264 OUTPUT.mp4"
+            f"codec{_codec_name(container)}. Re-encode it elsewhere: ffmpeg -i INPUT "
+            "-c:v libx264 OUTPUT.mp4"
         )
     if not container.streams.audio:
         raise av.error.InvalidDataError(errno.EILSEQ, "it holds no film")
     cover = " and a cover picture" if streams else ""
     raise NoFilmError(f"{name} holds no video, only sound{cover}; name another file.")
+
+
+def _codec_name(container: av.container.InputContainer) -> str:
+    """Returns FFmpeg's name of an unknown codec, in brackets, from its log."""
+    with _LOG_LOCK:
+        av.logging.set_level(av.logging.INFO)
+        try:
+            told = container.dumps_format()
+        finally:
+            av.logging.set_level(None)
+    match = re.search(r"Video: (\w+(?: \([^)/]*)?)", told)
+    return f" ({match[1].replace(' (', ', tag ').strip()})" if match else ""
