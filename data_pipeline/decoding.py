@@ -30,11 +30,15 @@ _STILL_CODECS = ("mjpeg", "png", "bmp", "gif", "tiff", "webp", "jpeg2000", "jpeg
 _JOINED_FORMATS = ("mpegts", "mpeg")
 _TEXT_FORMATS = ("tty",)  # shows any text file as a film
 _PICTURES = Disposition.attached_pic | Disposition.timed_thumbnails
+_MOST_UNREADABLE = 10  # times in a row that what a tolerant reader reads is nonsense
 _COVER_SEARCH = 100  # packets in which a film beside a still picture shows itself
 # Converted to RGB and to BGR alike, to the bit. Others go by way of BGR as in OpenCV.
 _ALIKE = tuple(
     f"{kind}{layout}p" for kind in ("yuv", "yuvj") for layout in (420, 422, 444)
 ) + ("gray", "rgb24")
+# Tags of the colours' matrix: "reserved" means nothing, and of the two of BT.2020 only
+# the one without constant luminance can be computed.
+_RETAGGED = {3: 2, 10: 9}
 _ALMOST = 50  # numbers of a matrix this many times larger than others: a right angle
 
 
@@ -103,6 +107,7 @@ class Decoder:
         self._size: tuple[int, int] | None = None  # width and height of the first frame
         self._turn = (False, False, False)
         self._has_begun = False
+        self._failure: av.FFmpegError | None = None
         self._choose(name)
         self.stream.thread_type = "NONE"  # several videos are read side by side
         self.stream.codec_context.thread_count = 1
@@ -130,7 +135,11 @@ class Decoder:
         """Returns the first packets, which `frames` will decode, and when they came."""
         end = time.monotonic() + limit_s
         while len(self._ahead) < num_packets and time.monotonic() < end:
-            packet = self._read()
+            try:
+                packet = self._read()
+            except av.FFmpegError as error:
+                self._failure = error  # `frames` raises it when it gets there
+                break
             if packet is None:
                 break
             self._ahead.append((packet, time.monotonic()))
@@ -146,6 +155,7 @@ class Decoder:
             DecodingError: if its kind of pixels cannot be converted.
         """
         width, height = self._size
+        frame.colorspace = _RETAGGED.get(frame.colorspace, frame.colorspace)
         order = "rgb24" if frame.format.name in _ALIKE else "bgr24"
         try:
             image = self._converter.reformat(
@@ -158,7 +168,8 @@ class Decoder:
             ).to_ndarray()
         except (av.FFmpegError, ValueError) as error:
             raise DecodingError(
-                f"pixels of format {frame.format.name} cannot be converted: {error}"
+                f"pixels of format {frame.format.name} and colours of matrix "
+                f"{frame.colorspace} cannot be converted"
             ) from error
         if order == "bgr24":
             image = cv2.cvtColor(image, cv2.COLOR_BGR2RGB)
@@ -225,17 +236,28 @@ class Decoder:
         if self._ahead:
             packet, self.arrived_s = self._ahead.popleft()
             return packet
+        if self._failure is not None:
+            raise self._failure
         packet = self._read()
         self.arrived_s = time.monotonic()
         return packet
 
     def _read(self) -> av.Packet | None:
         """Returns the film's next packet, None at the end."""
-        for packet in self._packets:
-            # An empty one, which repeats a picture in AVI, would end the decoding.
-            if packet.size and packet.stream is self.stream:
-                return packet
-        return None
+        for _ in range(_MOST_UNREADABLE):
+            try:
+                # An empty one, which repeats a picture in AVI, would end the decoding.
+                for packet in self._packets:
+                    if packet.size and packet.stream is self.stream:
+                        return packet
+                return None
+            except av.error.InvalidDataError as error:
+                if not self._tolerant:
+                    raise
+                failure = error
+                self.num_damaged += 1
+                self._packets = self.container.demux(self.stream)
+        raise failure
 
     def _choose(self, name: str) -> None:
         """Finds the film: one still picture beside another stream is a cover."""

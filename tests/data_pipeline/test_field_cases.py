@@ -159,6 +159,17 @@ def test_matrix_is_that_of_the_tags(tmp_path, tags, green):
     assert (found < 10) == (green == 32)
 
 
+@pytest.mark.parametrize("matrix", [3, 8, 10])
+def test_matrices_that_cannot_be_computed(tmp_path, matrix):
+    tags = {"colorspace": str(matrix)}
+    path = _grey_film(tmp_path / "a.mkv", "yuv420p", 124, tags)
+    if matrix == 8:
+        with pytest.raises(InputError, match="a.mkv: .*matrix 8 cannot be converted"):
+            video.read_frames(path, [0])
+    else:
+        assert abs(int(video.read_frames(path, [0])[0, 8, 8, 0]) - 126) <= 1
+
+
 def _grey_film(path, pix_fmt, luma, tags, chroma=(128, 128)):
     with av.open(str(path), "w") as container:
         stream = container.add_stream("ffv1", rate=25, options=tags)
