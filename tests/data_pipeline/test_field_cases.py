@@ -2,6 +2,7 @@
 
 import contextlib
 import fractions
+import gc
 import os
 
 import av
@@ -421,8 +422,18 @@ def test_notes_in_another_encoding_do_no_harm(tmp_path, films):
     assert video.count_frames(path) == 4
 
 
-def test_files_are_closed(tmp_path, films):
+def test_files_are_closed_even_if_they_are_forgotten(tmp_path, films):
     path = films.write(tmp_path / "a.mp4", range(4))
-    for _ in range(100):
-        video.read_frames(path, [2])
-    assert len(os.listdir("/proc/self/fd")) < 100
+    bad = tmp_path / "bad.mp4"
+    bad.write_bytes(path.read_bytes()[:900])
+    before = len(os.listdir("/proc/self/fd"))
+    gc.disable()
+    try:
+        for _ in range(50):
+            video.read_frames(path, [2])
+            video.FrameReader(str(path)).frame(1)
+            with pytest.raises(InputError):
+                video.probe_video(bad)
+        assert len(os.listdir("/proc/self/fd")) < before + 10
+    finally:
+        gc.enable()
