@@ -16,11 +16,10 @@ from collections.abc import Iterable, Iterator
 from typing import BinaryIO
 
 import av
-import cv2
 import numpy as np
 from av.stream import Discard, Disposition
-from av.video.reformatter import Interpolation, VideoReformatter
 
+from data_pipeline.pictures import Pictures
 from svtas_jax.errors import InputError
 
 _LOG_LOCK = threading.Lock()  # the log level is one for the whole process
@@ -32,14 +31,6 @@ _TEXT_FORMATS = ("tty",)  # shows any text file as a film
 _PICTURES = Disposition.attached_pic | Disposition.timed_thumbnails
 _MOST_UNREADABLE = 10  # times in a row that what a tolerant reader reads is nonsense
 _COVER_SEARCH = 100  # packets in which a film beside a still picture shows itself
-# Converted to RGB and to BGR alike, to the bit. Others go by way of BGR as in OpenCV.
-_ALIKE = tuple(
-    f"{kind}{layout}p" for kind in ("yuv", "yuvj") for layout in (420, 422, 444)
-) + ("gray", "rgb24")
-# Tags of the colours' matrix: "reserved" means nothing, and of the two of BT.2020 only
-# the one without constant luminance can be computed.
-_RETAGGED = {3: 2, 10: 9}
-_ALMOST = 50  # numbers of a matrix this many times larger than others: a right angle
 
 
 class DecodingError(Exception):
@@ -103,9 +94,7 @@ class Decoder:
         self.container, self._tolerant = container, tolerant
         self.arrived_s, self.num_damaged, self.last_stamp = 0.0, 0, -math.inf
         self._ahead: collections.deque[tuple[av.Packet, float]] = collections.deque()
-        self._converter = VideoReformatter()
-        self._size: tuple[int, int] | None = None  # width and height of the first frame
-        self._turn = (False, False, False)
+        self._pictures: Pictures | None = None
         self._has_begun = False
         self._failure: av.FFmpegError | None = None
         self._choose(name)
@@ -125,8 +114,8 @@ class Decoder:
         """
         frames = self._any_frames() if self._tolerant else self._whole_frames()
         for frame in frames:
-            if self._size is None:
-                self._size, self._turn = (frame.width, frame.height), turn_of(frame)
+            if self._pictures is None:
+                self._pictures = Pictures(frame)
             yield frame
 
     def look_ahead(
@@ -148,32 +137,16 @@ class Decoder:
     def picture(self, frame: av.VideoFrame) -> np.ndarray:
         """Returns a frame as (H, W, 3) uint8 RGB, all of them in the first one's size.
 
-        The colours are those of OpenCV, to the bit: range and matrix as the film is
-        tagged; of limited range and by BT.601 where it is not.
-
         Raises:
             DecodingError: if its kind of pixels cannot be converted.
         """
-        width, height = self._size
-        frame.colorspace = _RETAGGED.get(frame.colorspace, frame.colorspace)
-        order = "rgb24" if frame.format.name in _ALIKE else "bgr24"
         try:
-            image = self._converter.reformat(
-                frame,
-                width=width,
-                height=height,
-                format=order,
-                interpolation=Interpolation.BICUBIC,
-                threads=1,
-            ).to_ndarray()
+            return self._pictures.convert(frame)
         except (av.FFmpegError, ValueError) as error:
             raise DecodingError(
                 f"pixels of format {frame.format.name} and colours of matrix "
                 f"{frame.colorspace} cannot be converted"
             ) from error
-        if order == "bgr24":
-            image = cv2.cvtColor(image, cv2.COLOR_BGR2RGB)
-        return turned(image, self._turn)
 
     def close(self) -> None:
         """Closes the container."""
@@ -293,36 +266,6 @@ class _Damage:
     def follows(self, frame: av.VideoFrame) -> bool:
         """Whether a frame that was decoded later is shown earlier."""
         return None not in (self._stamp, frame.pts) and frame.pts < self._stamp
-
-
-def turn_of(frame: av.VideoFrame) -> tuple[bool, bool, bool]:
-    """Returns how the display matrix turns a frame: whether rows become columns, and
-    whether columns and rows are reversed after that.
-
-    Of a point of the picture, matrix (a b u; c d v; x y w) makes (ax + cy, bx + dy).
-    Angles that are not right ones are left alone.
-    """
-    data = frame.side_data.get("DISPLAYMATRIX")
-    if data is None:
-        return False, False, False
-    a, b, _, c, d, *_ = np.frombuffer(bytes(data), np.int32).tolist()
-    if abs(a) > _ALMOST * abs(b) and abs(d) > _ALMOST * abs(c):
-        return False, a < 0, d < 0
-    if abs(b) > _ALMOST * abs(a) and abs(c) > _ALMOST * abs(d):
-        return True, c < 0, b < 0
-    return False, False, False
-
-
-def turned(image: np.ndarray, turn: tuple[bool, bool, bool]) -> np.ndarray:
-    """Returns an image (H, W, 3) as `turn_of` says."""
-    is_transposed, flips_columns, flips_rows = turn
-    if is_transposed:
-        image = image.swapaxes(0, 1)
-    if flips_columns:
-        image = image[:, ::-1]
-    if flips_rows:
-        image = image[::-1]
-    return np.ascontiguousarray(image)
 
 
 def _films(
