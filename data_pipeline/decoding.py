@@ -12,7 +12,7 @@ import math
 import re
 import threading
 import time
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterator
 from typing import BinaryIO
 
 import av
@@ -159,16 +159,20 @@ class Decoder:
         self.container.close()
 
     def _any_frames(self) -> Iterator[av.VideoFrame]:
-        return (item for item in self._decoded() if isinstance(item, av.VideoFrame))
+        for item in self._decoded():
+            if isinstance(item, av.VideoFrame):
+                self.num_damaged += item.is_corrupt
+                yield item
 
     def _whole_frames(self) -> Iterator[av.VideoFrame]:
         damage, num_after = None, 0
         for item in self._decoded():
             if isinstance(item, _Damage):
                 damage = damage or item
-            elif damage is None and item.is_corrupt:
-                damage = _Damage("a frame has damaged data", item.pts)
-            elif damage is None or (damage.follows(item) and not item.is_corrupt):
+            elif item.is_corrupt:
+                self.num_damaged += 1
+                damage = damage or _Damage("a frame has damaged data", item.pts)
+            elif damage is None or damage.follows(item):
                 yield item
                 continue
             num_after += 1
@@ -178,13 +182,13 @@ class Decoder:
     def _decoded(self) -> "Iterator[av.VideoFrame | _Damage]":
         """Yields frames, and what went wrong between them."""
         is_joined = self.container.format.name in _JOINED_FORMATS
+        decode = self.stream.codec_context.decode
         while (packet := self._next()) is not None:
-            stamps = packet.pts, packet.dts
-            self.last_stamp = max(
-                [self.last_stamp, *(s for s in stamps if s is not None)]
-            )
+            stamp = packet.dts if packet.pts is None else packet.pts
+            if stamp is not None and stamp > self.last_stamp:
+                self.last_stamp = stamp
             try:
-                frames = self.stream.decode(packet)
+                frames = decode(packet)
             except av.FFmpegError as error:
                 # A recording that begins between key frames is shown from the first.
                 if self._has_begun or packet.is_keyframe:
@@ -195,19 +199,14 @@ class Decoder:
                 self.num_damaged += 1
                 yield _Damage("a packet is cut off", packet.pts)
             self._has_begun = True
-            yield from self._counted(frames)
-        yield from self._counted(self._flush())
+            yield from frames
+        yield from self._flush()
 
     def _flush(self) -> list[av.VideoFrame]:
         try:
             return self.stream.codec_context.decode(None)
         except av.FFmpegError:  # what is wrong was reported at the packets
             return []
-
-    def _counted(self, frames: Iterable[av.VideoFrame]) -> Iterator[av.VideoFrame]:
-        for frame in frames:
-            self.num_damaged += frame.is_corrupt
-            yield frame
 
     def _next(self) -> av.Packet | None:
         if self._ahead:
@@ -221,27 +220,33 @@ class Decoder:
 
     def _read(self) -> av.Packet | None:
         """Returns the film's next packet, None at the end."""
-        for _ in range(_MOST_UNREADABLE):
+        for packet in self._packets:
+            # An empty one, which repeats a picture in AVI, would end the decoding.
+            if packet.size and packet.stream is self.stream:
+                return packet
+        return None
+
+    def _demux(self, streams: list[av.video.stream.VideoStream]) -> Iterator[av.Packet]:
+        """Goes on where a tolerant reader meets nonsense, up to a limit in a row."""
+        num_unreadable = 0
+        while True:
             try:
-                # An empty one, which repeats a picture in AVI, would end the decoding.
-                for packet in self._packets:
-                    if packet.size and packet.stream is self.stream:
-                        return packet
-                return None
-            except av.error.InvalidDataError as error:
-                if not self._tolerant:
-                    raise
-                failure = error
+                for packet in self.container.demux(streams):
+                    num_unreadable = 0
+                    yield packet
+                return
+            except av.error.InvalidDataError:
+                num_unreadable += 1
                 self.num_damaged += 1
-                self._packets = self.container.demux(self.stream)
-        raise failure
+                if not self._tolerant or num_unreadable > _MOST_UNREADABLE:
+                    raise
 
     def _choose(self, name: str) -> None:
         """Finds the film: one still picture beside another stream is a cover."""
         streams = _films(self.container, name)
         for stream in self.container.streams:
             stream.discard = Discard.default if stream in streams else Discard.all
-        self._packets = self.container.demux(streams)
+        self._packets = self._demux(streams)
         best = self.container.streams.best("video")
         self.stream = best if best in streams else streams[0]
         if len(streams) > 1 and self.stream.codec_context.name in _STILL_CODECS:
