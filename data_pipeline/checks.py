@@ -110,6 +110,6 @@ def _check_video(record: VideoRecord) -> None:
         return
     if video.tail_is_readable(record.video_path):
         return
-    num_frames = video.count_frames(record.video_path)
+    num_frames = video.remembered_count(record.video_path)
     if num_frames < record.num_frames:
         raise video.damaged(record.video_path, num_frames, record.num_frames)

@@ -9,26 +9,28 @@ import collections
 import errno
 import itertools
 import math
+import re
+import threading
 import time
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterator
 from typing import BinaryIO
 
 import av
-import cv2
 import numpy as np
 from av.stream import Discard, Disposition
-from av.video.reformatter import Interpolation, VideoReformatter
 
+from data_pipeline.pictures import Pictures
 from svtas_jax.errors import InputError
 
+_LOG_LOCK = threading.Lock()  # the log level is one for the whole process
 _LAST_FRAMES = 16  # the longest reordering: fewer after a damage are a cut-off end
 _STILL_CODECS = ("mjpeg", "png", "bmp", "gif", "tiff", "webp", "jpeg2000", "jpegls")
 # Where a packet marked as corrupt may be whole: recordings are joined in the middle.
 _JOINED_FORMATS = ("mpegts", "mpeg")
 _TEXT_FORMATS = ("tty",)  # shows any text file as a film
 _PICTURES = Disposition.attached_pic | Disposition.timed_thumbnails
+_MOST_UNREADABLE = 10  # times in a row that what a tolerant reader reads is nonsense
 _COVER_SEARCH = 100  # packets in which a film beside a still picture shows itself
-_ALMOST = 50  # numbers of a matrix this many times larger than others: a right angle
 
 
 class DecodingError(Exception):
@@ -92,10 +94,9 @@ class Decoder:
         self.container, self._tolerant = container, tolerant
         self.arrived_s, self.num_damaged, self.last_stamp = 0.0, 0, -math.inf
         self._ahead: collections.deque[tuple[av.Packet, float]] = collections.deque()
-        self._converter = VideoReformatter()
-        self._size: tuple[int, int] | None = None  # width and height of the first frame
-        self._turn = (False, False, False)
+        self._pictures: Pictures | None = None
         self._has_begun = False
+        self._failure: av.FFmpegError | None = None
         self._choose(name)
         self.stream.thread_type = "NONE"  # several videos are read side by side
         self.stream.codec_context.thread_count = 1
@@ -113,8 +114,8 @@ class Decoder:
         """
         frames = self._any_frames() if self._tolerant else self._whole_frames()
         for frame in frames:
-            if self._size is None:
-                self._size, self._turn = (frame.width, frame.height), turn_of(frame)
+            if self._pictures is None:
+                self._pictures = Pictures(frame)
             yield frame
 
     def look_ahead(
@@ -123,7 +124,11 @@ class Decoder:
         """Returns the first packets, which `frames` will decode, and when they came."""
         end = time.monotonic() + limit_s
         while len(self._ahead) < num_packets and time.monotonic() < end:
-            packet = self._read()
+            try:
+                packet = self._read()
+            except av.FFmpegError as error:
+                self._failure = error  # `frames` raises it when it gets there
+                break
             if packet is None:
                 break
             self._ahead.append((packet, time.monotonic()))
@@ -132,27 +137,16 @@ class Decoder:
     def picture(self, frame: av.VideoFrame) -> np.ndarray:
         """Returns a frame as (H, W, 3) uint8 RGB, all of them in the first one's size.
 
-        The colours are those of OpenCV, to the bit: range and matrix as the film is
-        tagged; of limited range and by BT.601 where it is not.
-
         Raises:
             DecodingError: if its kind of pixels cannot be converted.
         """
-        width, height = self._size
         try:
-            image = self._converter.reformat(
-                frame,
-                width=width,
-                height=height,
-                format="bgr24",  # RGB at once is rounded otherwise where bits are many
-                interpolation=Interpolation.BICUBIC,
-                threads=1,
-            ).to_ndarray()
+            return self._pictures.convert(frame)
         except (av.FFmpegError, ValueError) as error:
             raise DecodingError(
-                f"pixels of format {frame.format.name} cannot be converted: {error}"
+                f"pixels of format {frame.format.name} and colours of matrix "
+                f"{frame.colorspace} cannot be converted"
             ) from error
-        return turned(cv2.cvtColor(image, cv2.COLOR_BGR2RGB), self._turn)
 
     def close(self) -> None:
         """Closes the container."""
@@ -160,17 +154,25 @@ class Decoder:
         self._ahead.clear()
         self.container.close()
 
+    def __del__(self) -> None:
+        # PyAV's objects refer to each other: forgotten ones would stay open for long.
+        self.container.close()
+
     def _any_frames(self) -> Iterator[av.VideoFrame]:
-        return (item for item in self._decoded() if isinstance(item, av.VideoFrame))
+        for item in self._decoded():
+            if isinstance(item, av.VideoFrame):
+                self.num_damaged += item.is_corrupt
+                yield item
 
     def _whole_frames(self) -> Iterator[av.VideoFrame]:
         damage, num_after = None, 0
         for item in self._decoded():
             if isinstance(item, _Damage):
                 damage = damage or item
-            elif damage is None and item.is_corrupt:
-                damage = _Damage("a frame has damaged data", item.pts)
-            elif damage is None or (damage.follows(item) and not item.is_corrupt):
+            elif item.is_corrupt:
+                self.num_damaged += 1
+                damage = damage or _Damage("a frame has damaged data", item.pts)
+            elif damage is None or damage.follows(item):
                 yield item
                 continue
             num_after += 1
@@ -180,13 +182,13 @@ class Decoder:
     def _decoded(self) -> "Iterator[av.VideoFrame | _Damage]":
         """Yields frames, and what went wrong between them."""
         is_joined = self.container.format.name in _JOINED_FORMATS
+        decode = self.stream.codec_context.decode
         while (packet := self._next()) is not None:
-            stamps = packet.pts, packet.dts
-            self.last_stamp = max(
-                [self.last_stamp, *(s for s in stamps if s is not None)]
-            )
+            stamp = packet.dts if packet.pts is None else packet.pts
+            if stamp is not None and stamp > self.last_stamp:
+                self.last_stamp = stamp
             try:
-                frames = self.stream.decode(packet)
+                frames = decode(packet)
             except av.FFmpegError as error:
                 # A recording that begins between key frames is shown from the first.
                 if self._has_begun or packet.is_keyframe:
@@ -197,8 +199,8 @@ class Decoder:
                 self.num_damaged += 1
                 yield _Damage("a packet is cut off", packet.pts)
             self._has_begun = True
-            yield from self._counted(frames)
-        yield from self._counted(self._flush())
+            yield from frames
+        yield from self._flush()
 
     def _flush(self) -> list[av.VideoFrame]:
         try:
@@ -206,15 +208,12 @@ class Decoder:
         except av.FFmpegError:  # what is wrong was reported at the packets
             return []
 
-    def _counted(self, frames: Iterable[av.VideoFrame]) -> Iterator[av.VideoFrame]:
-        for frame in frames:
-            self.num_damaged += frame.is_corrupt
-            yield frame
-
     def _next(self) -> av.Packet | None:
         if self._ahead:
             packet, self.arrived_s = self._ahead.popleft()
             return packet
+        if self._failure is not None:
+            raise self._failure
         packet = self._read()
         self.arrived_s = time.monotonic()
         return packet
@@ -227,12 +226,27 @@ class Decoder:
                 return packet
         return None
 
+    def _demux(self, streams: list[av.video.stream.VideoStream]) -> Iterator[av.Packet]:
+        """Goes on where a tolerant reader meets nonsense, up to a limit in a row."""
+        num_unreadable = 0
+        while True:
+            try:
+                for packet in self.container.demux(streams):
+                    num_unreadable = 0
+                    yield packet
+                return
+            except av.error.InvalidDataError:
+                num_unreadable += 1
+                self.num_damaged += 1
+                if not self._tolerant or num_unreadable > _MOST_UNREADABLE:
+                    raise
+
     def _choose(self, name: str) -> None:
         """Finds the film: one still picture beside another stream is a cover."""
         streams = _films(self.container, name)
         for stream in self.container.streams:
             stream.discard = Discard.default if stream in streams else Discard.all
-        self._packets = self.container.demux(streams)
+        self._packets = self._demux(streams)
         best = self.container.streams.best("video")
         self.stream = best if best in streams else streams[0]
         if len(streams) > 1 and self.stream.codec_context.name in _STILL_CODECS:
@@ -259,36 +273,6 @@ class _Damage:
         return None not in (self._stamp, frame.pts) and frame.pts < self._stamp
 
 
-def turn_of(frame: av.VideoFrame) -> tuple[bool, bool, bool]:
-    """Returns how the display matrix turns a frame: whether rows become columns, and
-    whether columns and rows are reversed after that.
-
-    Of a point of the picture, matrix (a b u; c d v; x y w) makes (ax + cy, bx + dy).
-    Angles that are not right ones are left alone.
-    """
-    data = frame.side_data.get("DISPLAYMATRIX")
-    if data is None:
-        return False, False, False
-    a, b, _, c, d, *_ = np.frombuffer(bytes(data), np.int32).tolist()
-    if abs(a) > _ALMOST * abs(b) and abs(d) > _ALMOST * abs(c):
-        return False, a < 0, d < 0
-    if abs(b) > _ALMOST * abs(a) and abs(c) > _ALMOST * abs(d):
-        return True, c < 0, b < 0
-    return False, False, False
-
-
-def turned(image: np.ndarray, turn: tuple[bool, bool, bool]) -> np.ndarray:
-    """Returns an image (H, W, 3) as `turn_of` says."""
-    is_transposed, flips_columns, flips_rows = turn
-    if is_transposed:
-        image = image.swapaxes(0, 1)
-    if flips_columns:
-        image = image[:, ::-1]
-    if flips_rows:
-        image = image[::-1]
-    return np.ascontiguousarray(image)
-
-
 def _films(
     container: av.container.InputContainer, name: str
 ) -> list[av.video.stream.VideoStream]:
@@ -301,9 +285,22 @@ def _films(
     if kept:
         raise NoFilmError(
             f"{name} cannot be decoded: this build of FFmpeg has no decoder for its "
-            "codec. Re-encode it elsewhere: ffmpeg -i INPUT -c:v libx264 OUTPUT.mp4"
+            f"codec{_codec_name(container)}. Re-encode it elsewhere: ffmpeg -i INPUT "
+            "-c:v libx264 OUTPUT.mp4"
         )
     if not container.streams.audio:
         raise av.error.InvalidDataError(errno.EILSEQ, "it holds no film")
     cover = " and a cover picture" if streams else ""
     raise NoFilmError(f"{name} holds no video, only sound{cover}; name another file.")
+
+
+def _codec_name(container: av.container.InputContainer) -> str:
+    """Returns FFmpeg's name of an unknown codec, in brackets, from its log."""
+    with _LOG_LOCK:
+        av.logging.set_level(av.logging.INFO)
+        try:
+            told = container.dumps_format()
+        finally:
+            av.logging.set_level(None)
+    match = re.search(r"Video: (\w+(?: \([^)/]*)?)", told)
+    return f" ({match[1].replace(' (', ', tag ').strip()})" if match else ""

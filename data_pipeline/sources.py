@@ -22,7 +22,10 @@ from svtas_jax.errors import InputError
 
 TIMEOUT_S = (20.0, 20.0)  # for opening a live source, and for every reading
 _WARN_EVERY = 100  # damaged packets
+_STAMPED_PACKETS = 16  # whose stamps check the rate: a live source should not wait long
+_FASTER = 1.25
 _PACED_PACKETS, _PACED_S = 32, 2.0  # whose arrival tells the rate of a live source
+_CLOSED = "the other side closed the connection"
 _BURST_S = 2e-3  # packets closer than that were waiting before they were asked for
 
 
@@ -113,11 +116,9 @@ class _FilmSource(Source):
 
     def _warn_of_damage(self) -> None:
         damaged = self._decoder.num_damaged
-        if damaged and damaged >= self._num_warned + _WARN_EVERY * bool(
-            self._num_warned
-        ):
+        if damaged > self._num_warned + (_WARN_EVERY if self._num_warned else 0):
             logging.warning(
-                "%s: %d damaged packets before frame %d, which goes on.",
+                "%s: %d damaged packets or frames before frame %d; it goes on.",
                 *(self.name, damaged, self.num_frames),
             )
             self._num_warned = damaged
@@ -170,12 +171,13 @@ class _LiveSource(_FilmSource):
         try:
             container = open_container(address, timeout_s=timeout_s)
         except av.FFmpegError as error:
-            raise no_signal("Stream", source, _reason(error, timeout_s[0])) from error
+            raise no_signal(
+                "Stream", source, _reason(error, timeout_s[0], has_begun=False)
+            ) from error
         try:
-            decoder = Decoder(container, f"Stream {source}", tolerant=True)
-            self._has_stamps = not _is_unstamped(container)
             with _broken_off(source, 0, timeout_s[1]):
-                fps = video.film_rate(decoder) if self._has_stamps else _pace(decoder)
+                decoder = Decoder(container, f"Stream {source}", tolerant=True)
+                self._has_stamps, fps = _clocking(decoder, is_pipe=may_end)
         except BaseException:
             container.close()
             raise
@@ -210,8 +212,8 @@ class _LiveSource(_FilmSource):
             raise no_signal("Stream", self.name, "it ended before the first one")
         if not self._may_end:
             raise InputError(
-                f"Stream {self.name} broke off after {self.num_frames} frames: the "
-                "other side closed the connection. Start it again, then this command."
+                f"Stream {self.name} broke off after {self.num_frames} frames: "
+                f"{_CLOSED}. Start it again, then this command."
             )
 
 
@@ -219,6 +221,21 @@ def _is_unstamped(container: av.container.InputContainer) -> bool:
     """Whether the format holds pictures only: FFmpeg then invents 25 a second."""
     flag = av.format.Flags.no_timestamps.value
     return container.format.name == "mpjpeg" or bool(container.format.flags & flag)
+
+
+def _clocking(decoder: Decoder, *, is_pipe: bool) -> tuple[bool, float]:
+    """Returns whether time stamps are to be believed, and the frame rate.
+
+    What comes through a pipe faster than it plays is a file.
+    """
+    if not _is_unstamped(decoder.container):
+        return True, video.film_rate(decoder, num_packets=_STAMPED_PACKETS)
+    pace = _pace(decoder)
+    if is_pipe:
+        told = video.film_rate(decoder, num_packets=_STAMPED_PACKETS)
+        if told and (not pace or pace > _FASTER * told):
+            return True, told
+    return False, pace
 
 
 def _pace(decoder: Decoder) -> float:
@@ -235,7 +252,7 @@ def _broken_off(source: str, num_frames: int, timeout_s: float) -> Iterator[None
     try:
         yield
     except av.FFmpegError as error:
-        reason = _reason(error, timeout_s)
+        reason = _reason(error, timeout_s, has_begun=num_frames > 0)
         if not num_frames:
             raise no_signal("Stream", source, reason) from error
         raise InputError(
@@ -244,11 +261,12 @@ def _broken_off(source: str, num_frames: int, timeout_s: float) -> Iterator[None
         ) from error
 
 
-def _reason(error: av.FFmpegError, timeout_s: float) -> str:
+def _reason(error: av.FFmpegError, timeout_s: float, *, has_begun: bool) -> str:
     if isinstance(error, av.error.ExitError):
         return f"nothing came for {timeout_s:g} s"
+    no_video = "what it sends is no video, but perhaps a web page"
     if isinstance(error, av.error.InvalidDataError):
-        return "what it sends is no video, but perhaps a web page"
-    if error.errno == errno.EIO:
-        return "the host is not known, or closed the connection"
+        return no_video
+    if error.errno == errno.EIO:  # FFmpeg's word for names and for closed connections
+        return _CLOSED if has_begun else f"the host is not known, or {no_video}"
     return error.strerror

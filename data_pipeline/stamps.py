@@ -87,14 +87,12 @@ def frame_rate(
         stamps_s: seconds of some frames, in any order.
     """
     stamped = rate_of(stamps_s)
-    told = [
-        float(rate)
-        for rate in (stream.average_rate, stream.guessed_rate, stream.base_rate)
-        if rate
-    ]
-    for rate in told:
-        if stamped and 1 / _SAME_RATE < rate / stamped < _SAME_RATE:
-            return rate
+    # The mean over a file without time stamps is FFmpeg's invention, its guess is not.
+    rates = stream.guessed_rate, stream.average_rate, stream.base_rate
+    told = [float(rate) for rate in rates if rate]
+    near = [r for r in told if stamped and 1 / _SAME_RATE < r / stamped < _SAME_RATE]
+    if near:
+        return min(near, key=lambda rate: abs(rate - stamped))
     if stamped:
         return stamped
     return next((rate for rate in told if 0 < rate <= MAX_FPS), 0.0)

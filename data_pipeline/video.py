@@ -167,13 +167,16 @@ def promised_frames(decoder: Decoder) -> tuple[int, int]:
     return len(entries) - hidden - empty, hidden
 
 
-def film_rate(decoder: Decoder) -> float:
-    """Returns the frame rate of a film from which no frame has been read yet."""
+def film_rate(decoder: Decoder, *, num_packets: int = _PROBED_PACKETS) -> float:
+    """Returns the frame rate of a film from which no frame has been read yet.
+
+    Without an index, the time stamps of the first `num_packets` check it.
+    """
     stream = decoder.stream
     if 1 < stream.frames <= len(stream.index_entries):
         stamps = [entry.timestamp for entry in stream.index_entries]
     else:
-        packets = decoder.look_ahead(_PROBED_PACKETS, limit_s=5)
+        packets = decoder.look_ahead(num_packets, limit_s=5)
         stamps = [p.dts if p.pts is None else p.pts for p, _ in packets]
     unit = float(stream.time_base)
     return frame_rate(stream, [stamp * unit for stamp in stamps if stamp is not None])
@@ -301,8 +304,8 @@ def _picture(
         return decoder.picture(frame)
     except DecodingError as error:
         raise InputError(
-            f"Video {path}: {error}. Re-encode it: ffmpeg -i INPUT -c:v libx264 "
-            "-pix_fmt yuv420p OUTPUT.mp4"
+            f"Video {path}: {error}. Re-encode it: ffmpeg -i INPUT -vf format=yuv420p "
+            "-c:v libx264 OUTPUT.mp4"
         ) from error
 
 

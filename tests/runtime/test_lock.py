@@ -16,6 +16,7 @@ import pytest
 
 from svtas_jax.errors import InputError
 from svtas_jax.runtime import lock
+from svtas_jax.training import loop
 
 ROOT = pathlib.Path(__file__).parents[2]
 LIMIT_S = 120
@@ -23,7 +24,6 @@ HOLD = """
 import sys, time
 from svtas_jax.errors import InputError
 from svtas_jax.runtime import lock
-from svtas_jax.training import loop
 lock.BEAT_S = 0.1
 try:
     with lock.held(sys.argv[1]):
