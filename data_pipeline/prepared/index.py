@@ -6,7 +6,8 @@ import functools
 import json
 import os
 import pathlib
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
+from typing import Any
 
 import numpy as np
 
@@ -104,13 +105,7 @@ def _read_index(path: pathlib.Path, changed_ns: int) -> Index:
     with _explaining(path):
         facts = json.loads(path.read_text(encoding="utf-8"))
         if (found := facts.pop("format")) != FORMAT:
-            version = facts["versions"].get("svtas_jax", "of an unknown version")
-            commit = facts.get("commit") or "unknown"
-            raise InputError(
-                f"{path.parent} was prepared in format {found} by svtas_jax {version} "
-                f"(commit {commit}); this is svtas_jax {svtas_jax.__version__}, which "
-                f"reads format {FORMAT}. Use that version, or {AGAIN}"
-            )
+            raise InputError(_other_format(path.parent, found, facts))
         entries = [_entry(**told) for told in facts.pop("videos")]
         splits = {
             int(number): {subset: tuple(names) for subset, names in subsets.items()}
@@ -119,6 +114,17 @@ def _read_index(path: pathlib.Path, changed_ns: int) -> Index:
         lists = {name: tuple(facts.pop(name)) for name in ("resize", "classes")}
         videos = {entry.name: entry for entry in entries}
         return Index(splits=splits, videos=videos, **lists, **facts)
+
+
+def _other_format(folder: pathlib.Path, found: int, facts: Mapping[str, Any]) -> str:
+    version = facts["versions"].get("svtas_jax", "of an unknown version")
+    digits, dash, changed = (facts.get("commit") or "unknown").partition("-")
+    return (
+        f"{folder} was prepared by another version of the program: in format {found} by "
+        f"svtas_jax {version} (commit {digits[:12]}{dash}{changed}); this is svtas_jax "
+        f"{svtas_jax.__version__}, which reads format {FORMAT}. Use that version, or "
+        f"{AGAIN}"
+    )
 
 
 def _entry(*, runs: list[list[int]], **facts) -> IndexEntry:

@@ -8,7 +8,7 @@ from svtas_jax.config import default_config
 from svtas_jax.errors import InputError
 from svtas_jax.evaluation import background
 from svtas_jax.evaluation.background import check_background
-from svtas_jax.training import loop
+from svtas_jax.training import data, loop
 
 CLASSES = ("background", "take", "put")
 
@@ -82,7 +82,7 @@ def test_training_refuses_it_before_a_video_is_opened(config, tmp_path, monkeypa
 
 @pytest.mark.usefixtures("tiny_commands")
 def test_evaluation_refuses_it_given_or_stored(config, tmp_path, monkeypatch):
-    monkeypatch.setattr(loop, "check_background", lambda *_: None)
+    monkeypatch.setattr(data, "check_background", lambda *_: None)
     config.eval.background = ("backgroud",)
     loop.train(config, str(tmp_path))
     monkeypatch.delattr(annotations, "read_split")  # is not come to
