@@ -120,8 +120,8 @@ def _other_format(folder: pathlib.Path, found: int, facts: Mapping[str, Any]) ->
     version = facts["versions"].get("svtas_jax", "of an unknown version")
     digits, dash, changed = (facts.get("commit") or "unknown").partition("-")
     return (
-        f"{folder} was prepared by another version of the program: in format {found} by "
-        f"svtas_jax {version} (commit {digits[:12]}{dash}{changed}); this is svtas_jax "
+        f"{folder} was prepared by another version of the program: in format {found} "
+        f"by svtas_jax {version} (commit {digits[:12]}{dash}{changed}); this is svtas_jax "
         f"{svtas_jax.__version__}, which reads format {FORMAT}. Use that version, or "
         f"{AGAIN}"
     )
