@@ -121,9 +121,9 @@ def _other_format(folder: pathlib.Path, found: int, facts: Mapping[str, Any]) ->
     digits, dash, changed = (facts.get("commit") or "unknown").partition("-")
     return (
         f"{folder} was prepared by another version of the program: in format {found} "
-        f"by svtas_jax {version} (commit {digits[:12]}{dash}{changed}); this is svtas_jax "
-        f"{svtas_jax.__version__}, which reads format {FORMAT}. Use that version, or "
-        f"{AGAIN}"
+        f"by svtas_jax {version} (commit {digits[:12]}{dash}{changed}); this is "
+        f"svtas_jax {svtas_jax.__version__}, which reads format {FORMAT}. "
+        f"Use that version, or {AGAIN}"
     )
 
 
