@@ -89,9 +89,9 @@ def run(workdir: str, which: str, source: str, out: TextIO) -> None:
             "stream with a run that was trained on videos, or evaluate this one with "
             "--clip_frames=FRAMES to see how it does on a stream."
         )
-    with open_source(source) as frames:
+    model, variables = evaluate.restore(config, meta, workdir, which)
+    with open_source(source) as frames:  # last: a live one does not wait
         spec = live_spec(stream_spec(config), frames.fps, meta.fps)
-        model, variables = evaluate.restore(config, meta, workdir, which)
         chunks = read_chunks(frames, spec, config.data)
         results = segment_stream(chunks, model, variables, spec, crop=config.data.crop)
         for index, result in enumerate(results):
