@@ -154,10 +154,6 @@ class Decoder:
         self._ahead.clear()
         self.container.close()
 
-    def __del__(self) -> None:
-        # PyAV's objects refer to each other: forgotten ones would stay open for long.
-        self.container.close()
-
     def _any_frames(self) -> Iterator[av.VideoFrame]:
         for item in self._decoded():
             if isinstance(item, av.VideoFrame):

@@ -98,6 +98,10 @@ class FrameReader:
         self._decoder, self._position, self._last = None, -1, None
         self._frames = iter(())
 
+    def __del__(self) -> None:
+        # Decoders refer to themselves: forgotten ones would stay open for long.
+        self.close()
+
     def _reopen(self) -> None:
         self.close()
         file = self.open_file() if self.open_file else None

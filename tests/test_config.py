@@ -59,6 +59,8 @@ def test_there_are_configs():
     ("field", "value", "said"),
     [
         ("data.clip_frames", 130, "clip_frames=132|clip_frames=128"),
+        ("data.max_length_gap", 1.5, "between 0 and 1"),
+        ("data.max_length_gap", -0.1, "between 0 and 1"),
         ("data.frame_stride", 0, "at least 1"),
         ("data.crop", 300, "larger than config.data.resize"),
         ("data.resize", (256,), "must be 2 positive"),
