@@ -26,7 +26,9 @@ from svtas_jax.streaming import (
 from svtas_jax.structs import IGNORE_LABEL, Chunk, TrainState
 from svtas_jax.training.step import init_carry, make_train_functions
 
-CLASS_NAMES = tuple("take open pour close shake scoop stir put fold spread rest".split())
+CLASS_NAMES = tuple(
+    "take open pour close shake scoop stir put fold spread rest".split()
+)
 CLIP_FRAMES, STRIDE = 12, 2
 CLIP_STEPS = CLIP_FRAMES // STRIDE
 TOLERANCE = 1e-5  # of the largest value; losses and logits end in float32
@@ -34,7 +36,8 @@ TOLERANCE = 1e-5  # of the largest value; losses and logits end in float32
 
 # A batch norm takes away what a bias before it adds, also through a linear map.
 NORMED = (
-    "stages?_?.*/layers_./conv_1x1/bias|backbone/(layer1_0/conv_1|layer2_1/conv_2)/bn/bias"
+    "stage.*/layers_./conv_1x1/bias"
+    "|backbone/layer1_0/conv_1/bn/bias|backbone/layer2_1/conv_2/bn/bias"
 )
 
 
