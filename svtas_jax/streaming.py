@@ -6,6 +6,8 @@ it.
 """
 
 import functools
+import itertools
+import pathlib
 from collections.abc import Callable
 
 import jax
@@ -135,23 +137,36 @@ def compile_inference(function: Callable, **options) -> Callable:
     return jax.jit(function, compiler_options=_inference_options(), **options)
 
 
-# On a CPU with AVX-512, SETE runs 10 to 15 % faster with these (gradients much slower).
+# By the feature of an x86 CPU that they need; measured in docs/benchmarks.md. Training
+# goes without: gradients are much slower with Eigen's products.
 _CPU_OPTIONS = {
-    "xla_cpu_experimental_ynn_fusion_type": "",  # matrix products by Eigen
-    "xla_cpu_prefer_vector_width": 512,
+    "sse4_2": {"xla_cpu_experimental_ynn_fusion_type": ""},  # products by Eigen
+    "avx512f": {"xla_cpu_prefer_vector_width": 512},
 }
 
 
 @functools.cache
 def _inference_options() -> dict[str, str | int]:
-    """Returns those options that this version of XLA knows."""
+    """Returns the options for this CPU that this version of XLA knows."""
     known = {}
     if jax.default_backend() != "cpu":
         return known
-    for name, value in _CPU_OPTIONS.items():
+    features = _cpu_features()
+    wanted = (own.items() for name, own in _CPU_OPTIONS.items() if name in features)
+    for name, value in itertools.chain.from_iterable(wanted):
         try:
             jax.jit(lambda: 0, compiler_options={name: value}).lower().compile()
         except jax.errors.JaxRuntimeError:  # "No such compile option"
             continue
         known[name] = value
     return known
+
+
+def _cpu_features() -> frozenset[str]:
+    """Returns the CPU's features as Linux lists them on x86; none on other systems."""
+    try:
+        lines = pathlib.Path("/proc/cpuinfo").read_text(encoding="utf-8").splitlines()
+    except OSError:
+        return frozenset()
+    flags = next((line for line in lines if line.startswith("flags")), "")
+    return frozenset(flags.partition(":")[2].split())

@@ -1,4 +1,7 @@
-"""One optimizer step from whole videos: grouping and padding change nothing."""
+"""One optimizer step from whole videos, in calls of two chunks of two videos.
+
+That grouping, padding and neighbours change nothing: tests/test_contract.py.
+"""
 
 import jax
 import numpy as np
@@ -29,10 +32,14 @@ class Trainer:
             model, self.tx, smooth_weight=0.15, clip_weight=1.0
         )
 
-    def run(self, chunks, group):
-        """Accumulates `group` chunks a call; returns state and carry."""
+    def begin(self):
+        """Returns state and carry before the first chunk."""
         state = self.init()
-        carry = init_carry(state, self.model, chunks.starts.shape[1])
+        return state, init_carry(state, self.model, 2)
+
+    def run(self, chunks, group=2, begin=None):
+        """Accumulates `group` chunks a call; returns state and carry."""
+        state, carry = begin or self.begin()
         for first in range(0, chunks.starts.shape[0], group):
             part = jax.tree.map(lambda leaf, i=first: leaf[i : i + group], chunks)
             state, carry = self.accumulate(state, carry, part, jax.random.key(1))
@@ -51,51 +58,9 @@ def assert_same(a, b):
     )
 
 
-def test_grouping_of_chunks_changes_nothing(trainer, tiny):
-    chunks = tiny.chunks(4, 2)
-    state, carry = trainer.run(chunks, 4)
-    split_state, split_carry = trainer.run(chunks, 2)
-    assert_same(split_carry.grads, carry.grads)
-    assert_same(split_state.batch_stats, state.batch_stats)
-    assert_same(split_carry.stream, carry.stream)
-    assert int(carry.chunk_index) == int(split_carry.chunk_index) == 4
-
-
-def test_trailing_empty_chunks_change_nothing(trainer, tiny):
-    chunks = tiny.chunks(4, 2)
-    empty = dict(
-        valid=np.zeros_like(chunks.valid[:2]),
-        labels=np.full_like(chunks.labels[:2], IGNORE_LABEL),
-    )
-    valid, labels = chunks.valid.copy(), chunks.labels.copy()
-    valid[2:], labels[2:] = empty["valid"], empty["labels"]
-    padded = chunks.replace(valid=valid, labels=labels)
-    short = jax.tree.map(lambda leaf: leaf[:2], chunks)
-    state, carry = trainer.run(short, 2)
-    padded_state, padded_carry = trainer.run(padded, 2)
-    assert_same(padded_carry.grads, carry.grads)
-    assert_same(padded_state.batch_stats, state.batch_stats)
-    assert float(padded_carry.metrics["valid_steps"]) == 16
-
-
-def test_an_ended_video_does_not_disturb_its_neighbour(tiny):
-    """Row 1 has ended: whatever its padding shows, row 0's gradients stay."""
-    model = tiny.model("sete")
-    chunks = tiny.chunks(2, 2)
-    trainer = Trainer(model, chunks)
-    valid, labels = chunks.valid.copy(), chunks.labels.copy()
-    valid[1, 1], labels[1, 1] = False, IGNORE_LABEL
-    one = chunks.replace(valid=valid, labels=labels)
-    frames = one.frames.copy()
-    frames[1, 1] = 255 - frames[1, 1]
-    state, carry = trainer.run(one, 2)
-    other_state, other_carry = trainer.run(one.replace(frames=frames), 2)
-    assert_same(other_carry.grads, carry.grads)
-    assert_same(other_state.batch_stats, state.batch_stats)
-
-
 def test_every_parameter_gets_a_gradient(trainer, tiny):
-    _, carry = trainer.run(tiny.chunks(4, 2), 4)
+    """From `init`'s own start, too."""
+    _, carry = trainer.run(tiny.chunks(4, 2))
     for path, grad in jax.tree_util.tree_leaves_with_path(carry.grads):
         assert np.isfinite(grad).all(), path
         assert np.abs(grad).max() > 0, path
@@ -103,7 +68,7 @@ def test_every_parameter_gets_a_gradient(trainer, tiny):
 
 def test_apply_steps_and_clears(trainer, tiny):
     chunks = tiny.chunks(2, 2)
-    state, carry = trainer.run(chunks, 2)
+    state, carry = trainer.run(chunks)
     before = jax.tree.map(np.array, state.params)
     grads = jax.tree.map(np.array, carry.grads)
     state, carry, metrics = trainer.apply(state, carry)
@@ -122,17 +87,16 @@ def test_apply_steps_and_clears(trainer, tiny):
 
 def test_accumulate_compiles_once_for_any_length(trainer, tiny):
     for num_chunks in (2, 4, 6):
-        trainer.run(tiny.chunks(num_chunks, 2), 2)
+        trainer.run(tiny.chunks(num_chunks, 2))
     sizes = trainer.accumulate._cache_size()
-    trainer.run(tiny.chunks(8, 2), 2)
+    trainer.run(tiny.chunks(8, 2))
     assert trainer.accumulate._cache_size() == sizes
 
 
-def test_loss_falls_when_a_batch_is_repeated(tiny):
-    model, chunks = tiny.model("transeger"), tiny.chunks(2, 2)
-    trainer = Trainer(model, chunks)
-    state, losses = trainer.init(), []
-    carry = init_carry(state, model, 2)
+@pytest.mark.parametrize("trainer", ["transeger"], indirect=True)
+def test_loss_falls_when_a_batch_is_repeated(trainer, tiny):
+    chunks, losses = tiny.chunks(2, 2), []
+    state, carry = trainer.begin()
     for _ in range(15):
         state, carry = trainer.accumulate(state, carry, chunks, jax.random.key(1))
         state, carry, metrics = trainer.apply(state, carry)
@@ -142,23 +106,33 @@ def test_loss_falls_when_a_batch_is_repeated(tiny):
 
 def test_the_next_video_follows_in_its_slot(trainer, tiny):
     """Packed: two videos in a row give the gradients of the two alone."""
-    first, second = tiny.chunks(2, 1), tiny.chunks(3, 1, seed=1)
-    row = jax.tree.map(lambda a, b: np.concatenate([a, b]), first, second)
-    assert row.starts[:, 0].tolist() == [True, False, True, False, False]
-    state, carry = trainer.run(row, 5)
-    alone, own = trainer.run(first, 2)
-    own = own.replace(stream=trainer.model.initial_state(1))
+    first, second = tiny.chunks(1, 2), tiny.chunks(3, 2, seed=1)
+    nothing = first.replace(
+        valid=np.zeros_like(first.valid),
+        labels=np.full_like(first.labels, IGNORE_LABEL),
+        starts=np.zeros_like(first.starts),
+    )
+    row = joined(first, second)
+    assert row.starts[:, 0].tolist() == [True, True, False, False]
+    state, carry = trainer.run(row)
+    alone, own = trainer.run(joined(first, nothing))
     # Templates are drawn by the place in the row: it must be the same.
-    alone, own = trainer.accumulate(alone, own, second, jax.random.key(1))
+    place = jax.numpy.int32(1)
+    own = own.replace(stream=trainer.model.initial_state(2), chunk_index=place)
+    alone, own = trainer.run(joined(second, nothing), begin=(alone, own))
     assert_same(own.grads, carry.grads)
     assert_same(own.stream, carry.stream)
     assert_same(alone.batch_stats, state.batch_stats)
 
 
+def joined(first, second):
+    return jax.tree.map(lambda a, b: np.concatenate([a, b]), first, second)
+
+
 def test_a_video_remembers_across_steps(trainer, tiny):
     chunks = tiny.chunks(4, 2)
     assert chunks.starts[:, 0].tolist() == [True, False, False, False]
-    state, carry = trainer.run(jax.tree.map(lambda leaf: leaf[:2], chunks), 2)
+    state, carry = trainer.run(jax.tree.map(lambda leaf: leaf[:2], chunks))
     before = jax.tree.map(np.array, carry.stream)
     state, carry, _ = trainer.apply(state, carry)
     jax.tree.map(np.testing.assert_array_equal, carry.stream, before)
@@ -173,7 +147,7 @@ def test_a_video_remembers_across_steps(trainer, tiny):
 @pytest.mark.parametrize("trainer", ["sete"], indirect=True)
 def test_the_first_chunk_without_a_finite_loss_is_remembered(trainer, tiny):
     chunks = tiny.chunks(4, 2)
-    _, carry = trainer.run(chunks, 2)
+    _, carry = trainer.run(chunks)
     assert int(carry.bad_chunk) == -1
     state = trainer.init()
     broken = jax.tree.map(np.array, state)  # the state itself is given away
@@ -223,7 +197,9 @@ def test_a_chunk_that_is_not_finite_can_be_left_out(trainer, tiny):
     assert int(metrics["num_bad"]) == 1 and int(carry.num_bad) == 0
 
 
-@pytest.mark.parametrize("system", ["sete", "transeger"])
+@pytest.mark.parametrize(
+    "system", ["sete", pytest.param("transeger", marks=pytest.mark.slow)]
+)
 def test_rematerialisation_keeps_less_and_changes_nothing(tiny, system):
     model = tiny.model(system)
     chunk = jax.tree.map(lambda leaf: leaf[0], tiny.chunks(1, 2))
