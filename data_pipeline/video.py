@@ -204,8 +204,7 @@ def frame_times(path: str | os.PathLike) -> np.ndarray:
     Raises:
         InputError: if no frame can be decoded, or the file is damaged in the middle.
     """
-    identity = file_identity(path)
-    entry = _cache_folder() / hashlib.sha256(identity.encode()).hexdigest()
+    entry = _cache_entry(path)
     with contextlib.suppress(OSError, ValueError, EOFError):
         return np.load(entry, allow_pickle=False)
     logging.info("Counting the frames of %s (once).", path)
@@ -215,6 +214,11 @@ def frame_times(path: str | os.PathLike) -> np.ndarray:
     with contextlib.suppress(InputError):  # not an error: a cache
         write_atomic(entry, stored.getvalue())
     return times
+
+
+def is_counted(path: str | os.PathLike) -> bool:
+    """Whether `frame_times` knows the times already."""
+    return _cache_entry(path).is_file()
 
 
 def remembered_count(path: str | os.PathLike) -> int:
@@ -338,9 +342,10 @@ def _last_stamp(decoder: Decoder) -> int | None:
     return start + duration - round(2 / fps / stream.time_base)
 
 
-def _cache_folder() -> pathlib.Path:
+def _cache_entry(path: str | os.PathLike) -> pathlib.Path:
     base = os.environ.get("XDG_CACHE_HOME") or pathlib.Path.home() / ".cache"
-    return pathlib.Path(base) / "svtas_jax" / _CACHE
+    name = hashlib.sha256(file_identity(path).encode()).hexdigest()
+    return pathlib.Path(base) / "svtas_jax" / _CACHE / name
 
 
 def _existing(path: str | os.PathLike) -> pathlib.Path:

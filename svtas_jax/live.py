@@ -109,7 +109,8 @@ class VideoResult:
     def draw(self, title: str = "") -> np.ndarray:
         """Draws the labels over time; returns (H, W, 3) uint8 RGB."""
         duration_s = float(self.times_s[-1] - self.times_s[0])
-        shown = self._frames_at_even_times()
+        starts_s = self.time_of(np.arange(self.num_frames))
+        shown = timeline.frames_at_even_times(starts_s, self.times_s[-1])
         return timeline.draw_timeline(
             None,
             self.labels[shown],
@@ -118,13 +119,6 @@ class VideoResult:
             title=title,
             confidence=self.scores.max(axis=1)[shown],
         )
-
-    def _frames_at_even_times(self) -> np.ndarray:
-        """Returns the frame that is seen at each of `num_frames` even moments: at a
-        variable rate, a picture has more of those that are shown for longer."""
-        starts = self.time_of(np.arange(self.num_frames))
-        moments = np.linspace(*self.times_s[[0, -1]], self.num_frames, endpoint=False)
-        return np.searchsorted(starts, moments + 1e-9, side="right") - 1
 
     def _repr_png_(self) -> bytes:
         """Shows the picture where a notebook shows this result."""

@@ -8,6 +8,7 @@ import pytest
 import svtas_jax
 from data_pipeline import video
 from svtas_jax.errors import InputError, MissingInputError
+from svtas_jax.evaluation import timeline
 from svtas_jax.runtime import configs
 from svtas_jax.training import loop
 
@@ -121,8 +122,10 @@ def test_a_picture_shows_time_and_not_frames():
     scores = np.eye(2, dtype=np.float32)[labels]
     times = np.array([*np.arange(0, 30, 2) / 30, *(1 + np.arange(0, 11, 2) / 5)])
     result = svtas_jax.VideoResult(("a", "b"), labels, scores, times, stride=2)
-    shown = labels[result._frames_at_even_times()]
+    starts_s = result.time_of(np.arange(40))
+    shown = labels[timeline.frames_at_even_times(starts_s, times[-1])]
     assert abs(np.mean(shown == 0) - 1 / 3) < 0.05  # 1 s of 3 s
+    assert result.draw().ndim == 3
 
 
 def test_a_config_is_found_by_name_and_by_path(tmp_path, monkeypatch):

@@ -5,8 +5,10 @@ import time
 from collections.abc import Iterable, Sequence
 
 import ml_collections
+import numpy as np
 from absl import logging
 
+from data_pipeline.pace import uneven_times
 from svtas_jax.checkpoints.store import Meta
 from svtas_jax.evaluation import metrics, report, timeline
 from svtas_jax.evaluation.scoring import VideoScores, make_scorer, share_videos
@@ -93,16 +95,30 @@ def write_video(
     """Writes the predictions of a video and their picture."""
     record = video.record
     report.write_predictions(folder, record.name, video.labels, class_names)
+    shown, fps = _seen_over_time(record)
     picture = timeline.draw_timeline(
-        record.labels,
-        video.labels,
+        record.labels[shown],
+        video.labels[shown],
         class_names,
-        fps=record.fps,
+        fps=fps,
         title=record.name,
-        confidence=logits_to_confidence(video.logits),
+        confidence=logits_to_confidence(video.logits)[shown],
         background=background,
     )
     timeline.write_picture(folder, record.name, picture)
+
+
+def _seen_over_time(record: VideoRecord) -> tuple[np.ndarray, float]:
+    """Returns the frames that a time axis shows, and how many of them a second."""
+    times = None
+    if record.features is None and record.prepared is None:
+        times = uneven_times(record.video_path)
+    if times is None:
+        return np.arange(record.num_frames), record.fps
+    starts_s = times[: record.num_frames]
+    end_s = starts_s[-1] + np.median(np.diff(times))
+    shown = timeline.frames_at_even_times(starts_s, end_s)
+    return shown, record.num_frames / (end_s - starts_s[0])
 
 
 def warn_if_known(records: Sequence[VideoRecord], meta: Meta) -> int:

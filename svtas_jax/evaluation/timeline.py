@@ -98,6 +98,19 @@ def draw_timeline(
     return np.concatenate(parts)
 
 
+def frames_at_even_times(starts_s: np.ndarray, end_s: float) -> np.ndarray:
+    """Returns the frame that is seen at each of n even moments.
+
+    At a variable rate, frames that are shown for longer are seen more often.
+
+    Args:
+        starts_s: (n,) ascending seconds at which frames begin.
+        end_s: when the last one ends.
+    """
+    moments = np.linspace(starts_s[0], end_s, len(starts_s), endpoint=False)
+    return np.searchsorted(starts_s, moments + 1e-9, side="right") - 1
+
+
 def write_picture(
     folder: str | os.PathLike, name: str, image: np.ndarray
 ) -> pathlib.Path:
