@@ -110,6 +110,12 @@ def numbered() -> types.SimpleNamespace:
     )
 
 
+@pytest.fixture(scope="session")
+def new_folder() -> type[DataFolder]:
+    """Makes empty data sets."""
+    return DataFolder
+
+
 @pytest.fixture
 def folder(tmp_path) -> DataFolder:
     """An empty data set in a folder whose name is not plain ASCII."""
@@ -189,30 +195,27 @@ def tiny() -> types.SimpleNamespace:
         chunks=random_chunks,
         variables=variables,
         classes=CLASSES,
+        in_commands=build_tiny_models,
     )
-
-
-@pytest.fixture(scope="session")
-def data_folder():
-    """Makes empty data sets in folders."""
-    return DataFolder
 
 
 @pytest.fixture
 def tiny_commands(monkeypatch):
     """Lets the commands build models with two stages of MobileNet: quick to compile."""
-    _build_tiny(monkeypatch)
+    build_tiny_models(monkeypatch)
 
 
 @pytest.fixture(scope="module")
 def tiny_commands_of_module():
     """The same for all tests of a module."""
     with pytest.MonkeyPatch.context() as monkeypatch:
-        _build_tiny(monkeypatch)
+        build_tiny_models(monkeypatch)
         yield
 
 
-def _build_tiny(monkeypatch):
+def build_tiny_models(monkeypatch: pytest.MonkeyPatch) -> None:
+    """See `tiny_commands`."""
+
     def build(config, class_names):
         model = build_model(config, class_names)
         if config.model.backbone == "features":

@@ -3,6 +3,7 @@
 import io
 import json
 import pathlib
+import shutil
 
 import jax
 import numpy as np
@@ -19,8 +20,7 @@ from svtas_jax.training import cross_validation, loop, optim
 METRICS = "acc edit f1_10 f1_25 f1_50 auc ar_1 ar_5 ar_15 map_50 map_avg".split()
 
 
-@pytest.fixture
-def config(folder, tiny):
+def config_of(folder, tiny):
     """Five training videos (one held out) and two to test on."""
     config = tiny.config("transeger")
     for index, num_frames in enumerate((40, 17, 33, 24, 29)):
@@ -32,6 +32,24 @@ def config(folder, tiny):
     config.train.update(num_epochs=2, chunks_per_call=2, log_every_steps=1)
     config.eval.batch_size = 2
     return config
+
+
+@pytest.fixture
+def config(folder, tiny):
+    return config_of(folder, tiny)
+
+
+@pytest.fixture(scope="module")
+def trained(tmp_path_factory, new_folder, tiny):
+    """The config of a training of one epoch, and its folder: only to read."""
+    path = tmp_path_factory.mktemp("trained")
+    config = config_of(new_folder(path / "data"), tiny)
+    config.train.num_epochs = 1
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("XDG_CACHE_HOME", str(path / "cache"))
+        tiny.in_commands(patch)
+        loop.train(config, str(path / "run"))
+    return config, path / "run"
 
 
 def run_training(config, workdir, **overrides):
@@ -96,10 +114,9 @@ def streamed_labels(workdir, config, name):
 
 
 @pytest.mark.usefixtures("tiny_commands")
-def test_two_stages(config, tmp_path):
+def test_two_stages(config, trained, tmp_path):
     """Extract, train on whole videos of features, evaluate whole and as a stream."""
-    run_training(config, tmp_path / "first", num_epochs=1)
-    run = runs.load(str(tmp_path / "first"))
+    run = runs.load(str(trained[1]))
     records = annotations.read_all(config.data)
     folder = pathlib.Path(config.data.root) / "features"
     extraction.extract(config, run.model, run.variables, records, folder)
@@ -156,45 +173,42 @@ def test_stride_follows_the_frame_rate_of_the_source(config):
     assert (doubled.frame_stride, doubled.clip_frames) == (4, 16)
     assert doubled.clip_steps == spec.clip_steps
     assert live.fit_stride(spec, 0.0, 15.0) == spec
-    assert live.fit_stride(spec, 0.0, 0.0) == spec
+    assert live.fit_stride(spec, 15.0, 0.0) == spec
 
 
 @pytest.mark.usefixtures("tiny_commands")
-def test_finetuning_takes_what_fits(config, tmp_path, caplog):
-    run_training(config, tmp_path / "first", num_epochs=1)
+def test_finetuning_takes_what_fits(trained, caplog):
+    config, first = trained[0], str(trained[1])
     other = config.copy_and_resolve_references()
     other.model.joint_features = 24
-    other.train.init_from = str(tmp_path / "first")
+    other.train.init_from = first
     model = models.build_model(other, ("a", "b", "c", "d"))
     with caplog.at_level("INFO"):
         state = loop.first_state(other, model, optim.optimizer_of(other, 1))
-    old = runs.load(str(tmp_path / "first")).variables
+    old = runs.load(first).variables
     assert_equal(state.params["image"], old["params"]["image"])
     assert "not taken: params/joint/stage/conv_out/kernel" in caplog.text
 
 
 @pytest.mark.usefixtures("tiny_commands")
-def test_another_model_in_the_workdir_is_refused(config, tmp_path):
-    run_training(config, tmp_path, num_epochs=1)
+def test_another_model_in_the_workdir_is_refused(trained, tmp_path):
+    config = trained[0].copy_and_resolve_references()
+    workdir = shutil.copytree(trained[1], tmp_path / "run")
     config.model.joint_features = 24
     with pytest.raises(InputError, match="joint_features=24, but the run began with"):
-        run_training(config, tmp_path)
+        run_training(config, workdir)
 
 
-@pytest.mark.usefixtures("tiny_commands")
-def test_checkpoint_that_does_not_exist_is_named(config, tmp_path):
+def test_checkpoint_that_does_not_exist_is_named(trained, tmp_path):
     with pytest.raises(InputError, match="holds no checkpoints; train first"):
         store.read_meta(str(tmp_path), "best")
-    run_training(config, tmp_path, num_epochs=1)
     with pytest.raises(InputError, match="--checkpoint=77 does not exist.*latest"):
-        store.read_meta(str(tmp_path), "77")
+        store.read_meta(str(trained[1]), "77")
 
 
-@pytest.mark.usefixtures("tiny_commands")
-def test_testing_on_known_videos_is_said(config, tmp_path, caplog):
-    run_training(config, tmp_path, num_epochs=1)
-    meta = store.read_meta(str(tmp_path), "latest")
-    known = annotations.read_split(config.data, "train")
+def test_testing_on_known_videos_is_said(trained, caplog):
+    meta = store.read_meta(str(trained[1]), "latest")
+    known = annotations.read_split(trained[0].data, "train")
     with caplog.at_level("WARNING"):
         # One of the five was held out to choose the best checkpoint.
         assert measure.warn_if_known(known, meta) == len(known) - 1
@@ -211,15 +225,15 @@ def test_loss_that_is_not_finite_stops_the_run(config, tmp_path):
 
 
 @pytest.mark.usefixtures("tiny_commands")
-def test_checkpoint_is_not_touched_by_later_steps(config, tmp_path):
+def test_checkpoint_is_not_touched_by_later_steps(trained, tmp_path):
     """Saving goes on while training does: both must end with the same first epoch."""
-    run_training(config, tmp_path / "short", num_epochs=1)
+    config, short = trained[0], store.read_meta(str(trained[1]), "best")
     run_training(config, tmp_path / "long", num_epochs=3)
     steps = sorted(int(p.name) for p in (tmp_path / "long/checkpoints").glob("[0-9]*"))
-    short = store.read_meta(str(tmp_path / "short"), "best")
     assert steps[-1] == 3 * short.step
     meta = store.read_meta(str(tmp_path / "long"), str(steps[0]))
     first = runs.load(str(tmp_path / "long"), str(steps[0]))
-    again = tmp_path / "again"
-    run_training(config, again, num_epochs=meta.epoch)
+    again = trained[1] if meta.epoch == 1 else tmp_path / "again"
+    if meta.epoch != 1:
+        run_training(config, again, num_epochs=meta.epoch)
     assert_equal(runs.load(str(again), "latest").variables, first.variables)

@@ -1,24 +1,39 @@
 """The benchmark command on a small model."""
 
 import json
+import pathlib
 
+import jax
 import pytest
+from jax.experimental.compilation_cache import compilation_cache
 
 from svtas_jax.config import default_config
 from svtas_jax.cost import benchmark
 from svtas_jax.errors import InputError
 
 
-@pytest.fixture
+@pytest.fixture(scope="module")
 def small(tiny):
     config = tiny.config("transeger")
     config.model.image_stages = 1
     return config
 
 
-def test_everything_is_measured(small, tmp_path):
-    video = benchmark.render(tmp_path / "a b.mp4", small)
-    found = benchmark.benchmark(small, video, (1, 2))
+@pytest.fixture(scope="module")
+def found(small, tmp_path_factory):
+    video = benchmark.render(tmp_path_factory.mktemp("video") / "a b.mp4", small)
+    return benchmark.benchmark(small, video, (1, 2))
+
+
+@pytest.fixture
+def _caches_again():
+    """The command compiles everything anew; the tests after it shall not."""
+    yield
+    jax.config.update("jax_enable_compilation_cache", True)
+    compilation_cache.reset_cache()
+
+
+def test_everything_is_measured(small, found):
     assert list(found.inference) == [1, 2]
     for size, told in found.inference.items():
         assert 0 < told["p50"] <= told["p95"]
@@ -35,11 +50,19 @@ def test_everything_is_measured(small, tmp_path):
         assert word in text
 
 
-def test_the_command_writes_what_it_found(small, tmp_path):
+@pytest.mark.usefixtures("_caches_again")
+def test_the_command_writes_what_it_found(small, found, tmp_path, monkeypatch):
+    def measured(config, video, batches):
+        assert config == small and batches == (1,)
+        assert pathlib.Path(video).stat().st_size > 1000
+        return found
+
+    monkeypatch.setattr(benchmark, "benchmark", measured)
     path = tmp_path / "found.json"
     benchmark.run(small, (1,), path=str(path))
     saved = json.loads(path.read_text(encoding="utf-8"))
-    assert {"inference", "training", "device", "versions", "config"} <= set(saved)
+    assert {"training", "device", "versions", "config"} <= set(saved)
+    assert saved["inference"]["2"] == found.inference[2]
 
 
 def test_features_are_no_videos():
