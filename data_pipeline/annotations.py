@@ -290,14 +290,14 @@ def _split_path(
 ) -> pathlib.Path:
     folder = _root(data_config) / "splits"
     choices = (f"{subset}.split{split}.bundle", f"{subset}_split{split}.txt")
-    there = [folder / name for name in choices if (folder / name).is_file()]
-    if len({read_split_names(path) for path in there}) > 1:
+    existing = [folder / name for name in choices if (folder / name).is_file()]
+    if len({read_split_names(path) for path in existing}) > 1:
         raise InputError(
-            f"{there[0]} and {there[1].name} list different videos for the same split; "
-            "keep one of the two files."
+            f"{existing[0]} and {existing[1].name} list different videos for the same "
+            "split; keep one of the two files."
         )
-    if there:
-        return there[0]
+    if existing:
+        return existing[0]
     found = sorted(path.name for path in folder.glob(f"{subset}*"))
     raise MissingInputError(
         f"Split {split} is missing: neither {choices[0]} nor {choices[1]} is in "

@@ -25,7 +25,7 @@ def probe(path: pathlib.Path, num_labels: int) -> FeatureFile:
 
     Raises:
         MissingInputError: if there is no such file.
-        InputError: if it is no feature file, or neither axis fits the labels, or both.
+        InputError: if it is not a feature file, or not just one axis fits the labels.
     """
     shape = _open(path).shape
     if len(shape) != 2 or not all(shape):
@@ -113,7 +113,7 @@ class FeatureReader:
         self._rows = array if file.time_axis == 0 else array.T
 
     def frame(self, index: int) -> np.ndarray:
-        """Returns the (D,) float32 features of a raw frame; at the end, the last row.
+        """Returns the (D,) float32 features of a raw frame; past the end, the last row.
 
         Raises:
             InputError: if it is not finite.

@@ -46,7 +46,7 @@ def class_names_of(data_config: ml_collections.ConfigDict) -> tuple[str, ...]:
         if known is None:
             raise MissingInputError(
                 f"The data folder {data_config.root} (config.data.root) does not exist "
-                f"and the classes of {dataset!r} are unknown; known are those of "
+                f"and the classes of {dataset!r} are not known, only those of "
                 f"{', '.join(sorted(_NAMES | _NUM_CLASSES))}. Set --config.data.root."
             )
         return known

@@ -108,7 +108,7 @@ def read_chunks(source: Source, filler: ChunkFiller) -> Iterator[LiveChunk]:
     that the source did not end within the chunk's last stride.
 
     Raises:
-        InputError: if the source fails; its last chunk comes first.
+        InputError: if the source fails; raised after its last chunk.
     """
     shots, failure = source.shots(filler.spec.frame_stride), None
     while True:

@@ -5,8 +5,8 @@ import cv2
 import numpy as np
 from av.video.reformatter import Interpolation, VideoReformatter
 
-# Pixel formats that give the same bits in RGB and in BGR. Others are converted to BGR
-# first, as in OpenCV.
+# Pixel formats whose conversions to RGB and to BGR agree to the bit. Others are
+# converted to BGR first, as in OpenCV.
 _DIRECT = tuple(
     f"{kind}{layout}p" for kind in ("yuv", "yuvj") for layout in (420, 422, 444)
 ) + ("gray", "rgb24")

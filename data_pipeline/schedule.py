@@ -32,7 +32,7 @@ class Slot:
     Attributes:
         videos: (n,) int32 index into the records.
         epochs: (n,) int32, epoch of every video.
-        starts: (n,) int64, chunks that the slot shows before every video.
+        starts: (n,) int64, index of every video's first chunk in the slot.
     """
 
     videos: np.ndarray
@@ -180,8 +180,8 @@ def _in_batches(num_chunks, orders, batch_size, chunks_per_call):
 
 
 def _packed(num_chunks, orders, batch_size, chunks_per_call):
-    """Gives every video to the first free slot; returns (video, epoch, start) by slot,
-    and the number of calls."""
+    """Gives every video to the slot that is free first; returns (video, epoch, start)
+    by slot, and the number of calls."""
     rows = [[] for _ in range(batch_size)]
     free = [(0, slot) for slot in range(batch_size)]  # heap of (start, slot)
     for epoch, order in enumerate(orders):

@@ -1,4 +1,4 @@
-# The other scripts source this: it makes the virtual environment and installs the package.
+# Sourced by the other scripts: makes the virtual environment and installs the package.
 #
 #   VENV    folder of the environment (default: .venv in the repository)
 #   PYTHON  the interpreter that makes it (default: python3)

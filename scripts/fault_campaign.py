@@ -241,9 +241,9 @@ def meet_kill(case: Case) -> None:
 def meet_save(case: Case) -> None:
     """Kills while a checkpoint is being written, some milliseconds into it."""
     for process in until_done(case):
-        time_to_wait = time.monotonic() + case.moment()
+        earliest = time.monotonic() + case.moment()
         while process.poll() is None:
-            if time.monotonic() > time_to_wait and case.unfinished():
+            if time.monotonic() > earliest and case.unfinished():
                 time.sleep(float(case.rng.uniform(0, 0.06)))
                 case.kill(process)
             time.sleep(_POLL_S / 10)
@@ -293,21 +293,21 @@ def damage(folder: pathlib.Path, rng: np.random.Generator) -> None:
 
 def meet_full(case: Case) -> None:
     """Trains on a disk that fills up; then resumes on another one."""
-    mine = case.workdir.with_suffix(".disk")
-    mine.mkdir()
+    disk = case.workdir.with_suffix(".disk")
+    disk.mkdir()
     room = 2 * size_of(case.workdir.parent / f"{case.name[3:-5]}-whole") // 3
     script = (
-        f'mount -t tmpfs -o size={room} tmpfs {mine} && ("$@"; code=$?; '
-        f"cp -r {mine}/run {case.workdir}; exit $code)"
+        f'mount -t tmpfs -o size={room} tmpfs {disk} && ("$@"; code=$?; '
+        f"cp -r {disk}/run {case.workdir}; exit $code)"
     )
-    there = [
-        f"--workdir={mine}/run" if part.startswith("--workdir=") else part
+    command = [
+        f"--workdir={disk}/run" if part.startswith("--workdir=") else part
         for part in case.command
     ]
     case.starts += 1
     case.faults += 1
     done = subprocess.run(
-        ["unshare", "-rm", "sh", "-c", script, "sh", *there],
+        ["unshare", "-rm", "sh", "-c", script, "sh", *command],
         capture_output=True,
         text=True,
         timeout=_LIMIT_S,
@@ -323,7 +323,7 @@ def meet_full(case: Case) -> None:
 
 
 def meet_worker(case: Case) -> None:
-    """Kills a process that decodes; the run may end, and must then resume."""
+    """Kills a decoding process; the run must end, and resume if it failed."""
     for process in until_done(case):
         try:
             process.wait(case.moment())

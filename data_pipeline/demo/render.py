@@ -42,7 +42,7 @@ VERSION = 3  # of the rendered data: raise it when pixels or labels change
 
 @dataclasses.dataclass(frozen=True)
 class Settings:
-    """What is rendered. Equal settings and VERSION give equal files."""
+    """What to render; equal settings and VERSION give equal files."""
 
     seed: int = 0
     people: int = 4

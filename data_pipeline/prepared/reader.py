@@ -4,8 +4,8 @@ FOLDER/videos.json            classes, splits, and the labels and records of eve
 FOLDER/dataset_info.json      and features.json: TFDS's own description of the records
 FOLDER/*.array_record-*       the records: resized pictures, or parts of video files
 
-TFDS's Grain data source reads the records in any order, by index, without TensorFlow.
-TFDS is imported when the first record is read.
+TFDS's random-access data source reads the records by index, without TensorFlow. TFDS is
+imported when the first record is read.
 """
 
 import dataclasses
@@ -114,26 +114,26 @@ class PictureReader:
 
     Attributes:
         path: names the video.
-        place: the records of the video.
+        prepared: the records of the video.
         num_frames: raw frames of the video.
     """
 
     path: str
-    place: PreparedVideo
+    prepared: PreparedVideo
     num_frames: int
 
     def __post_init__(self) -> None:
-        self._records = _Records(self.path, self.place.folder)
+        self._records = _Records(self.path, self.prepared.folder)
 
     def frame(self, index: int) -> np.ndarray:
         """Returns frame `index` of the video as (H, W, 3) uint8 RGB, resized."""
-        step, between = divmod(index, self.place.frame_stride)
-        if between or not 0 <= step < self.place.count:
+        step, between = divmod(index, self.prepared.frame_stride)
+        if between or not 0 <= step < self.prepared.count:
             raise InputError(
-                f"Frame {index} of {self.path} was not prepared: it holds one frame in "
-                f"{self.place.frame_stride}, of {self.num_frames}."
+                f"Frame {index} of {self.path} was not prepared: only one frame in "
+                f"{self.prepared.frame_stride} was, of {self.num_frames}."
             )
-        return self._records.read(self.place.first + step)["image"]
+        return self._records.read(self.prepared.first + step)["image"]
 
     def close(self) -> None:
         """Does nothing: no file is open."""
@@ -145,17 +145,17 @@ class FileReader:
 
     Attributes:
         path: names the video.
-        place: the records of the video.
+        prepared: the records of the video.
         num_frames: raw frames of the video.
     """
 
     path: str
-    place: PreparedVideo
+    prepared: PreparedVideo
     num_frames: int
 
     def __post_init__(self) -> None:
         self._reader = video.FrameReader(
-            self.path, self.num_frames, lambda: _RecordFile(self.path, self.place)
+            self.path, self.num_frames, lambda: _RecordFile(self.path, self.prepared)
         )
 
     def frame(self, index: int) -> np.ndarray:
@@ -176,13 +176,13 @@ class _RecordFile(io.RawIOBase):
     All parts but the last are as long as the first.
     """
 
-    def __init__(self, path: str, place: PreparedVideo) -> None:
-        self._records, self._place = _Records(path, place.folder), place
+    def __init__(self, path: str, prepared: PreparedVideo) -> None:
+        self._records, self._prepared = _Records(path, prepared.folder), prepared
         self._position = 0
         self._held, self._part = -1, b""
         self._part_size = len(self._load(0))
-        self._size = (place.count - 1) * self._part_size + len(
-            self._load(place.count - 1)
+        self._size = (prepared.count - 1) * self._part_size + len(
+            self._load(prepared.count - 1)
         )
 
     def readable(self) -> bool:
@@ -210,7 +210,7 @@ class _RecordFile(io.RawIOBase):
 
     def _load(self, number: int) -> bytes:
         if number != self._held:
-            self._part = self._records.read(self._place.first + number)["bytes"]
+            self._part = self._records.read(self._prepared.first + number)["bytes"]
             self._held = number
         return self._part
 

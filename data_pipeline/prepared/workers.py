@@ -103,9 +103,9 @@ def _in_background(
             ended = bool(concurrent.futures.wait([future], timeout=1.0).done)
             if ended:
                 _raise_failure(future, tasks)
-            there = [os.path.exists(task.path) for task in waiting]
-            yield from itertools.compress(waiting, there)
-            waiting = [t for t, done in zip(waiting, there, strict=True) if not done]
+            written = [os.path.exists(task.path) for task in waiting]
+            yield from itertools.compress(waiting, written)
+            waiting = [t for t, done in zip(waiting, written, strict=True) if not done]
             if ended and waiting:
                 raise InputError(
                     f"Beam's workers are done, but {waiting[0].path} is missing: "
@@ -125,7 +125,7 @@ def _raise_failure(future: concurrent.futures.Future, tasks: Sequence[Shard]) ->
 
 
 def _write_or_save_error(task: Shard) -> None:
-    """Saves an error to a file as well: Beam embeds its text in other errors."""
+    """Also saves an error to a file: Beam would hide its text inside other errors."""
     try:
         shards.write_shard(task)
     except InputError as error:

@@ -81,7 +81,7 @@ def load_variables(
     """
     variables, unplaced = convert.from_torch(state, rules)
     if unplaced:
-        raise ValueError(f"no place for {', '.join(unplaced)}")
+        raise ValueError(f"the module has no {', '.join(unplaced)}")
     init = functools.partial(module.init, **kwargs)
     wanted = _shapes(jax.eval_shape(init, jax.random.key(0), *args))
     given = _shapes(variables)
