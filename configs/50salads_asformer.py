@@ -1,10 +1,10 @@
-"""ASFormer on features of 50Salads, two stages; 5 splits: --config.data.split=1..5.
+"""ASFormer on precomputed features of 50Salads; 5 splits: --config.data.split=1..5.
 
     python -m svtas_jax.train --config=configs/50salads_asformer.py --workdir=runs/x
 
-Needs data/50salads (docs/data.md). Reads data/50salads/features/NAME.npy: those of
-the field (2048, T), or what svtas_jax.extract writes.
-How it does on a stream tells svtas_jax.evaluate --workdir=runs/x --clip_frames=128.
+Needs data/50salads (docs/data.md). Reads data/50salads/features/NAME.npy: published
+features (2048, T), or those that svtas_jax.extract writes.
+Evaluate as a stream: svtas_jax.evaluate --workdir=runs/x --clip_frames=128.
 """
 
 import ml_collections
@@ -26,5 +26,5 @@ def get_config() -> ml_collections.ConfigDict:
     config.model.num_stages = 4  # an encoder, three decoders
     config.train.batch_size = 1
     config.train.num_epochs = 120
-    config.eval.background = ()  # the field's tables count every class
+    config.eval.background = ()  # published tables count every class
     return config

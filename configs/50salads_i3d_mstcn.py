@@ -2,8 +2,8 @@
 
     python -m svtas_jax.train --config=configs/50salads_i3d_mstcn.py --workdir=runs/x
 
-Needs data/50salads (docs/data.md). The single-stage baseline of the paper, trained on
-chunks like SETE.
+Needs data/50salads (docs/data.md). The single-stage baseline of the Transeger
+paper, trained on chunks like SETE.
 --config.train.selection=test is the paper's protocol.
 """
 
@@ -25,5 +25,5 @@ def get_config() -> ml_collections.ConfigDict:
     config.model.head = "ms_tcn"
     config.model.num_layers = 10
     config.model.num_stages = 4
-    config.eval.background = ()  # the field's tables count every class
+    config.eval.background = ()  # published tables count every class
     return config

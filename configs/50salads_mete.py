@@ -1,8 +1,8 @@
-"""METE on 50Salads with the paper's values; 5 splits: --config.data.split=1..5.
+"""METE on 50Salads with published values; 5 splits: --config.data.split=1..5.
 
     python -m svtas_jax.train --config=configs/50salads_mete.py --workdir=runs/x
 
-Needs data/50salads (docs/data.md). The paper gives no figure for METE alone.
+Needs data/50salads (docs/data.md). The Transeger paper gives no figure for METE alone.
 --config.train.selection=test is the paper's protocol.
 """
 
@@ -23,5 +23,5 @@ def get_config() -> ml_collections.ConfigDict:
     config.model.system = "mete"
     config.model.prompt = "fixed"
     config.model.prompt_len = 40
-    config.eval.background = ()  # the field's tables count every class
+    config.eval.background = ()  # published tables count every class
     return config

@@ -1,9 +1,9 @@
-"""SETE on 50Salads with the paper's values; 5 splits: --config.data.split=1..5.
+"""SETE on 50Salads with published values; 5 splits: --config.data.split=1..5.
 
     python -m svtas_jax.train --config=configs/50salads_sete.py --workdir=runs/x
 
-Needs data/50salads (docs/data.md). The paper (weights from Kinetics-400, selection on
-the test split) reports Acc 79.85, F1@0.10 48.51.
+Needs data/50salads (docs/data.md). The Transeger paper (weights from
+Kinetics-400, selection on the test split) reports Acc 79.85, F1@0.10 48.51.
 --config.train.selection=test is the paper's protocol.
 """
 
@@ -21,5 +21,5 @@ def get_config() -> ml_collections.ConfigDict:
     config.data.frame_stride = 20
     config.data.mean = (0.513, 0.511, 0.479)
     config.data.std = (0.236, 0.233, 0.237)
-    config.eval.background = ()  # the field's tables count every class
+    config.eval.background = ()  # published tables count every class
     return config

@@ -1,9 +1,9 @@
-"""Transeger on 50Salads with the paper's values; 5 splits: --config.data.split=1..5.
+"""Transeger on 50Salads with published values; 5 splits: --config.data.split=1..5.
 
     python -m svtas_jax.train --config=configs/50salads_transeger.py --workdir=runs/x
 
-Needs data/50salads (docs/data.md). The paper (weights from Kinetics-400, selection on
-the test split) reports Acc 82.51, F1@0.10 54.99.
+Needs data/50salads (docs/data.md). The Transeger paper (weights from
+Kinetics-400, selection on the test split) reports Acc 82.51, F1@0.10 54.99.
 --config.train.selection=test is the paper's protocol.
 """
 
@@ -24,5 +24,5 @@ def get_config() -> ml_collections.ConfigDict:
     config.model.system = "transeger"
     config.data.crop = 256
     config.train.smooth_weight = 0.5
-    config.eval.background = ()  # the field's tables count every class
+    config.eval.background = ()  # published tables count every class
     return config

@@ -1,10 +1,10 @@
-"""ASFormer on features of Breakfast, two stages; 4 splits: --config.data.split=1..4.
+"""ASFormer on precomputed features of Breakfast; 4 splits: --config.data.split=1..4.
 
     python -m svtas_jax.train --config=configs/breakfast_asformer.py --workdir=runs/x
 
-Needs data/breakfast (docs/data.md). Reads data/breakfast/features/NAME.npy: those of
-the field (2048, T), or what svtas_jax.extract writes.
-How it does on a stream tells svtas_jax.evaluate --workdir=runs/x --clip_frames=128.
+Needs data/breakfast (docs/data.md). Reads data/breakfast/features/NAME.npy: published
+features (2048, T), or those that svtas_jax.extract writes.
+Evaluate as a stream: svtas_jax.evaluate --workdir=runs/x --clip_frames=128.
 """
 
 import ml_collections
@@ -27,5 +27,5 @@ def get_config() -> ml_collections.ConfigDict:
     config.model.num_stages = 4  # an encoder, three decoders
     config.train.batch_size = 1
     config.train.num_epochs = 120
-    config.eval.background = ()  # the field's tables count every class
+    config.eval.background = ()  # published tables count every class
     return config

@@ -2,9 +2,9 @@
 
     python -m svtas_jax.train --config=configs/breakfast_gtrm.py --workdir=runs/x
 
-Needs data/breakfast (docs/data.md). Reads data/breakfast/features/NAME.npy: those of
-the field (2048, T), or what svtas_jax.extract writes.
-How it does on a stream tells svtas_jax.evaluate --workdir=runs/x --clip_frames=128.
+Needs data/breakfast (docs/data.md). Reads data/breakfast/features/NAME.npy: published
+features (2048, T), or those that svtas_jax.extract writes.
+Evaluate as a stream: svtas_jax.evaluate --workdir=runs/x --clip_frames=128.
 m-GRU alone: --config.model.head=gru.
 """
 
@@ -25,5 +25,5 @@ def get_config() -> ml_collections.ConfigDict:
     config.model.backbone = "features"
     config.model.head = "gtrm"
     config.model.num_layers = 2
-    config.eval.background = ()  # the field's tables count every class
+    config.eval.background = ()  # published tables count every class
     return config

@@ -2,8 +2,8 @@
 
     python -m svtas_jax.train --config=configs/breakfast_i3d_mstcn.py --workdir=runs/x
 
-Needs data/breakfast (docs/data.md). The single-stage baseline of the paper, trained
-on chunks like SETE.
+Needs data/breakfast (docs/data.md). The single-stage baseline of the Transeger
+paper, trained on chunks like SETE.
 --config.train.selection=test is the paper's protocol.
 """
 
@@ -18,11 +18,11 @@ def get_config() -> ml_collections.ConfigDict:
     config.data.dataset = "breakfast"
     config.data.root = "data/breakfast"
     config.data.layout = "breakfast"
-    config.data.mean = (0.5, 0.5, 0.5)  # nobody published them: compute yours
+    config.data.mean = (0.5, 0.5, 0.5)  # not published: compute your own
     config.data.std = (0.25, 0.25, 0.25)
     config.model.backbone = "i3d"
     config.model.head = "ms_tcn"
     config.model.num_layers = 10
     config.model.num_stages = 4
-    config.eval.background = ()  # the field's tables count every class
+    config.eval.background = ()  # published tables count every class
     return config

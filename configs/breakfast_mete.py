@@ -2,7 +2,7 @@
 
     python -m svtas_jax.train --config=configs/breakfast_mete.py --workdir=runs/x
 
-Needs data/breakfast (docs/data.md). The paper has no figures for it.
+Needs data/breakfast (docs/data.md). The Transeger paper has no figures for it.
 """
 
 import ml_collections
@@ -16,10 +16,10 @@ def get_config() -> ml_collections.ConfigDict:
     config.data.dataset = "breakfast"
     config.data.root = "data/breakfast"
     config.data.layout = "breakfast"
-    config.data.mean = (0.5, 0.5, 0.5)  # nobody published them: compute yours
+    config.data.mean = (0.5, 0.5, 0.5)  # not published: compute your own
     config.data.std = (0.25, 0.25, 0.25)
     config.model.system = "mete"
     config.model.prompt = "fixed"
     config.model.prompt_len = 40
-    config.eval.background = ()  # the field's tables count every class
+    config.eval.background = ()  # published tables count every class
     return config

@@ -4,7 +4,7 @@
     python -m svtas_jax.extract --workdir=runs/demo_sete --output=data/demo/features
     python -m svtas_jax.train --config=configs/demo_asformer.py --workdir=runs/x
 
-The first is the image branch of a demo SETE.
+The first stage is the image branch of a demo SETE.
 """
 
 import ml_collections

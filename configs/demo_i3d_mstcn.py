@@ -2,7 +2,7 @@
 
     python -m svtas_jax.train --config=configs/demo_i3d_mstcn.py --workdir=runs/x
 
-The videos of person K are tested on by --config.data.split=K, 1 to 4.
+--config.data.split=K tests on the videos of person K, 1 to 4.
 """
 
 import ml_collections
@@ -21,10 +21,10 @@ def get_config() -> ml_collections.ConfigDict:
     config.data.crop = 32
     config.data.mean = (0.48, 0.47, 0.46)
     config.data.std = (0.21, 0.18, 0.17)
-    config.data.augment = "none"  # a mirrored kitchen would be another one to learn
+    config.data.augment = "none"  # a mirrored kitchen would be one more to learn
     config.model.backbone = "i3d"
     config.model.image_width = 0.25
-    config.model.image_stages = 2  # small pictures learn fast from a short network
+    config.model.image_stages = 2  # a short network learns fast from small pictures
     config.model.norm_momentum = 0.05
     config.model.head = "ms_tcn"
     config.model.num_layers = 5

@@ -2,7 +2,7 @@
 
     python -m svtas_jax.train --config=configs/demo_sete.py --workdir=runs/x
 
-The videos of person K are tested on by --config.data.split=K, 1 to 4.
+--config.data.split=K tests on the videos of person K, 1 to 4.
 """
 
 import ml_collections
@@ -21,9 +21,9 @@ def get_config() -> ml_collections.ConfigDict:
     config.data.crop = 32
     config.data.mean = (0.48, 0.47, 0.46)
     config.data.std = (0.21, 0.18, 0.17)
-    config.data.augment = "none"  # a mirrored kitchen would be another one to learn
+    config.data.augment = "none"  # a mirrored kitchen would be one more to learn
     config.model.image_width = 0.5
-    config.model.image_stages = 4  # small pictures learn fast from a short network
+    config.model.image_stages = 4  # a short network learns fast from small pictures
     config.model.norm_momentum = 0.05
     config.train.num_epochs = 28
     config.train.smooth_weight = 0.5
@@ -32,6 +32,6 @@ def get_config() -> ml_collections.ConfigDict:
     config.train.lr_milestones = (17, 24)
     config.train.lr_decay = 0.2
     config.train.validation_share = 0.1
-    config.train.eval_every_epochs = 14  # while the rate is high, and at the end
+    config.train.eval_every_epochs = 14  # at the high learning rate, and at the end
     config.eval.batch_size = 7
     return config

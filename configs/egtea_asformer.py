@@ -1,10 +1,10 @@
-"""ASFormer on features of EGTEA Gaze+, two stages; 3 splits: --config.data.split=1..3.
+"""ASFormer on precomputed features of EGTEA Gaze+; 3 splits: --config.data.split=1..3.
 
     python -m svtas_jax.train --config=configs/egtea_asformer.py --workdir=runs/x
 
-Needs data/egtea (docs/data.md). Reads data/egtea/features/NAME.npy: those of the
-field (2048, T), or what svtas_jax.extract writes.
-How it does on a stream tells svtas_jax.evaluate --workdir=runs/x --clip_frames=128.
+Needs data/egtea (docs/data.md). Reads data/egtea/features/NAME.npy: published
+features (2048, T), or those that svtas_jax.extract writes.
+Evaluate as a stream: svtas_jax.evaluate --workdir=runs/x --clip_frames=128.
 """
 
 import ml_collections

@@ -2,9 +2,9 @@
 
     python -m svtas_jax.train --config=configs/egtea_gtrm.py --workdir=runs/x
 
-Needs data/egtea (docs/data.md). Reads data/egtea/features/NAME.npy: those of the
-field (2048, T), or what svtas_jax.extract writes.
-How it does on a stream tells svtas_jax.evaluate --workdir=runs/x --clip_frames=128.
+Needs data/egtea (docs/data.md). Reads data/egtea/features/NAME.npy: published
+features (2048, T), or those that svtas_jax.extract writes.
+Evaluate as a stream: svtas_jax.evaluate --workdir=runs/x --clip_frames=128.
 m-GRU alone: --config.model.head=gru.
 """
 

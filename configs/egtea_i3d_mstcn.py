@@ -2,8 +2,8 @@
 
     python -m svtas_jax.train --config=configs/egtea_i3d_mstcn.py --workdir=runs/x
 
-Needs data/egtea (docs/data.md). The single-stage baseline of the paper, trained on
-chunks like SETE.
+Needs data/egtea (docs/data.md). The single-stage baseline of the Transeger
+paper, trained on chunks like SETE.
 --config.train.selection=test is the paper's protocol.
 """
 

@@ -1,8 +1,8 @@
-"""METE on EGTEA Gaze+ with the paper's values; 3 splits: --config.data.split=1..3.
+"""METE on EGTEA Gaze+ with published values; 3 splits: --config.data.split=1..3.
 
     python -m svtas_jax.train --config=configs/egtea_mete.py --workdir=runs/x
 
-Needs data/egtea (docs/data.md). The paper gives no figure for METE alone.
+Needs data/egtea (docs/data.md). The Transeger paper gives no figure for METE alone.
 --config.train.selection=test is the paper's protocol.
 """
 

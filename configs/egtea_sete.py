@@ -1,9 +1,9 @@
-"""SETE on EGTEA Gaze+ with the paper's values; 3 splits: --config.data.split=1..3.
+"""SETE on EGTEA Gaze+ with published values; 3 splits: --config.data.split=1..3.
 
     python -m svtas_jax.train --config=configs/egtea_sete.py --workdir=runs/x
 
-Needs data/egtea (docs/data.md). The paper (weights from Kinetics-400, selection on the
-test split) reports Acc 63.19, F1@0.10 12.26.
+Needs data/egtea (docs/data.md). The Transeger paper (weights from
+Kinetics-400, selection on the test split) reports Acc 63.19, F1@0.10 12.26.
 --config.train.selection=test is the paper's protocol.
 """
 

@@ -1,8 +1,8 @@
-"""METE on GTEA with the paper's values; 4 splits: --config.data.split=1..4.
+"""METE on GTEA with published values; 4 splits: --config.data.split=1..4.
 
     python -m svtas_jax.train --config=configs/gtea_mete.py --workdir=runs/x
 
-Needs data/gtea (docs/data.md). The paper gives no figure for METE alone.
+Needs data/gtea (docs/data.md). The Transeger paper gives no figure for METE alone.
 --config.train.selection=test is the paper's protocol.
 """
 

@@ -1,9 +1,9 @@
-"""SETE on GTEA with the paper's values; 4 splits: --config.data.split=1..4.
+"""SETE on GTEA with published values; 4 splits: --config.data.split=1..4.
 
     python -m svtas_jax.train --config=configs/gtea_sete.py --workdir=runs/x
 
-Needs data/gtea (docs/data.md). The paper (weights from Kinetics-400, selection on the
-test split) reports Acc 72.31, F1@0.10 70.29.
+Needs data/gtea (docs/data.md). The Transeger paper (weights from
+Kinetics-400, selection on the test split) reports Acc 72.31, F1@0.10 70.29.
 --config.train.selection=test is the paper's protocol.
 """
 

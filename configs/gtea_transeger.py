@@ -1,9 +1,9 @@
-"""Transeger on GTEA with the paper's values; 4 splits: --config.data.split=1..4.
+"""Transeger on GTEA with published values; 4 splits: --config.data.split=1..4.
 
     python -m svtas_jax.train --config=configs/gtea_transeger.py --workdir=runs/x
 
-Needs data/gtea (docs/data.md). The paper (weights from Kinetics-400, selection on the
-test split) reports Acc 72.66, F1@0.10 72.36.
+Needs data/gtea (docs/data.md). The Transeger paper (weights from
+Kinetics-400, selection on the test split) reports Acc 72.66, F1@0.10 72.36.
 --config.train.selection=test is the paper's protocol.
 """
 

@@ -1,1 +1,1 @@
-"""From video files and annotations to fixed-size streaming windows."""
+"""Turns video files and annotations into fixed-size streaming windows."""

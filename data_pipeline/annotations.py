@@ -1,11 +1,11 @@
 """Reads the field's common layout: mapping, labels and splits -> `VideoRecord`s.
 
-ROOT/mapping.txt                   "id name" a line
-ROOT/groundTruth/NAME.txt          one class name a line, one line a frame
-ROOT/splits/test.split1.bundle     one "NAME.txt" a line (or test_split1.txt)
+ROOT/mapping.txt                   one "id name" per line
+ROOT/groundTruth/NAME.txt          one class name per line, one line per frame
+ROOT/splits/test.split1.bundle     one "NAME.txt" per line (or test_split1.txt)
 ROOT/Videos/NAME.mp4               or P03/cam01/P03_cereals.avi (layout "breakfast")
 
-A folder that `data_pipeline.tfds_builder` prepared tells the same.
+A folder prepared by `data_pipeline.tfds_builder` is read in the same way.
 """
 
 import concurrent.futures
@@ -30,9 +30,9 @@ from svtas_jax.errors import InputError, MissingInputError
 from svtas_jax.structs import VideoRecord
 
 _LAYOUT = (
-    "The folder must hold Videos/ (the videos), groundTruth/NAME.txt (one class name a "
-    "line, one line a frame), mapping.txt ('id name' a line) and "
-    "splits/{train,test}.splitK.bundle (one NAME.txt a line)."
+    "The folder must hold Videos/ (the videos), groundTruth/NAME.txt (one class name "
+    "per line, one line per frame), mapping.txt (one 'id name' per line) and "
+    "splits/{train,test}.splitK.bundle (one NAME.txt per line)."
 )
 _SOURCES = {
     "gtea": "GTEA (Georgia Tech Egocentric Activities)",
@@ -61,7 +61,7 @@ def read_split(
 
     Raises:
         MissingInputError: if a folder or file is missing.
-        InputError: if one breaks a rule.
+        InputError: if one is invalid.
     """
     root = _root(data_config)
     if prepared_index.is_prepared(root):
@@ -72,12 +72,11 @@ def read_split(
 def split_names(
     data_config: ml_collections.ConfigDict, subset: str, *, split: int | None = None
 ) -> tuple[str, ...]:
-    """Returns the names of a split's videos; `config.data.split` unless another one is
-    given.
+    """Returns the names of a split's videos, by default of `config.data.split`.
 
     Raises:
         MissingInputError: if there is no such split.
-        InputError: if its file breaks a rule.
+        InputError: if its file is invalid.
     """
     split = split or data_config.split
     root = _root(data_config)
@@ -102,7 +101,7 @@ def read_videos(
 ) -> tuple[VideoRecord, ...]:
     """Reads the annotated videos of these names."""
     classes = class_names(data_config)
-    # PyAV releases the interpreter while it decodes, so threads count side by side.
+    # PyAV releases the GIL while it decodes, so threads probe in parallel.
     with concurrent.futures.ThreadPoolExecutor(os.cpu_count()) as pool:
         return tuple(
             pool.map(lambda name: _read_record(data_config, name, classes), names)
@@ -141,7 +140,7 @@ def all_split_names(
 
 
 def read_mapping(path: str | os.PathLike) -> tuple[str, ...]:
-    """Reads "id name" lines, in any order, into names by id.
+    """Reads "id name" lines in any order; returns the names by id.
 
     Raises:
         InputError: if ids have gaps or duplicates, or names are not unique.
@@ -161,11 +160,11 @@ def read_mapping(path: str | os.PathLike) -> tuple[str, ...]:
             )
         if name in names.values():
             raise InputError(
-                f"{path}, line {number}: class {name!r} is given twice; keep one line."
+                f"{path}, line {number}: class {name!r} is listed twice; keep one line."
             )
         names[index] = name
     if not names:
-        raise InputError(f"{path} names no class; write one 'id name' a line.")
+        raise InputError(f"{path} names no class; write one 'id name' per line.")
     gaps = [index for index in range(max(names)) if index not in names]
     if gaps:
         raise InputError(
@@ -178,7 +177,7 @@ def read_mapping(path: str | os.PathLike) -> tuple[str, ...]:
 
 
 def read_labels(path: str | os.PathLike, classes: tuple[str, ...]) -> np.ndarray:
-    """Reads one class name a line into (num_labels,) int32 class indices.
+    """Reads one class name per line into (num_labels,) int32 class indices.
 
     Raises:
         InputError: if the file is empty or names an unknown class.
@@ -196,8 +195,8 @@ def read_labels(path: str | os.PathLike, classes: tuple[str, ...]) -> np.ndarray
         labels.append(index_of[line])
     if not labels:
         raise InputError(
-            f"{path} holds no labels; write one class name a line, one line a frame, "
-            f"or take the video out of the split."
+            f"{path} holds no labels; write one class name per line, one line per "
+            f"frame, or take the video out of the split."
         )
     return np.asarray(labels, np.int32)
 
@@ -217,14 +216,14 @@ def read_split_names(path: str | os.PathLike) -> tuple[str, ...]:
             )
         names.append(name)
     if not names:
-        raise InputError(f"{path} lists no video; write one NAME.txt a line.")
+        raise InputError(f"{path} lists no video; write one NAME.txt per line.")
     return tuple(names)
 
 
 def hold_out(
     records: tuple[VideoRecord, ...], share: float, seed: int
 ) -> tuple[tuple[VideoRecord, ...], tuple[VideoRecord, ...]]:
-    """Splits off validation videos, the same ones for the same seed.
+    """Splits off validation videos, the same for the same seed.
 
     Returns:
         The videos to train on and those held out, at least one each, in their order.
@@ -251,7 +250,7 @@ def _read_record(
     video_path = find_video(root, data_config.layout, name)
     info = video.probe_video(video_path)
     num_frames = info.num_frames
-    if num_frames != len(labels):  # headers lie: only one that agrees is believed
+    if num_frames != len(labels):  # a header is trusted only if it agrees
         num_frames = video.remembered_count(video_path)
         lengths.check_video(
             str(video_path), info, num_frames, str(label_path), len(labels), data_config
@@ -274,13 +273,13 @@ def _read_features(
     if not lengths.fits(num_frames, len(labels), limit, slack=slack):
         why = lengths.explain(num_frames, len(labels), file.fps, data_config)
         raise InputError(
-            f"{path} has {file.num_rows} rows, one for {file.stride} frames, but the "
+            f"{path} has {file.num_rows} rows, one per {file.stride} frames, but the "
             f"video has {len(labels)} labels: {why}"
         )
     labels = labels[:num_frames]
     labels.setflags(write=False)
     fps = file.fps
-    if not fps:  # not told: the video's, if it is there
+    if not fps:  # unknown: take the video's, if there is one
         with contextlib.suppress(InputError):
             fps = video.probe_video(find_video(root, data_config.layout, name)).fps
     return VideoRecord(name, str(path), labels, fps, file)
@@ -291,19 +290,19 @@ def _split_path(
 ) -> pathlib.Path:
     folder = _root(data_config) / "splits"
     choices = (f"{subset}.split{split}.bundle", f"{subset}_split{split}.txt")
-    there = [folder / name for name in choices if (folder / name).is_file()]
-    if len({read_split_names(path) for path in there}) > 1:
+    existing = [folder / name for name in choices if (folder / name).is_file()]
+    if len({read_split_names(path) for path in existing}) > 1:
         raise InputError(
-            f"{there[0]} and {there[1].name} list other videos for the same split; "
-            "keep one of the two files."
+            f"{existing[0]} and {existing[1].name} list different videos for the same "
+            "split; keep one of the two files."
         )
-    if there:
-        return there[0]
+    if existing:
+        return existing[0]
     found = sorted(path.name for path in folder.glob(f"{subset}*"))
     raise MissingInputError(
         f"Split {split} is missing: neither {choices[0]} nor {choices[1]} is in "
         f"{folder} ({'there are ' + ', '.join(found) if found else 'none is there'}). "
-        f"Write one NAME.txt a line, or choose another with --config.data.split."
+        f"Write one NAME.txt per line, or choose another with --config.data.split."
     )
 
 
@@ -320,13 +319,13 @@ def _root(data_config: ml_collections.ConfigDict) -> pathlib.Path:
     )
     raise MissingInputError(
         f"The data folder {root} (config.data.root) of {data_config.dataset!r} does "
-        f"not exist. {_LAYOUT} {advice}Elsewhere: --config.data.root=FOLDER. "
-        f"Without any download, this runs now: --config=configs/demo_sete.py"
+        f"not exist. {_LAYOUT} {advice}If it is elsewhere: --config.data.root=FOLDER. "
+        f"This config needs no download: --config=configs/demo_sete.py"
     )
 
 
 def _numbered_lines(path: str | os.PathLike) -> list[tuple[int, str]]:
-    """Returns (number from 1, stripped line); blank lines at the end do not count."""
+    """Returns (number from 1, stripped line); drops blank lines at the end."""
     path = pathlib.Path(path)
     if not path.is_file():
         raise MissingInputError(f"{path} does not exist.{_like(path)} {_LAYOUT}")
@@ -345,20 +344,20 @@ def _numbered_lines(path: str | os.PathLike) -> list[tuple[int, str]]:
 
 @functools.cache
 def _warn_of_case(path: str | os.PathLike, classes: tuple[str, ...]) -> None:
-    """Says once if two classes may be one that was typed differently."""
+    """Warns once of classes that may be one class, typed differently."""
     seen: dict[str, str] = {}
     for name in classes:
         other = seen.setdefault(name.casefold(), name)
         if other != name:
             logging.warning(
-                "%s: classes %r and %r differ only in upper and lower case and are "
-                "two classes; if that is a mistake, correct mapping and labels.",
+                "%s: classes %r and %r differ only in upper and lower case and count "
+                "as two classes; if that is a mistake, correct mapping and labels.",
                 *(path, other, name),
             )
 
 
 def _like(path: pathlib.Path) -> str:
-    """Returns a hint at a file beside it that is called alike."""
+    """Returns a hint at a file beside it with a similar name."""
     if not path.parent.is_dir():
         return ""
     names = [other.name for other in path.parent.iterdir()]

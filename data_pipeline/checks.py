@@ -1,4 +1,4 @@
-"""Looks at a split before training: fails in seconds, not after an hour."""
+"""Checks a split before training, to fail in seconds and not after an hour."""
 
 import collections
 import concurrent.futures
@@ -17,15 +17,15 @@ from svtas_jax.structs import VideoRecord
 
 
 def check_records(records: Sequence[VideoRecord], class_names: Sequence[str]) -> None:
-    """Checks labels, names and both ends of every video file.
+    """Checks the labels, the name and both ends of the file of every video.
 
     Raises:
-        InputError: naming the first video that breaks a rule.
+        InputError: naming the first invalid video.
     """
     counts = collections.Counter(record.name for record in records)
     for name, count in counts.items():
         if count > 1:
-            raise InputError(f"Video {name!r} is {count} times in a split; keep one.")
+            raise InputError(f"Video {name!r} is listed {count} times; keep one line.")
     for record in records:
         _check_labels(record, len(class_names))
     with concurrent.futures.ThreadPoolExecutor(os.cpu_count()) as pool:
@@ -35,7 +35,7 @@ def check_records(records: Sequence[VideoRecord], class_names: Sequence[str]) ->
 def check_disjoint(
     train: Sequence[VideoRecord], test: Sequence[VideoRecord], *, split: int
 ) -> None:
-    """Checks that no video is both trained on and tested on, by name or file."""
+    """Checks that train and test share no video, by name or by file."""
     files = [
         {os.path.realpath(r.video_path): r.name for r in part} for part in (train, test)
     ]
@@ -51,21 +51,21 @@ def check_disjoint(
 def warn_of_shared(
     records: Sequence[VideoRecord], data_config: ml_collections.ConfigDict
 ) -> None:
-    """Says so if the split's test videos, if it has any, are among these records."""
+    """Warns if these records include test videos of the split."""
     with contextlib.suppress(MissingInputError):
         test = annotations.split_names(data_config, "test")
         shared = sorted({record.name for record in records} & set(test))
         if shared:
             logging.warning(
-                "split %d has %d of its %d test videos in train, too, such as %s: what "
-                "an evaluation measures on them is not how the model does on new "
-                "videos. Take them out of one of the two.",
+                "split %d has %d of its %d test videos in train, too, such as %s: an "
+                "evaluation on them does not measure how the model does on new videos. "
+                "Take them out of one of the two.",
                 *(data_config.split, len(shared), len(test), shared[0]),
             )
 
 
 def describe(records: Sequence[VideoRecord], class_names: Sequence[str]) -> str:
-    """Returns a small table: how much there is of every class."""
+    """Returns a table of the frames and segments of every class."""
     frames = np.zeros(len(class_names), np.int64)
     segments = np.zeros(len(class_names), np.int64)
     for record in records:
@@ -94,14 +94,14 @@ def _check_labels(record: VideoRecord, num_classes: int) -> None:
         raise InputError(f"Video {record.name!r} has no labelled frames; leave it out.")
     if labels.min() < 0 or labels.max() >= num_classes:
         raise InputError(
-            f"The labels of {record.name!r} reach from {labels.min()} to "
+            f"The labels of {record.name!r} range from {labels.min()} to "
             f"{labels.max()}, but there are {num_classes} classes, 0 to "
             f"{num_classes - 1}; correct mapping.txt or the labels."
         )
 
 
 def _check_video(record: VideoRecord) -> None:
-    """Counts the frames only where the end of the file looks damaged."""
+    """Counts the frames only if the end of the file looks damaged."""
     if record.features is not None:
         features.check_finite(record.video_path)
         return

@@ -1,4 +1,4 @@
-"""Puts chunks together: the one place where frames, labels and padding meet."""
+"""Builds chunks from frames, labels and padding."""
 
 from collections.abc import Iterable
 
@@ -9,12 +9,12 @@ from svtas_jax.structs import Chunk, StreamSpec
 
 
 def black_frames(*shape: int, crop: int, feature_width: int = 0) -> np.ndarray:
-    """Returns what padding shows: black pictures, or zeros in place of features.
+    """Returns padding: black pictures, or zeros in place of features.
 
     Args:
         shape: leading axes.
         crop: height and width of a picture.
-        feature_width: numbers of a step's features; 0 for pictures.
+        feature_width: feature dimension; 0 for pictures.
 
     Returns:
         (*shape, crop, crop, 3) uint8, or (*shape, feature_width) float32.
@@ -38,16 +38,16 @@ def build_chunks(
 
     Args:
         frames: one for every step of the plan that is not padding, in order.
-        plan: of the N windows; the window at frame 0 starts a stream.
+        plan: the N windows; the window at frame 0 starts a stream.
         padding: (N, T, ...) see `black_frames`; the frames are written into it.
         labels: (num_labels,) of the whole video; IGNORE_LABEL where unknown.
-        spec: how the video is cut.
+        spec: window length and stride.
         num_chunks: windows of the whole video.
         per_step: see `windows.window_targets`.
     """
     targets, valid = windows.window_targets(labels, plan, spec, per_step=per_step)
-    places = np.argwhere(plan.frames >= 0)
-    for (window, step), frame in zip(places, frames, strict=True):
+    positions = np.argwhere(plan.frames >= 0)
+    for (window, step), frame in zip(positions, frames, strict=True):
         padding[window, step] = frame
     return Chunk(
         frames=padding,
@@ -63,7 +63,7 @@ def empty_chunks(padding: np.ndarray, spec: StreamSpec) -> Chunk:
 
     Args:
         padding: (N, T, ...) see `black_frames`.
-        spec: how videos are cut.
+        spec: window length and stride.
     """
     plan = windows.plan_windows(0, spec, first=1, count=len(padding))
     nothing = np.empty(0, np.int32)
@@ -75,7 +75,7 @@ def blank_chunk(
 ) -> Chunk:
     """Returns the first chunk of B black videos of class 0, leaves (B, ...).
 
-    It shows the shapes of a chunk, to initialise or to compile a model.
+    Its shapes serve to initialise or to compile a model.
     """
     plan = windows.plan_windows(spec.clip_frames, spec)
     padding = black_frames(1, spec.clip_steps, crop=crop, feature_width=feature_width)

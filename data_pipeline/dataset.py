@@ -1,9 +1,9 @@
-"""Grain: records -> chunks of B videos side by side, a few chunks at a time.
+"""Grain data set: batches of B videos side by side, K chunks at a time.
 
-A schedule computed once says which chunks every slot of a batch shows at every call.
-One element of the data set is one (call, slot); a slot keeps its video open and reads
-it forward, so that nothing is decoded twice and memory does not depend on the length of
-a video. An element depends on its index alone: threads, processes and restored
+A schedule, computed once, says which chunks every slot of the batch shows in every
+call. An element of the data set is one (call, slot). A slot keeps its video open and
+reads it forward, so that nothing is decoded twice and memory does not grow with the
+length of a video. An element depends only on its index: threads, processes and restored
 iterators change the speed, never the data.
 """
 
@@ -31,8 +31,8 @@ from data_pipeline.source import ChunkSource, load_chunks, make_view, open_reade
 from svtas_jax.errors import InputError
 from svtas_jax.structs import Chunk, VideoRecord
 
-_LOST = "terminated unexpectedly"  # what Grain says of a worker process
-_MOST_LOST = 3  # in a row
+_LOST = "terminated unexpectedly"  # in Grain's error about a lost worker
+_MOST_LOST = 3  # workers in a row before giving up
 
 
 @flax.struct.dataclass
@@ -40,9 +40,9 @@ class StreamBatch:
     """The next K chunks of B slots, on the host.
 
     Attributes:
-        chunks: numpy leaves (K, B, ...), B of `make_dataset`'s slots.
+        chunks: numpy leaves (K, B, ...), where B counts the slots read here.
         videos: (K, B) int32 index into the records, EMPTY_SLOT where there is none.
-        is_last: whether an optimizer step ends here.
+        is_last: whether an optimizer step ends with this batch.
     """
 
     chunks: Chunk
@@ -51,16 +51,17 @@ class StreamBatch:
 
 
 def feature_width(records: Sequence[VideoRecord]) -> int:
-    """Returns how many numbers the features of a step have; 0 if they are pictures.
+    """Returns the feature dimension of the records; 0 if they hold pictures.
 
     Raises:
-        InputError: if the files differ in it.
+        InputError: if it differs between files.
     """
     widths = {r.features.width if r.features else 0: r for r in records}
     if len(widths) > 1:
         named = (f"{r.video_path} has {width}" for width, r in widths.items())
         raise InputError(
-            f"the features differ in width: {', '.join(named)}. Use files of one model."
+            f"the features differ in width: {', '.join(named)}. "
+            "Use features of one model."
         )
     return next(iter(widths), 0)
 
@@ -118,13 +119,12 @@ def make_dataset(
         chunks_per_call: chunks a batch holds (K).
         chunks_per_step: see `schedule.make_schedule`.
         num_epochs: passes over the videos.
-        seed: of order and augmentation.
-        max_damaged_share: of the videos, rounded up, that may turn out to be damaged or
-            gone while they are read; 0: the first one is an error.
-        slots: places of the batch to read here, those that other processes do not read;
-            by default all.
-        train: shuffles and augments, and repeats the decoded steps' labels; otherwise
-            videos come in order, cropped in the centre, with the label of every frame.
+        seed: determines order and augmentation.
+        max_damaged_share: share of the videos, rounded up to whole videos, that may
+            prove damaged or missing while they are read; 0: the first is an error.
+        slots: indices of the batch slots that this process reads; all by default.
+        train: True shuffles, augments, and repeats the label of every decoded step;
+            False keeps the order, crops the centre and gives every frame its own label.
 
     Raises:
         InputError: if there are no videos, or workers cannot share the slots evenly.
@@ -150,11 +150,11 @@ def make_dataset(
 
 
 class _Filed:
-    """A source that worker processes read from a file, into which it is written.
+    """A source pickled to a file, from which worker processes load it.
 
-    What a process is started with goes through a pipe. One that is killed before it has
-    read that lets its parent wait for ever if the pipe cannot hold it all (64 KiB on
-    Linux; the labels of many videos are more).
+    Otherwise the source would reach a new process through a pipe. If the process is
+    killed before it has read the pipe, its parent waits for ever when the pipe cannot
+    hold all the data (64 KiB on Linux; the labels of many videos are larger).
     """
 
     def __init__(self, source: ChunkSource) -> None:
@@ -168,12 +168,12 @@ class _Filed:
         except OSError as error:
             raise InputError(
                 f"the folder for temporary files cannot be written ({error.strerror}); "
-                "decoding processes are told there what to read. Set TMPDIR to one "
-                "with room, or config.data.num_workers=0."
+                "decoding processes load the list of videos from it. Set TMPDIR to a "
+                "folder with free space, or config.data.num_workers=0."
             ) from error
 
     def __reduce__(self) -> tuple[Any, ...]:
-        """In another process it is the source itself."""
+        """Unpickles as the source itself."""
         return _read_source, (self._path,)
 
     def __repr__(self) -> str:
@@ -191,7 +191,7 @@ def _read_source(path: pathlib.Path) -> ChunkSource:
 
 
 class StreamDataset(grain.IterDataset):
-    """Batches of a `ChunkSource`. Grain asks for a class here."""
+    """Batches of a `ChunkSource`; Grain requires a class."""
 
     def __init__(self, source: ChunkSource, *, num_workers: int) -> None:
         super().__init__()
@@ -205,15 +205,15 @@ class StreamDataset(grain.IterDataset):
 
     @property
     def schedule(self) -> Schedule:
-        """What is shown when."""
+        """Which chunks every call shows."""
         return self._source.schedule
 
     def __str__(self) -> str:
-        """Stays short in Grain's messages."""
+        """Returns a short text for Grain's messages."""
         return f"StreamDataset({self._source}, num_workers={self._num_workers})"
 
     def open(self, next_call: int) -> grain.DatasetIterator:
-        """Returns Grain's own iterator from batch `next_call` on."""
+        """Returns Grain's own iterator, starting at batch `next_call`."""
         batch_size = len(self._source.slots)
         elements = grain.MapDataset.source(self._elements)[next_call * batch_size :]
         num_threads = batch_size // max(1, self._num_workers)
@@ -222,7 +222,7 @@ class StreamDataset(grain.IterDataset):
         )
         dataset = elements.to_iter_dataset(options)
         if self._num_workers:
-            if not flags.FLAGS.is_parsed():  # outside absl's app.run; Grain insists
+            if not flags.FLAGS.is_parsed():  # Grain needs them outside app.run
                 flags.FLAGS.mark_as_parsed()
             dataset = dataset.mp_prefetch(
                 grain.MultiprocessingOptions(self._num_workers)
@@ -231,10 +231,10 @@ class StreamDataset(grain.IterDataset):
 
 
 class StreamIterator(grain.DatasetIterator):
-    """Gives batches and remembers how many: the same state for any `num_workers`.
+    """Yields batches and counts them: the state is the same for any `num_workers`.
 
-    Grain's own state depends on the number of workers, and a run that is resumed on
-    another machine may have more of them.
+    Grain's own state depends on the number of workers, which may differ when a run is
+    resumed on another machine.
     """
 
     def __init__(self, dataset: StreamDataset) -> None:
@@ -255,7 +255,7 @@ class StreamIterator(grain.DatasetIterator):
         return StreamBatch(chunks, videos, is_last)
 
     def _read(self, call: int) -> tuple[Chunk, np.ndarray]:
-        """Reads a batch; if a worker process is lost, anew with other ones."""
+        """Reads a batch; starts new workers if one is lost."""
         for _ in range(_MOST_LOST):
             if self._batches is None:
                 self._batches = self._dataset.open(call)
@@ -265,40 +265,40 @@ class StreamIterator(grain.DatasetIterator):
                 if _LOST not in str(error):
                     raise
                 logging.warning(
-                    "A decoding process was lost (%s): starting anew.", error
+                    "A decoding process was lost (%s): starting new ones.", error
                 )
                 self._stop()
         raise InputError(
-            f"decoding processes were lost {_MOST_LOST} times at the same place, which "
-            "mostly means that the machine has no memory left; use fewer of them "
+            f"decoding processes were lost {_MOST_LOST} times at the same batch, "
+            "mostly because the machine has no memory left; use fewer of them "
             "(config.data.num_workers), or smaller chunks."
         )
 
     def get_state(self) -> dict[str, int]:
-        """Returns where the iterator stands, for a checkpoint: optimizer steps done,
-        and calls since."""
+        """Returns the position for a checkpoint: completed optimizer steps, and calls
+        since the last one."""
         schedule = self._dataset.schedule
         step = schedule.step_of(self._next_call)
         return {"step": step, "calls": self._next_call - schedule.first_call(step)}
 
     def set_state(self, state: dict[str, int]) -> None:
-        """Goes on from where `get_state` was called.
+        """Continues from a position that `get_state` returned.
 
         Raises:
-            InputError: if another version wrote the state; which one that was says
-                `checkpoints.resume` before it comes here.
+            InputError: if another version wrote the state; `checkpoints.resume` names
+                that version earlier.
         """
         if state.keys() != self.get_state().keys():
             raise InputError(
-                f"{dict(state)} is no place in the data as this version writes it, but "
-                "of another version of the program."
+                f"{dict(state)} is not a position in the data as this version writes "
+                "it, but as another version of the program does."
             )
         self._stop()
         first_call = self._dataset.schedule.first_call(state["step"])
         self._next_call = first_call + state["calls"]
 
     def close(self) -> None:
-        """Ends threads and processes."""
+        """Stops threads and processes."""
         super().close()
         self._stop()
 
@@ -307,7 +307,7 @@ class StreamIterator(grain.DatasetIterator):
             return
         self._batches.close()
         self._batches = None
-        # Grain's iterators refer to themselves and still hold shared memory.
+        # Grain's iterators form reference cycles that keep shared memory alive.
         gc.collect()
 
 
@@ -337,6 +337,6 @@ def _check_sizes(
         best = max(n for n in divisors if n <= num_workers)
         raise InputError(
             f"config.data.num_workers={num_workers} does not divide the batch size "
-            f"{num_slots}: every worker keeps its own videos of a batch; "
+            f"{num_slots}: every worker reads its own slots of a batch; "
             f"try --config.data.num_workers={best}, or 0 to decode in threads."
         )

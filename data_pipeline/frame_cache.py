@@ -1,9 +1,9 @@
-"""Frames kept on disk, decoded and resized once: later epochs only read them.
+"""Caches decoded and resized frames on disk, so that later epochs only read them.
 
-One file a video, `NAME-IDENTITY.npy` (N, H, W, 3) uint8, holds the N frames that its
-windows show. The identity is that of the video file, of these frames and of their size:
-whatever changes, an old file is never taken for a new one. Files are written whole, by
-whichever reader comes first, and may be deleted at any time.
+One file per video, `NAME-IDENTITY.npy` (N, H, W, 3) uint8, holds the N frames that its
+windows show. IDENTITY hashes the identity of the video file, the frame indices and the
+size, so that an outdated file is never used. The first reader of a video writes its
+file, whole or not at all; files may be deleted at any time.
 """
 
 import hashlib
@@ -25,7 +25,7 @@ _OPTION = "config.data.frame_cache (empty for none)"
 
 
 class CachedReader:
-    """Gives resized frames of one video; the first one decodes them all.
+    """Returns resized frames of one video; the first call decodes them all.
 
     Attributes:
         path: of the video.
@@ -51,7 +51,7 @@ class CachedReader:
         return self._frames[np.searchsorted(self._indices, index)]
 
     def close(self) -> None:
-        """Lets go of the file."""
+        """Closes the file."""
         self._frames = None
 
     def _open(self) -> np.ndarray:
@@ -68,7 +68,7 @@ class CachedReader:
         return frames
 
     def _fill(self) -> None:
-        """Decodes the whole video into a draft, which then takes the file's place."""
+        """Decodes the whole video into a draft, then renames it to the file."""
         draft = draft_of(self._file)
         reader = FrameReader(self.path, self._record.num_frames)
         try:
@@ -81,7 +81,7 @@ class CachedReader:
             draft.unlink(missing_ok=True)
 
     def _write(self, draft: pathlib.Path, reader: FrameReader) -> None:
-        # Not through a memory map: on a full disk that ends the process.
+        # Not through a memory map, which kills the process when the disk is full.
         shape = (len(self._indices), *self._resize, 3)
         form = dict(shape=shape, fortran_order=False, descr="|u1")
         with draft.open("wb") as stream:
@@ -96,7 +96,7 @@ def check_room(
     resize: tuple[int, int],
     folder: str,
 ) -> None:
-    """Checks that the files which are still to be written fit on the disk.
+    """Checks that the missing files fit on the disk.
 
     Raises:
         InputError: if they do not, or the folder cannot be made.
@@ -109,8 +109,8 @@ def check_room(
     free = shutil.disk_usage(make_folder(folder, option=_OPTION)).free
     if missing > free:
         raise InputError(
-            f"the frame cache {folder} needs {missing / 1e9:.1f} GB more and has "
-            f"{free / 1e9:.1f} GB of room; choose another {_OPTION}, or a "
+            f"the frame cache {folder} needs {missing / 1e9:.1f} GB more, but "
+            f"{free / 1e9:.1f} GB are free; choose another {_OPTION}, or a "
             "smaller config.data.resize."
         )
 

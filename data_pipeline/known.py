@@ -1,4 +1,4 @@
-"""Class names of public data sets, for what needs no data: what does a model cost."""
+"""Class names of public data sets, so that costs can be computed without data."""
 
 import pathlib
 
@@ -33,12 +33,12 @@ _NUM_CLASSES = {"egtea": 20}
 
 
 def class_names_of(data_config: ml_collections.ConfigDict) -> tuple[str, ...]:
-    """Returns the classes of a data set, also if its files are not here.
+    """Returns the classes of a data set, even if its files are missing.
 
     Raises:
-        InputError: if a mapping.txt that is here names other classes than the public
-            data set of this name has.
-        MissingInputError: if the data set is neither here nor known.
+        InputError: if its mapping.txt does not name the classes of the public data set
+            of this name.
+        MissingInputError: if its files are missing and its classes are unknown.
     """
     dataset = data_config.dataset
     known = _known(dataset)
@@ -46,7 +46,7 @@ def class_names_of(data_config: ml_collections.ConfigDict) -> tuple[str, ...]:
         if known is None:
             raise MissingInputError(
                 f"The data folder {data_config.root} (config.data.root) does not exist "
-                f"and {dataset!r} is no data set whose classes are known: "
+                f"and the classes of {dataset!r} are not known, only those of "
                 f"{', '.join(sorted(_NAMES | _NUM_CLASSES))}. Set --config.data.root."
             )
         return known

@@ -1,4 +1,4 @@
-"""Chunks from a source as it comes, built by the same function as those of a file."""
+"""Builds chunks from a live source, by the same function as from a file."""
 
 import dataclasses
 import time
@@ -16,13 +16,13 @@ from svtas_jax.structs import IGNORE_LABEL, Chunk, StreamSpec
 
 @dataclasses.dataclass(frozen=True, eq=False)
 class LiveChunk:
-    """One chunk of a stream, and when its frames were shown.
+    """One chunk of a stream, and the times of its frames.
 
     Attributes:
         chunk: leaves (1, ...), without labels.
-        start_frame: raw frames of the stream before it.
+        start_frame: raw frames of the stream before the chunk.
         num_frames: raw frames in it, at most `clip_frames`.
-        times_s: (steps + 1,) float64, seconds of the sampled frames and of the end.
+        times_s: (steps + 1,) float64, seconds at the sampled frames and at the end.
         decode_s: seconds spent on decoding and resizing.
     """
 
@@ -58,12 +58,12 @@ class ChunkFiller:
         return len(self._frames) == self.spec.clip_steps
 
     def add(self, frame: np.ndarray, time_s: float, decode_s: float = 0.0) -> None:
-        """Takes the next sampled frame.
+        """Adds the next sampled frame.
 
         Args:
             frame: (H, W, 3) uint8 RGB, of any size.
             time_s: seconds since the stream's first frame.
-            decode_s: spent on decoding it.
+            decode_s: seconds spent on decoding it.
         """
         begin = time.perf_counter()
         self._frames.append(
@@ -75,11 +75,11 @@ class ChunkFiller:
         self._decode_s += decode_s + time.perf_counter() - begin
 
     def take(self, num_frames: int, end_s: float) -> LiveChunk | None:
-        """Returns the chunk that was gathered, if it holds any frame, and begins anew.
+        """Returns the gathered chunk, None if it has no frame, and begins the next.
 
         Args:
             num_frames: raw frames of the stream so far.
-            end_s: when the last of them ends.
+            end_s: time at which the last of them ends, in seconds.
         """
         if not self._frames:
             return None
@@ -91,7 +91,7 @@ class ChunkFiller:
             black_frames(1, spec.clip_steps, crop=self._size),
             labels=np.full(num_frames, IGNORE_LABEL, np.int32),
             spec=spec,
-            num_chunks=1,  # unknown, and only a loss divides by it
+            num_chunks=1,  # unknown; only losses use it
         )
         start = index * spec.clip_frames
         times_s = np.asarray([*self._times, end_s])
@@ -104,11 +104,11 @@ class ChunkFiller:
 def read_chunks(source: Source, filler: ChunkFiller) -> Iterator[LiveChunk]:
     """Fills one chunk at a time from a source; the last one may be short.
 
-    A chunk is complete when the first frame after it arrives: only then is it known
+    A chunk is complete when the first frame after it arrives: only then is it certain
     that the source did not end within the chunk's last stride.
 
     Raises:
-        InputError: if the source breaks off, after its last chunk.
+        InputError: if the source fails; raised after its last chunk.
     """
     shots, failure = source.shots(filler.spec.frame_stride), None
     while True:

@@ -1,25 +1,26 @@
-"""Decoded frames -> RGB pictures of one size, the right way up."""
+"""Converts decoded frames to upright RGB pictures of one size."""
 
 import av
 import cv2
 import numpy as np
 from av.video.reformatter import Interpolation, VideoReformatter
 
-# Converted to RGB and to BGR alike, to the bit. Others go by way of BGR as in OpenCV.
-_ALIKE = tuple(
+# Pixel formats whose conversions to RGB and to BGR agree to the bit. Others are
+# converted to BGR first, as in OpenCV.
+_DIRECT = tuple(
     f"{kind}{layout}p" for kind in ("yuv", "yuvj") for layout in (420, 422, 444)
 ) + ("gray", "rgb24")
-# Tags of the colours' matrix: "reserved" means nothing, and of the two of BT.2020 only
-# the one without constant luminance can be computed.
+# Colour matrix tags and their replacements: "reserved" counts as unspecified; BT.2020
+# with constant luminance cannot be converted and counts as BT.2020 without.
 _RETAGGED = {3: 2, 10: 9}
-_ALMOST = 50  # numbers of a matrix this many times larger than others: a right angle
+_RATIO = 50  # between matrix entries, from which a rotation counts as a right angle
 
 
 class Pictures:
-    """Converts the frames of a film to the size and direction of its first one.
+    """Converts the frames of a video to the size and orientation of its first one.
 
-    The colours are those of OpenCV, to the bit: range and matrix as the film is tagged;
-    of limited range and by BT.601 where it is not.
+    The colours equal OpenCV's, to the bit: range and matrix follow the video's tags, or
+    are limited range and BT.601 where tags are missing.
     """
 
     def __init__(self, first: av.VideoFrame) -> None:
@@ -31,11 +32,11 @@ class Pictures:
         """Returns a frame as (H, W, 3) uint8 RGB.
 
         Raises:
-            av.FFmpegError: if its kind of pixels cannot be converted.
-            ValueError: likewise.
+            av.FFmpegError: if its pixel format cannot be converted.
+            ValueError: in the same case.
         """
         frame.colorspace = _RETAGGED.get(frame.colorspace, frame.colorspace)
-        order = "rgb24" if frame.format.name in _ALIKE else "bgr24"
+        order = "rgb24" if frame.format.name in _DIRECT else "bgr24"
         image = self._converter.reformat(
             frame,
             width=self._width,
@@ -50,25 +51,25 @@ class Pictures:
 
 
 def turn_of(frame: av.VideoFrame) -> tuple[bool, bool, bool]:
-    """Returns how the display matrix turns a frame: whether rows become columns, and
-    whether columns and rows are reversed after that.
+    """Returns how the display matrix turns a frame: whether to transpose it, then
+    whether to reverse its columns, and its rows.
 
-    Of a point of the picture, matrix (a b u; c d v; x y w) makes (ax + cy, bx + dy).
-    Angles that are not right ones are left alone.
+    The matrix (a b u; c d v; x y w) maps the point (p, q) to (ap + cq, bp + dq).
+    Rotations by other than right angles are ignored.
     """
     data = frame.side_data.get("DISPLAYMATRIX")
     if data is None:
         return False, False, False
     a, b, _, c, d, *_ = np.frombuffer(bytes(data), np.int32).tolist()
-    if abs(a) > _ALMOST * abs(b) and abs(d) > _ALMOST * abs(c):
+    if abs(a) > _RATIO * abs(b) and abs(d) > _RATIO * abs(c):
         return False, a < 0, d < 0
-    if abs(b) > _ALMOST * abs(a) and abs(c) > _ALMOST * abs(d):
+    if abs(b) > _RATIO * abs(a) and abs(c) > _RATIO * abs(d):
         return True, c < 0, b < 0
     return False, False, False
 
 
 def turned(image: np.ndarray, turn: tuple[bool, bool, bool]) -> np.ndarray:
-    """Returns an image (H, W, 3) as `turn_of` says."""
+    """Returns an image (H, W, 3) turned by the result of `turn_of`."""
     is_transposed, flips_columns, flips_rows = turn
     if is_transposed:
         image = image.swapaxes(0, 1)

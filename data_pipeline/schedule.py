@@ -1,8 +1,8 @@
-"""Which chunks are shown when: computed once, with numpy, from the seed alone.
+"""Plans which chunks every call shows: once, with numpy, from the seed alone.
 
-A batch has B slots. A slot shows one video after the other, chunk by chunk, and two
-plans say when the next one begins: with the next batch of videos, as in the paper, or
-packed, at once.
+A batch has B slots, and a slot shows one video after the other, chunk by chunk. There
+are two plans for the start of the next video: together with the next batch of videos,
+as in the Transeger paper, or packed, as soon as the slot is free.
 """
 
 import dataclasses
@@ -12,11 +12,11 @@ from typing import NamedTuple
 
 import numpy as np
 
-EMPTY_SLOT = -1  # nothing is shown
+EMPTY_SLOT = -1  # video index where a slot shows nothing
 
 
 class Piece(NamedTuple):
-    """Consecutive chunks of one video within a call; `offset` counts in the call."""
+    """Consecutive chunks of one video, from chunk `offset` of a call on."""
 
     offset: int
     count: int
@@ -27,12 +27,12 @@ class Piece(NamedTuple):
 
 @dataclasses.dataclass(frozen=True)
 class Slot:
-    """What one place of the batch shows: n videos, ascending by start.
+    """The n videos that one slot of the batch shows, ascending by start.
 
     Attributes:
         videos: (n,) int32 index into the records.
-        epochs: (n,) int32.
-        starts: (n,) int64, where a video begins, in chunks since the slot's beginning.
+        epochs: (n,) int32, epoch of every video.
+        starts: (n,) int64, index of every video's first chunk in the slot.
     """
 
     videos: np.ndarray
@@ -42,14 +42,14 @@ class Slot:
 
 @dataclasses.dataclass(frozen=True)
 class Schedule:
-    """What is shown when.
+    """Which chunks every slot shows in every call.
 
     Attributes:
         slots: the B slots.
-        num_chunks: (V,) of every record.
-        step_ends: (S,) int64, number of calls up to the end of an optimizer step.
+        num_chunks: (V,) chunks of every record.
+        step_ends: (S,) int64, number of calls up to the end of every optimizer step.
         chunks_per_call: K.
-        steps_per_epoch: optimizer steps that show about as much as all videos.
+        steps_per_epoch: optimizer steps that show about as many chunks as all videos.
     """
 
     slots: tuple[Slot, ...]
@@ -83,8 +83,8 @@ class Schedule:
         return int(self.step_ends[step - 1]) if step else 0
 
     def shown_at(self, step: int, chunk: int | None = None) -> list[tuple[int, int]]:
-        """Returns the videos, and which of their chunks, that are shown at a chunk of
-        an optimizer step, or for None the videos at any, with their first chunk."""
+        """Returns the (video, chunk) pairs shown at a chunk of an optimizer step; for
+        None, every video of the step with its first chunk."""
         calls = range(self.first_call(step), int(self.step_ends[step]))
         offset = None
         if chunk is not None:
@@ -94,13 +94,13 @@ class Schedule:
         for call in calls:
             for slot in range(len(self.slots)):
                 for piece in self.pieces(call, slot):
-                    place = 0 if offset is None else offset - piece.offset
-                    if 0 <= place < piece.count:
-                        shown.setdefault(piece.video, piece.first_chunk + place)
+                    index = 0 if offset is None else offset - piece.offset
+                    if 0 <= index < piece.count:
+                        shown.setdefault(piece.video, piece.first_chunk + index)
         return list(shown.items())
 
     def pieces(self, call: int, slot_index: int) -> Iterator[Piece]:
-        """Yields what a slot shows in a call, in order; what is left is padding."""
+        """Yields the pieces of a slot in a call, in order; the rest is padding."""
         slot, begin = self.slots[slot_index], call * self.chunks_per_call
         end = begin + self.chunks_per_call
         first = max(0, int(np.searchsorted(slot.starts, begin, side="right")) - 1)
@@ -124,17 +124,17 @@ def make_schedule(
     shuffle_seed: int | None,
     chunks_per_step: int = 0,
 ) -> Schedule:
-    """Computes which chunks are shown when.
+    """Plans which chunks every call shows.
 
     Args:
-        num_chunks: of every video.
+        num_chunks: chunks of every video.
         batch_size: slots side by side.
         chunks_per_call: chunks a call shows.
         num_epochs: passes over the videos.
-        shuffle_seed: None keeps the order of the videos.
-        chunks_per_step: 0: an optimizer step is a batch of videos, shown from their
-            beginnings to the end of the longest one, as in the paper. Otherwise packed:
-            a slot whose video has ended shows the next one, and a step is as many
+        shuffle_seed: shuffles the videos anew every epoch; None keeps their order.
+        chunks_per_step: 0: an optimizer step is a batch of videos, shown from the start
+            to the end of the longest one, as in the Transeger paper. Otherwise packed:
+            a slot shows the next video as soon as one ends, and a step is this many
             chunks of every slot (a multiple of `chunks_per_call`).
     """
     num_chunks = np.asarray(num_chunks, np.int64)
@@ -166,7 +166,8 @@ def _order(num_videos: int, seed: int | None, epoch: int) -> np.ndarray:
 
 
 def _in_batches(num_chunks, orders, batch_size, chunks_per_call):
-    """Returns (video, epoch, start) by slot, and the calls at which batches end."""
+    """Returns (video, epoch, start) by slot, and the number of calls up to the end of
+    every batch."""
     rows, ends, call = [[] for _ in range(batch_size)], [], 0
     for epoch, order in enumerate(orders):
         for first in range(0, len(order), batch_size):
@@ -180,14 +181,14 @@ def _in_batches(num_chunks, orders, batch_size, chunks_per_call):
 
 def _packed(num_chunks, orders, batch_size, chunks_per_call):
     """Gives every video to the slot that is free first; returns (video, epoch, start)
-    by slot, and how many calls show them all."""
+    by slot, and the number of calls."""
     rows = [[] for _ in range(batch_size)]
-    free = [(0, slot) for slot in range(batch_size)]  # a heap: when, and which
+    free = [(0, slot) for slot in range(batch_size)]  # heap of (start, slot)
     for epoch, order in enumerate(orders):
         for video in order:
-            place, slot = free[0]
-            rows[slot].append((int(video), epoch, place))
-            heapq.heapreplace(free, (place + int(num_chunks[video]), slot))
+            start, slot = free[0]
+            rows[slot].append((int(video), epoch, start))
+            heapq.heapreplace(free, (start + int(num_chunks[video]), slot))
     return rows, -(-max(free)[0] // chunks_per_call)
 
 

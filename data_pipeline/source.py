@@ -1,4 +1,4 @@
-"""Videos as chunks on the host, each found by its index alone."""
+"""Random access to the chunks of videos, on the host."""
 
 import dataclasses
 import functools
@@ -21,16 +21,16 @@ from svtas_jax.structs import Chunk, StreamSpec, VideoRecord
 
 @dataclasses.dataclass(frozen=True)
 class View:
-    """How pictures and labels of a video are presented."""
+    """How a model sees the frames and labels of a video."""
 
     spec: StreamSpec
     resize: tuple[int, int]
     crop: int
     augment: str  # "video", "frame" or "none"
-    per_step: bool  # labels of decoded steps only (training)
+    per_step: bool  # repeat the labels of decoded steps (training)
     seed: int
-    feature_width: int = 0  # numbers of a step's features; 0: pictures
-    frame_cache: str = ""  # folder of resized frames; empty: videos are decoded anew
+    feature_width: int = 0  # feature dimension; 0: pictures
+    frame_cache: str = ""  # folder of resized frames; empty: no cache
 
     def blank(self, *shape: int) -> np.ndarray:
         """Returns black pictures, or zeros for features, in this shape."""
@@ -44,7 +44,7 @@ class View:
         self, frame: np.ndarray, epoch: int, video_index: int, index: int
     ) -> np.ndarray:
         """Returns frame `index` of a video as the model sees it: resized, cropped and
-        perhaps flipped; features as they are."""
+        perhaps flipped; features are unchanged."""
         if self.feature_width:
             return frame
         crop, flip = self.crop_and_flip(epoch, video_index, index)
@@ -55,7 +55,7 @@ class View:
     def crop_and_flip(
         self, epoch: int, video_index: int, frame: int
     ) -> tuple[transforms.Crop, bool]:
-        """Returns crop and flip of one frame, drawn from its identity alone."""
+        """Returns crop and flip of a frame; they depend on seed and arguments alone."""
         if self.augment == "none":
             return transforms.centre_crop(self.resize, self.crop), False
         identity = (self.seed, epoch, video_index)
@@ -64,7 +64,7 @@ class View:
         return _draw_crop(self.resize, self.crop, identity)
 
 
-@functools.lru_cache(maxsize=1024)  # a draw takes as long as a small frame's resizing
+@functools.lru_cache(maxsize=1024)  # a draw takes as long as resizing a small frame
 def _draw_crop(
     resize: tuple[int, int], crop: int, identity: tuple[int, ...]
 ) -> tuple[transforms.Crop, bool]:
@@ -78,7 +78,7 @@ def make_view(
     seed: int,
     feature_width: int = 0,
 ) -> View:
-    """Returns how `config.data` presents videos in training or evaluation."""
+    """Returns the view of `config.data` in training or evaluation."""
     return View(
         spec=StreamSpec(data_config.clip_frames, data_config.frame_stride),
         resize=tuple(data_config.resize),
@@ -122,16 +122,15 @@ class _Slot:
 
 @dataclasses.dataclass
 class ChunkSource:
-    """Random access to the elements, as Grain's sources have it: call-major, slots.
+    """A Grain source: element `call * len(slots) + i` is slot `slots[i]` in a call.
 
     Attributes:
         records: the videos.
-        view: how they are presented.
-        schedule: when.
-        slots: those places of the batch that are read here, the other ones being other
-            processes'.
-        max_damaged: how many videos may turn out to be damaged or gone, each worker
-            process counting its own; what they should show is padding then.
+        view: how the model sees them.
+        schedule: which chunks every call shows.
+        slots: indices of the batch slots that this process reads.
+        max_damaged: number of videos, counted by every worker process on its own, that
+            may prove damaged or missing; their chunks become padding.
     """
 
     records: tuple[VideoRecord, ...]
@@ -143,16 +142,16 @@ class ChunkSource:
     def __post_init__(self) -> None:
         self._open = {slot: _Slot() for slot in self.slots}
         self._damaged: dict[int, str] = {}
-        self._left_out: dict[tuple[int, int], int] = {}  # video, epoch: from this chunk
+        self._left_out: dict[tuple[int, int], int] = {}  # video, epoch -> first chunk
         self._lock = threading.Lock()
 
     def __reduce__(self) -> tuple[Any, ...]:
-        """Lets worker processes have a copy, with nothing open."""
+        """Pickles without open videos, for worker processes."""
         given = (self.records, self.view, self.schedule, self.slots, self.max_damaged)
         return ChunkSource, given
 
     def __repr__(self) -> str:
-        """Stays short in Grain's messages."""
+        """Returns a short text for Grain's messages."""
         return f"ChunkSource({len(self.records)} videos, {len(self)} elements)"
 
     def __len__(self) -> int:
@@ -160,9 +159,9 @@ class ChunkSource:
         return self.schedule.num_calls * len(self.slots)
 
     def __getitem__(self, index: int) -> tuple[Chunk, np.ndarray]:
-        """Returns the Chunk (K, ...) of a slot and the videos (K,) that it shows."""
-        call, place = divmod(int(index), len(self.slots))
-        slot = self.slots[place]
+        """Returns the Chunk (K, ...) of a slot in a call, and its videos (K,)."""
+        call, slot_index = divmod(int(index), len(self.slots))
+        slot = self.slots[slot_index]
         count = self.schedule.chunks_per_call
         videos = np.full(count, EMPTY_SLOT, np.int32)
         parts, filled = [], 0
@@ -179,8 +178,8 @@ class ChunkSource:
         return jax.tree.map(lambda *leaves: np.concatenate(leaves), *parts), videos
 
     def _read(self, slot_index: int, piece: Piece) -> Chunk:
-        """Reads a piece; of a damaged video what is left of it is padding."""
-        # Threads run ahead of each other: what lies before the damage is read.
+        """Reads a piece; the rest of a damaged video is padding."""
+        # Threads overtake each other: chunks before the damage are still read.
         if piece.first_chunk >= self._left_out.get(
             (piece.video, piece.epoch), math.inf
         ):
@@ -200,14 +199,14 @@ class ChunkSource:
             count = len(self._damaged)
             if count > self.max_damaged > 0:
                 raise InputError(
-                    f"{count} videos are damaged or gone, more than "
+                    f"{count} videos are damaged or missing, more than "
                     "config.train.max_damaged_share allows:\n"
                     + "\n".join(self._damaged.values())
                 ) from error
         if not self.max_damaged:
             raise error
         logging.warning(
-            "left out until the epoch ends (%d damaged videos of at most %d): %s",
+            "skipped to the end of the epoch (%d damaged videos of at most %d): %s",
             *(count, self.max_damaged, error),
         )
 

@@ -1,4 +1,4 @@
-"""What a line of a split means: the name of a video, with or without an ending."""
+"""Resolves the lines of a split to names of videos, with or without extension."""
 
 import collections
 import os
@@ -14,10 +14,10 @@ from svtas_jax.errors import InputError
 def resolve_names(
     data_config: ml_collections.ConfigDict, path: pathlib.Path, entries: Sequence[str]
 ) -> tuple[str, ...]:
-    """Returns the names of the videos that the lines of a split mean.
+    """Returns the names of the videos that the lines of a split list.
 
-    A line may name the file, "a.mp4", instead of the labels, "a.txt": the ending is
-    left out, unless there are labels of just that name.
+    A line may name the video, "a.mp4", instead of the labels, "a.txt": the extension is
+    dropped unless there are labels of exactly that name.
 
     Args:
         data_config: `config.data`.
@@ -25,8 +25,8 @@ def resolve_names(
         entries: the lines, without ".txt".
 
     Raises:
-        InputError: if a line is no plain name, names a file that is not there, or
-            means the video of another line.
+        InputError: if a line is not a plain name, names a missing file, or lists the
+            video of another line.
     """
     names = tuple(_resolve(data_config, path, entry) for entry in entries)
     name, count = collections.Counter(names).most_common(1)[0]
@@ -41,8 +41,8 @@ def resolve_names(
 def _resolve(data_config, path: pathlib.Path, entry: str) -> str:
     if os.path.normpath(entry) != entry or entry.startswith(("/", "..")):
         raise InputError(
-            f"{path}: {entry!r} is no plain name; write NAME.txt as it is called in "
-            "groundTruth/, without a folder above it."
+            f"{path}: {entry!r} is not a plain name; write NAME.txt as in "
+            "groundTruth/, without a folder."
         )
     root = pathlib.Path(data_config.root)
     stem, ending = os.path.splitext(entry)

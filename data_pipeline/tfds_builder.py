@@ -1,12 +1,12 @@
-"""Turns a data set into ArrayRecord files: for sets whose videos are slow to read.
+"""Converts a data set whose videos are slow to read to ArrayRecord files.
 
     python -m data_pipeline.tfds_builder --config=configs/gtea_sete.py
         --output=FOLDER [--encoding=jpeg|png|video] [--quality=95] [--processes=N]
         [--beam] [--beam_options=--runner=...,--...]
 
-Then --config.data.root=FOLDER trains from the records alone: neither the videos nor
-TensorFlow are needed. "jpeg" and "png" keep the frames that `config.data.frame_stride`
-shows, resized to `config.data.resize`; "video" keeps the files as they are.
+Then --config.data.root=FOLDER trains from the records alone, without the videos and
+without TensorFlow. "jpeg" and "png" keep one frame in `config.data.frame_stride`,
+resized to `config.data.resize`; "video" keeps the files unchanged.
 """
 
 import os
@@ -44,7 +44,7 @@ def main() -> None:
 
 
 def follow(mapper: workers.Mapper, tasks: Sequence[Shard]) -> Iterator[Shard]:
-    """Writes all shards and logs how far they are."""
+    """Writes all shards and logs the progress."""
     total, done = sum(task.num_frames for task in tasks), 0
     progress = Progress(first=0, last=total)
     logging.info("%d frames go to %d files", total, len(tasks))
@@ -58,11 +58,11 @@ def follow(mapper: workers.Mapper, tasks: Sequence[Shard]) -> Iterator[Shard]:
 def define_flags() -> None:
     """Defines the flags of this command alone."""
     flags.DEFINE_string("output", None, "Folder to write; it must be new or empty.")
-    flags.DEFINE_enum("encoding", "jpeg", ENCODINGS, "Of the records.")
-    flags.DEFINE_integer("quality", 95, "Of JPEG.", lower_bound=1, upper_bound=100)
-    flags.DEFINE_integer("processes", 0, "0: one a core.", lower_bound=0)
-    flags.DEFINE_bool("beam", False, "Let Apache Beam write, instead of processes.")
-    flags.DEFINE_list("beam_options", [], "Of its pipeline, with commas between them.")
+    flags.DEFINE_enum("encoding", "jpeg", ENCODINGS, "What the records hold.")
+    flags.DEFINE_integer("quality", 95, "JPEG quality.", lower_bound=1, upper_bound=100)
+    flags.DEFINE_integer("processes", 0, "0: one per core.", lower_bound=0)
+    flags.DEFINE_bool("beam", False, "Write by Apache Beam, not by processes.")
+    flags.DEFINE_list("beam_options", [], "Pipeline options, comma-separated.")
 
 
 if __name__ == "__main__":

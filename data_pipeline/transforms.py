@@ -1,8 +1,8 @@
-"""Resize, crop and flip of uint8 frames; normalisation happens on the device.
+"""Resizes, crops and flips uint8 frames; the device normalises them.
 
 Resizing is linear and separable, so it is two matrix products. The crop selects rows
-of the two matrices and the flip reverses the rows of one of them: only pixels that are
-kept are computed. The matrices are banded, so the products go over small blocks.
+of the two matrices and the flip reverses the rows of one of them, so only pixels that
+are kept are computed. The matrices are banded, so they are multiplied in small blocks.
 """
 
 import functools
@@ -10,12 +10,12 @@ from typing import NamedTuple
 
 import numpy as np
 
-_SPAN = 24  # pixels a block spans: few zeros inside, large enough for BLAS
-# OpenBLAS splits larger products over all cores, where its threads wait for each other
-# and for those that decode: many times slower on a busy machine.
+_SPAN = 24  # pixels per block: few zeros inside, large enough for BLAS
+# OpenBLAS splits larger products over all cores. There its threads wait for each other
+# and for the decoding threads, which is many times slower on a busy machine.
 _MAX_PRODUCTS = 1 << 17
-_LEVELS = 1 << 11  # of a weight: pixels, weights and sums between take 8 + 5 + 11 bits
-_BETWEEN = 1 << 5  # levels of a grey value between the two products
+_LEVELS = 1 << 11  # of a weight: 8 (pixel) + 5 (_BETWEEN) + 11 bits fit float32's 24
+_BETWEEN = 1 << 5  # levels per grey value between the two products
 
 
 class Crop(NamedTuple):
@@ -29,13 +29,13 @@ class Crop(NamedTuple):
 class _Block(NamedTuple):
     outputs: slice
     inputs: slice
-    weights: np.ndarray  # (outputs, inputs), or for columns with channels folded in
+    weights: np.ndarray  # (outputs, inputs); for columns, channels are folded in
 
 
 def draw_crop(
     rng: np.random.Generator, resize: tuple[int, int], crop: int
 ) -> tuple[Crop, bool]:
-    """Draws where to crop a frame resized to `resize` (height, width), and the flip."""
+    """Draws crop and flip of a frame resized to `resize` (height, width)."""
     top = int(rng.integers(resize[0] - crop + 1))
     left = int(rng.integers(resize[1] - crop + 1))
     return Crop(crop, top, left), bool(rng.integers(2))
@@ -50,9 +50,9 @@ def centre_crop(resize: tuple[int, int], crop: int) -> Crop:
 def resize_matrix(in_size: int, out_size: int) -> np.ndarray:
     """Returns the (out_size, in_size) float32 matrix of antialiased linear resizing.
 
-    The triangle filter is as wide as the shrinking demands, so that every input pixel
-    counts; enlarging interpolates linearly. The weights of a row are whole numbers of
-    1 / 2048 and their sum is one.
+    The triangle filter widens with the shrinking factor, so that every input pixel
+    counts; enlarging interpolates linearly. The weights are multiples of 1 / 2048, and
+    every row sums to one.
     """
     scale = in_size / out_size
     support = max(scale, 1.0)
@@ -74,7 +74,7 @@ def transform_frames(
     Args:
         frames: (T, H, W, 3) uint8.
         resize: height and width of the whole resized frame.
-        crop: the square of it to keep, a `Crop` or (size, top, left).
+        crop: the square of the resized frame to keep, a `Crop` or (size, top, left).
         flip: mirrors left and right.
 
     Returns:

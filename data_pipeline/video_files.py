@@ -1,7 +1,7 @@
-"""Which file below Videos/ belongs to a name of a split.
+"""Finds the video file of a name in a split.
 
-Videos/NAME.mp4, or Videos/P03/cam01/P03_cereals.avi (layout "breakfast"); any ending
-of `VIDEO_SUFFIXES` in any upper and lower case.
+Videos/NAME.mp4, or Videos/P03/cam01/P03_cereals.avi (layout "breakfast"), with any
+extension of `VIDEO_SUFFIXES`, in upper or lower case.
 """
 
 import collections
@@ -22,12 +22,12 @@ _BREAKFAST_NAME = re.compile(r"(P\d+)_([A-Za-z]+)(\d*)_(.+)")
 
 
 def is_video_name(name: str) -> bool:
-    """Whether a file's name has an ending of `VIDEO_SUFFIXES`."""
+    """Whether a file's name has an extension of `VIDEO_SUFFIXES`."""
     return pathlib.PurePath(name).suffix.lower() in VIDEO_SUFFIXES
 
 
 def find_video(root: pathlib.Path, layout: str, name: str) -> pathlib.Path:
-    """Returns the one video of a name.
+    """Returns the video file of a name.
 
     Args:
         root: `config.data.root`.
@@ -36,41 +36,41 @@ def find_video(root: pathlib.Path, layout: str, name: str) -> pathlib.Path:
 
     Raises:
         MissingInputError: if there is none.
-        InputError: if there are several, which differ in their ending.
+        InputError: if there are several, with different extensions.
     """
     stem = _breakfast_stem(name) if layout == "breakfast" else name
-    place = root / "Videos" / stem
-    found = _videos_by_stem(place.parent).get(_normal(place.name), ())
+    wanted = root / "Videos" / stem
+    found = _videos_by_stem(wanted.parent).get(_normal(wanted.name), ())
     if len(found) > 1:
         raise InputError(
-            f"The video {name!r} is there {len(found)} times: "
+            f"The video {name!r} exists {len(found)} times: "
             f"{' and '.join(map(str, found))}. Only one of them can belong to the "
             "labels; take the others out of the folder."
         )
     if not found:
-        raise MissingInputError(_missing(place, name))
+        raise MissingInputError(_missing(wanted, name))
     return found[0]
 
 
-def _missing(place: pathlib.Path, name: str) -> str:
-    if place.is_file():
+def _missing(wanted: pathlib.Path, name: str) -> str:
+    if wanted.is_file():
         hint = (
-            f"{place} is there: its labels belong into groundTruth/"
+            f"{wanted} exists: its labels belong into groundTruth/"
             f"{pathlib.PurePath(name).stem}.txt, and its name in the split is "
             f"{pathlib.PurePath(name).stem}."
         )
-        return f"The video of {name!r} is missing, since its name has no ending; {hint}"
-    close = difflib.get_close_matches(place.name, _videos_by_stem(place.parent), n=1)
+        return f"The video of {name!r} is missing: the name needs no extension; {hint}"
+    close = difflib.get_close_matches(wanted.name, _videos_by_stem(wanted.parent), n=1)
     hint = f" Did you mean {close[0]!r}?" if close else ""
     return (
-        f"The video of {name!r} is missing: no {place} with an ending of "
+        f"The video of {name!r} is missing: no {wanted} with an extension of "
         f"{' '.join(VIDEO_SUFFIXES)}.{hint} Put it there, or take {name} out of the "
         "split."
     )
 
 
 def _videos_by_stem(folder: pathlib.Path) -> Mapping[str, tuple[pathlib.Path, ...]]:
-    """Returns the videos of a folder by their names without the ending."""
+    """Returns the videos of a folder by their names without the extension."""
     try:
         return _list_videos(folder, folder.stat().st_mtime_ns)
     except (FileNotFoundError, NotADirectoryError):
@@ -92,7 +92,7 @@ def _normal(name: str) -> str:
 
 
 def _breakfast_stem(name: str) -> str:
-    """P03_cam01_P03_cereals -> P03/cam01/P03_cereals; stereo has two channels."""
+    """P03_cam01_P03_cereals -> P03/cam01/P03_cereals; of stereo, channel 0."""
     match = _BREAKFAST_NAME.fullmatch(name)
     if not match:
         raise InputError(

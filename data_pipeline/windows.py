@@ -1,4 +1,4 @@
-"""How a video is cut into windows: index arithmetic only, no files and no pictures.
+"""Cuts videos into windows: index arithmetic only, no files and no pictures.
 
 Axes: N windows of a video, T decoded steps in a window, F raw frames in a window.
 """
@@ -42,12 +42,12 @@ def plan_windows(
 
     Args:
         num_frames: pictures in the video.
-        spec: how videos are cut.
-        num_labels: lines of the label file; they decide the number of windows.
+        spec: window length and stride.
+        num_labels: lines of the label file; they determine the number of windows.
             Defaults to `num_frames`.
-        first: the window to begin with.
-        count: how many windows, all that are left by default; windows past the end of
-            the video are padding.
+        first: index of the first window.
+        count: number of windows, by default all from `first` on; windows past the end
+            of the video are padding.
     """
     if num_labels is None:
         num_labels = num_frames
@@ -57,35 +57,35 @@ def plan_windows(
     positions = starts[:, None] + np.arange(spec.clip_frames, dtype=np.int32)
     steps = positions[:, :: spec.frame_stride]
     frames = np.where(steps < num_frames, steps, np.int32(-1))
-    # Labels decide where a video ends: past their last window all is padding.
+    # The labels determine where a video ends: windows after their last are padding.
     frames[max(0, num_windows(num_labels, spec) - first) :] = -1
     return WindowPlan(frames, positions < min(num_frames, num_labels), starts)
 
 
 def step_valid(valid: np.ndarray, spec: StreamSpec) -> np.ndarray:
-    """Returns (..., T) bool of (..., F) bool: which decoded steps are real."""
+    """Converts validity of raw frames (..., F) to decoded steps (..., T), both bool."""
     return valid[..., :: spec.frame_stride]
 
 
 def window_labels(
     labels: np.ndarray, plan: WindowPlan, spec: StreamSpec, *, per_step: bool
 ) -> np.ndarray:
-    """Returns the (N, F) int32 labels of `window_targets` alone."""
+    """Returns only the labels of `window_targets`, (N, F) int32."""
     return window_targets(labels, plan, spec, per_step=per_step)[0]
 
 
 def window_targets(
     labels: np.ndarray, plan: WindowPlan, spec: StreamSpec, *, per_step: bool
 ) -> tuple[np.ndarray, np.ndarray]:
-    """Cuts the labels of a video into its windows, and says which of them count.
+    """Cuts the labels of a video into windows and marks which are valid.
 
     Args:
         labels: (num_labels,) class of every raw frame of the video.
-        plan: of the same video.
-        spec: how videos are cut.
-        per_step: True repeats label and validity of the decoded steps `frame_stride`
-            times, as training wants; False gives every raw frame its own. The two
-            differ in validity only in a video's last step.
+        plan: the windows of the same video.
+        spec: window length and stride.
+        per_step: True repeats label and validity of every decoded step `frame_stride`
+            times, for training; False gives every raw frame its own. Their validity
+            differs only in a video's last step.
 
     Returns:
         labels (N, F) int32, IGNORE_LABEL where there is no frame; valid (N, F) bool.

@@ -1,5 +1,5 @@
 #!/usr/bin/env bash
-# Everything that matters on a GPU, in under 8 minutes: figures and a trace in a folder.
+# Measures on a GPU, in under 8 minutes; writes figures and a trace to a folder.
 #
 #     bash scripts/benchmark_gpu.sh [FOLDER]
 #

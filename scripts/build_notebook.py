@@ -1,9 +1,9 @@
-"""Makes docs/notebook.ipynb from docs/notebook.py: cells, and what they print.
+"""Builds docs/notebook.ipynb from docs/notebook.py, with the output of its cells.
 
     python scripts/build_notebook.py [--folder=.] [--output=docs/notebook.ipynb]
 
-The cells run in --folder, which must hold the run and the video that they name: those
-of `bash scripts/quickstart.sh`. Needs the extra [test].
+The cells run in --folder, which must hold the run and the video that they name;
+`bash scripts/quickstart.sh` makes both. Needs the extra [test].
 """
 
 import pathlib
@@ -18,7 +18,7 @@ from svtas_jax.runtime import cli
 from svtas_jax.runtime.files import write_atomic
 
 SOURCE = pathlib.Path(__file__).resolve().parents[1] / "docs" / "notebook.py"
-_TIMEOUT_S = 600  # of a cell
+_TIMEOUT_S = 600  # per cell
 
 
 def main() -> None:
@@ -44,7 +44,7 @@ def read_cells(path: pathlib.Path) -> nbformat.NotebookNode:
             cell = nbformat.v4.new_markdown_cell(text)
         else:
             cell = nbformat.v4.new_code_cell(text)
-        cell["id"] = f"cell-{index}"  # nbformat's own ids differ every time
+        cell["id"] = f"cell-{index}"  # nbformat's own ids are random
         notebook.cells.append(cell)
     return notebook
 
@@ -52,7 +52,7 @@ def read_cells(path: pathlib.Path) -> nbformat.NotebookNode:
 def execute(
     notebook: nbformat.NotebookNode, folder: pathlib.Path
 ) -> nbformat.NotebookNode:
-    """Runs the cells in a folder; returns the notebook with what they print.
+    """Runs the cells in a folder; returns the notebook with their output.
 
     Raises:
         InputError: if a cell fails.
@@ -73,6 +73,6 @@ def execute(
 
 
 if __name__ == "__main__":
-    flags.DEFINE_string("folder", ".", "Where the cells run.")
+    flags.DEFINE_string("folder", ".", "Folder in which the cells run.")
     flags.DEFINE_string("output", "docs/notebook.ipynb", "File to write.")
     cli.run(main, required=())

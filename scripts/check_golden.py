@@ -2,8 +2,8 @@
 
     python scripts/check_golden.py DIR [--json]
 
-Prints the worst error of every file and mode against its tolerance. Exits with 1 if
-one fails or a file is of no known kind, with 2 if there is nothing to check.
+Prints the worst error of every file and mode against its tolerance. Exits with 1 if a
+check fails or the kind of a file is unknown, with 2 if there is nothing to check.
 """
 
 import argparse
@@ -21,7 +21,7 @@ from golden_checks.files import GoldenFile, list_files, read_file
 from golden_checks.kinds import kind_of
 from golden_checks.results import worst_by_mode
 
-_NUM_THREADS = 2  # nearly all time goes into compiling, on less than two cores
+_NUM_THREADS = 2  # compiling takes nearly all time, on less than two cores
 
 
 @dataclasses.dataclass(frozen=True)
@@ -50,7 +50,7 @@ def check_file(file: GoldenFile) -> Iterator[Row]:
     try:
         with jax.default_matmul_precision("highest"):
             worst = worst_by_mode(list(kind.check(file)))
-    except Exception as error:  # one file must not hide what the others say
+    except Exception as error:  # one file must not hide the results of others
         why = f"{type(error).__name__}: {error}"
         yield Row(file.name, kind.name, "-", None, None, "FAIL", why)
         return
@@ -107,7 +107,7 @@ def main(argv: list[str]) -> int:
     args = parser.parse_args(argv)
     folder = pathlib.Path(args.folder)
     if not folder.is_dir():
-        return _usage_error(f"{folder} is no folder; give the folder of golden files.")
+        return _usage_error(f"{folder} is not a folder; name that of the golden files.")
     began, rows = time.monotonic(), []
     with concurrent.futures.ThreadPoolExecutor(_NUM_THREADS) as pool:
         for rows_of_file in pool.map(_check_path, list_files(folder)):

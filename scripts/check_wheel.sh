@@ -14,7 +14,7 @@ VENV="$folder/venv"
 make_environment
 pip() { "$VENV/bin/python" -m pip --disable-pip-version-check --quiet "$@"; }
 
-# From a copy: a build inside the checkout would pick up what an older one left there.
+# From a copy: a build inside the checkout would pick up leftovers of an older one.
 mkdir "$folder/source"
 (cd "$root" && cp -r setup.cfg pyproject.toml README.md LICENSE svtas_jax \
   data_pipeline configs "$folder/source")

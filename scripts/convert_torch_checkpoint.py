@@ -1,4 +1,4 @@
-"""Weights of other programs to a checkpoint to start or evaluate from, and back.
+"""Converts weights of other programs to a checkpoint, and back.
 
     python scripts/convert_torch_checkpoint.py --weights=FILE \\
         --config=configs/gtea_sete.py --workdir=runs/converted
@@ -10,7 +10,7 @@
 FILE (.pth .pt .pkl .safetensors .npz) is a checkpoint of the public SVTAS code, of
 mmaction2 (TSM-MobileNetV2, I3D), torchvision's or timm's MobileNetV2, OpenAI's CLIP, or
 a MobileNetV2 with folded batch norm, whose statistics are then measured on the config's
-training videos. No code of the file is run. What fits is taken, the rest is listed.
+training videos. No code in FILE is run. Weights that do not fit are listed.
 """
 
 import contextlib
@@ -78,9 +78,9 @@ def converted(path: str, config) -> tuple[Params, store.Meta]:
     else:
         who, named = weight_names.translate(arrays, config.model.system)
         weights, unplaced = convert.from_torch(named, rules_of(config))
-    logging.info("%s: names as of %s", path, who)
+    logging.info("%s: weight names of %s", path, who)
     for name in unplaced:
-        logging.info("skipped: %s, it has no place in this model", name)
+        logging.info("skipped: %s is not in this model", name)
     names = class_names_of(config.data)
     width = feature_width(config, weights, path)
     model, chunk = runs.model_and_chunk(config, names, width)
@@ -102,7 +102,7 @@ def converted(path: str, config) -> tuple[Params, store.Meta]:
 
 
 def feature_width(config, weights: Params, path: str) -> int:
-    """Returns how wide the features are that these weights read; 0 if pictures.
+    """Returns the dimension of the features that these weights read; 0: pictures.
 
     Raises:
         InputError: if the config's model reads features, but no weight does.
@@ -115,7 +115,7 @@ def feature_width(config, weights: Params, path: str) -> int:
             return len(flat[name])
     raise InputError(
         f"{path} has no layer that reads features ({', '.join(_READS_FEATURES)} here); "
-        "is it of another model than --config says?"
+        "does it hold another model than --config describes?"
     )
 
 
@@ -142,7 +142,7 @@ def export(workdir: str, path: str) -> None:
     """Writes the best checkpoint of a run for PyTorch."""
     if not path.endswith(".safetensors"):
         raise InputError(
-            f"--export={path} must end with .safetensors: what is written."
+            f"--export={path} must end with .safetensors, the format of the file."
         )
     run = runs.load(workdir)
     state = convert.to_torch(run.variables, rules_of(run.config))

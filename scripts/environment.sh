@@ -1,6 +1,6 @@
 # Sourced by the other scripts: makes the virtual environment and installs the package.
 #
-#   VENV    where the environment lies (default: .venv in the repository)
+#   VENV    folder of the environment (default: .venv in the repository)
 #   PYTHON  the interpreter that makes it (default: python3)
 
 root="$(cd "$(dirname "${BASH_SOURCE[0]}")/.." && pwd)"
@@ -8,7 +8,7 @@ VENV="${VENV:-$root/.venv}"
 case "$VENV" in /*) ;; *) VENV="$PWD/$VENV" ;; esac
 
 # install_package [EXTRA]: installs the repository, editable, with the named extra.
-# Does nothing if that was done already and the requirements have not changed.
+# Does nothing if it is installed and the requirements have not changed.
 install_package() {
   local extra="${1:-}"
   local stamp="$VENV/installed${extra:+-$extra}.txt"

@@ -3,21 +3,21 @@
     python scripts/fault_campaign.py --runs=12 [--seed=0] [--kills=6] [--faults=kill]
         [--configs=FILE,...] [--output=FOLDER] [--set=data.root=FOLDER] [--json=FILE]
 
-For every config one run is left alone. Each other run meets its faults at random
-moments under the seed, is started again by the same command until it ends, and must
-then have the parameters, the optimizer's moments and the curves of the one left alone,
-to the bit. The faults:
+For every config, one run is left undisturbed. Every other run meets faults at seeded
+random moments and is restarted by the same command until it ends. Its parameters,
+optimizer moments and curves must then equal those of the undisturbed run, to the bit.
+The faults:
 
     kill     kill -9 at any moment, --kills times
     save     kill -9 while a checkpoint is being written
-    stop     SIGTERM, which must end the run within seconds and exit with 75
+    stop     SIGTERM, which must end the run within seconds, with exit code 75
     damage   kill -9, then bytes of the newest checkpoint are overwritten or cut off
     full     a disk with room for little more than the first checkpoints (Linux)
     worker   kill -9 of a process that decodes
-    video    a video is cut off: the run must end well without it, or, if it is one that
-             measures the model, say so and go on when it is back
+    video    a video is truncated: the run must succeed without it or, if it is a
+             validation video, report it and resume when it is restored
 
-Prints a table; exits with 1 if a promise was broken.
+Prints a table; exits with 1 if a run broke one of these rules.
 """
 
 import dataclasses
@@ -52,8 +52,8 @@ _QUICK = (  # few frames of the demo, many checkpoints
     "train.save_every_steps=3",
     "train.log_every_steps=4",
 )
-_LIMIT_S = 900  # a start that takes longer hangs
-_STOP_S = 60  # SIGTERM must be answered by then, a compilation included
+_LIMIT_S = 900  # a start that takes longer counts as hanging
+_STOP_S = 60  # to react to SIGTERM, a compilation included
 _POLL_S = 0.02
 
 
@@ -64,16 +64,16 @@ class Case:
     Attributes:
         name: of its folder.
         fault: one of `_MEET`.
-        command: that starts it, and starts it again.
+        command: starts and restarts the run.
         workdir: of the run.
-        rng: of its moments.
-        whole_s: how long the run takes that is left alone.
-        faults: how many it has met.
-        in_save: how many of them while a checkpoint was being written.
-        starts: how often it was started.
-        started: when it was started last, in seconds since the epoch.
-        broken: promises.
-        same: whether it must end as the run that is left alone.
+        rng: draws the moments of the faults.
+        whole_s: seconds that the undisturbed run takes.
+        faults: number of faults so far.
+        in_save: number of them while a checkpoint was being written.
+        starts: number of starts.
+        started: time of the last start, in seconds since the epoch.
+        broken: the rules that the run broke.
+        same: whether the run must end as the undisturbed one.
     """
 
     name: str
@@ -103,23 +103,23 @@ class Case:
 
     @property
     def log(self) -> pathlib.Path:
-        """Where it says what it says."""
+        """File with the output of all starts."""
         return self.workdir.with_suffix(".log")
 
     def kill(self, process: subprocess.Popen) -> None:
-        """Kills all its processes."""
+        """Kills all processes of the run."""
         self.faults += 1
         self.in_save += bool(self.unfinished())
         os.killpg(process.pid, signal.SIGKILL)
         process.wait()
 
     def unfinished(self) -> list[pathlib.Path]:
-        """Returns the checkpoints that the present process is writing."""
+        """Returns the checkpoints that the current process is writing."""
         found = self.workdir.glob("*/*tmp*")
         return [path for path in found if changed_s(path) > self.started]
 
     def wait(self, process: subprocess.Popen) -> int:
-        """Returns the exit code, or notes that there is none."""
+        """Returns the exit code; kills a run that hangs and records it as broken."""
         try:
             return process.wait(_LIMIT_S)
         except subprocess.TimeoutExpired:
@@ -128,7 +128,7 @@ class Case:
             return process.wait()
 
     def moment(self) -> float:
-        """Draws when the next fault comes, in seconds after a start."""
+        """Draws the time of the next fault, in seconds after a start."""
         return float(self.rng.uniform(0, 0.6 * self.whole_s))
 
 
@@ -154,22 +154,22 @@ def main() -> None:
 
 
 def chosen_faults() -> list[str]:
-    """Returns the faults that were asked for and can be had here."""
+    """Returns the requested faults that are possible here."""
     names = list(flags.FLAGS.faults)
     unknown = [name for name in names if name not in _MEET]
     if unknown:
-        raise InputError(f"--faults={unknown[0]}: there are {', '.join(_MEET)}.")
+        raise InputError(f"--faults={unknown[0]}: choose among {', '.join(_MEET)}.")
     if "full" in names and not can_mount():
-        logging.warning("no small disk can be mounted here: full is left out")
+        logging.warning("no small disk can be mounted here: skipping the fault full")
         names = [name for name in names if name != "full"]
     if not names:
-        raise InputError("--faults: none is left; name some.")
+        raise InputError("--faults: none is possible here; choose others.")
     return names
 
 
 @dataclasses.dataclass(frozen=True)
 class Ending:
-    """What a run ended with."""
+    """The results of a run."""
 
     arrays: str
     curves: dict[str, list[tuple[int, float]]]
@@ -177,7 +177,7 @@ class Ending:
 
 
 def command_of(config: str, workdir: pathlib.Path, *changes: str) -> list[str]:
-    """Returns the command of a training."""
+    """Returns the command that trains a config."""
     return [
         *(sys.executable, "-m", "svtas_jax.train"),
         *(f"--config={config}", f"--workdir={workdir}"),
@@ -189,7 +189,7 @@ def command_of(config: str, workdir: pathlib.Path, *changes: str) -> list[str]:
 
 
 def run_whole(config: str, output: pathlib.Path) -> Ending:
-    """Trains once to compile everything, and once more: what is compared with."""
+    """Trains once to compile everything, and once more as the reference."""
     for part in ("first", "whole"):
         workdir = output / f"{pathlib.Path(config).stem}-{part}"
         begin = time.monotonic()
@@ -198,7 +198,7 @@ def run_whole(config: str, output: pathlib.Path) -> Ending:
         if done.returncode:
             raise InputError(f"{config} does not train:\n{done.stderr[-2000:]}")
     ending = Ending(arrays_of(workdir), curves_of(workdir), time.monotonic() - begin)
-    logging.info("%s alone: %.0f s", config, ending.seconds)
+    logging.info("%s undisturbed: %.0f s", config, ending.seconds)
     return ending
 
 
@@ -241,16 +241,16 @@ def meet_kill(case: Case) -> None:
 def meet_save(case: Case) -> None:
     """Kills while a checkpoint is being written, some milliseconds into it."""
     for process in until_done(case):
-        time_to_wait = time.monotonic() + case.moment()
+        earliest = time.monotonic() + case.moment()
         while process.poll() is None:
-            if time.monotonic() > time_to_wait and case.unfinished():
+            if time.monotonic() > earliest and case.unfinished():
                 time.sleep(float(case.rng.uniform(0, 0.06)))
                 case.kill(process)
             time.sleep(_POLL_S / 10)
 
 
 def meet_stop(case: Case) -> None:
-    """Asks to stop at any moment."""
+    """Sends SIGTERM at any moment."""
     for process in until_done(case):
         try:
             process.wait(case.moment())
@@ -261,14 +261,14 @@ def meet_stop(case: Case) -> None:
             begin = time.monotonic()
             code = case.wait(process)
             if time.monotonic() - begin > _STOP_S:
-                case.broken.append("SIGTERM was not answered in time")
-            # Before the training begins, nothing is there to be saved.
+                case.broken.append("SIGTERM did not stop it in time")
+            # Before the training begins, there is nothing to save.
             if listens and code not in (interruption.EXIT_CODE, 0):
                 case.broken.append(f"SIGTERM ended with {code}")
 
 
 def meet_damage(case: Case) -> None:
-    """Kills, and damages a file of the newest checkpoint if there is one before."""
+    """Kills, and damages the newest checkpoint if there is an older one."""
     for process in until_done(case):
         try:
             process.wait(case.moment())
@@ -292,22 +292,22 @@ def damage(folder: pathlib.Path, rng: np.random.Generator) -> None:
 
 
 def meet_full(case: Case) -> None:
-    """Trains on a disk that gets full; then goes on with what is left, elsewhere."""
-    mine = case.workdir.with_suffix(".disk")
-    mine.mkdir()
+    """Trains on a disk that fills up; then resumes on another one."""
+    disk = case.workdir.with_suffix(".disk")
+    disk.mkdir()
     room = 2 * size_of(case.workdir.parent / f"{case.name[3:-5]}-whole") // 3
     script = (
-        f'mount -t tmpfs -o size={room} tmpfs {mine} && ("$@"; code=$?; '
-        f"cp -r {mine}/run {case.workdir}; exit $code)"
+        f'mount -t tmpfs -o size={room} tmpfs {disk} && ("$@"; code=$?; '
+        f"cp -r {disk}/run {case.workdir}; exit $code)"
     )
-    there = [
-        f"--workdir={mine}/run" if part.startswith("--workdir=") else part
+    command = [
+        f"--workdir={disk}/run" if part.startswith("--workdir=") else part
         for part in case.command
     ]
     case.starts += 1
     case.faults += 1
     done = subprocess.run(
-        ["unshare", "-rm", "sh", "-c", script, "sh", *there],
+        ["unshare", "-rm", "sh", "-c", script, "sh", *command],
         capture_output=True,
         text=True,
         timeout=_LIMIT_S,
@@ -315,15 +315,15 @@ def meet_full(case: Case) -> None:
     if "no space left" not in done.stderr or done.returncode != 1:
         case.broken.append(f"ended with {done.returncode}: {done.stderr[-300:]}")
     if "Traceback" in done.stderr:
-        case.broken.append("told with a traceback")
+        case.broken.append("reported with a traceback")
     if not resume.newest(str(case.workdir)):
         case.broken.append("no checkpoint is left")
     if case.wait(case.start()):
-        case.broken.append("did not go on")
+        case.broken.append("did not resume")
 
 
 def meet_worker(case: Case) -> None:
-    """Kills a process that decodes: the run must end, and go on when started again."""
+    """Kills a decoding process; the run must end, and resume if it failed."""
     for process in until_done(case):
         try:
             process.wait(case.moment())
@@ -337,7 +337,7 @@ def meet_worker(case: Case) -> None:
 
 
 def meet_video(case: Case) -> None:
-    """Cuts a video off while it is trained on; the others are trained on to the end."""
+    """Truncates a video during training, which must finish with the others."""
     case.same = False
     root = pathlib.Path(setting(case.command, "data.root"))
     own = case.workdir.with_suffix(".data")
@@ -353,11 +353,11 @@ def meet_video(case: Case) -> None:
     content = path.read_bytes()
     path.write_bytes(content[: len(content) // 3])
     code = case.wait(process)
-    if code == 2 and path.name in last_start(case):  # one that measures the model
+    if code == 2 and path.name in last_start(case):  # a validation video
         path.write_bytes(content)
         code = case.wait(case.start())
     if code:
-        case.broken.append("did not go on without the video")
+        case.broken.append("did not finish without the video")
 
 
 _MEET: dict[str, Callable[[Case], None]] = {
@@ -373,19 +373,18 @@ _CHANGES = {"worker": ("data.num_workers=1",)}
 
 
 def until_done(case: Case) -> Iterator[subprocess.Popen]:
-    """Starts a run again and again; the last time, after --kills faults, it is left
-    alone."""
+    """Starts a run until it ends; after --kills faults it is left undisturbed."""
     while case.faults < flags.FLAGS.kills and not case.broken:
         process = case.start()
         yield process
         if process.returncode == 0:
             return
     if not case.broken and case.wait(case.start()):
-        case.broken.append("did not end well when left alone")
+        case.broken.append("failed when left undisturbed")
 
 
 def changed_s(path: pathlib.Path) -> float:
-    """Returns when a file was changed, 0 if it is gone."""
+    """Returns the time of a file's last change, 0 if it is gone."""
     try:
         return path.stat().st_mtime
     except FileNotFoundError:
@@ -393,12 +392,12 @@ def changed_s(path: pathlib.Path) -> float:
 
 
 def last_start(case: Case) -> str:
-    """Returns what the present process has said."""
+    """Returns the output of the current process."""
     return case.log.read_text().rpartition("videos to select on")[2]
 
 
 def children(parent: int) -> list[int]:
-    """Returns the processes of a training that decode."""
+    """Returns the ids of the decoding processes of a training."""
     listed = subprocess.run(
         ["ps", "-o", "pid=,args=", "--ppid", str(parent)],
         capture_output=True,
@@ -409,7 +408,7 @@ def children(parent: int) -> list[int]:
 
 
 def can_mount() -> bool:
-    """Whether a disk of memory can be had, as Linux gives it to any user."""
+    """Whether a disk in memory can be mounted, which Linux allows any user."""
     if shutil.which("unshare") is None:
         return False
     command = ["unshare", "-rm", "mount", "-t", "tmpfs", "tmpfs", "/tmp"]
@@ -417,13 +416,13 @@ def can_mount() -> bool:
 
 
 def setting(command: list[str], name: str) -> str:
-    """Returns a setting of a command."""
+    """Returns the value of a setting in a command."""
     found = [part for part in command if part.startswith(f"--config.{name}=")]
     return found[-1].partition("=")[2] if found else "data/demo"
 
 
 def size_of(folder: pathlib.Path) -> int:
-    """Returns the bytes of a folder's files."""
+    """Returns the size of a folder in bytes."""
     return sum(path.stat().st_size for path in folder.rglob("*") if path.is_file())
 
 
@@ -443,7 +442,7 @@ def arrays_of(workdir: pathlib.Path) -> str:
 
 
 def curves_of(workdir: pathlib.Path) -> dict[str, list[tuple[int, float]]]:
-    """Returns tag -> [(step, value)] as TensorBoard shows it, but for times."""
+    """Returns tag -> [(step, value)] as in TensorBoard, without the times."""
     events = EventAccumulator(str(workdir)).Reload()
     tags = [tag for tag in events.Tags()["scalars"] if "wait" not in tag]
     return {tag: [(e.step, e.value) for e in events.Scalars(tag)] for tag in tags}
@@ -458,19 +457,19 @@ def write_table(rows: list[dict], output: pathlib.Path) -> None:
 
 
 def is_broken(row: dict) -> bool:
-    """Whether a run broke a promise."""
+    """Whether a run broke a rule."""
     return "DIFFERENT" in (row["arrays"], row["curves"]) or (
         row["broken promises"] != "none"
     )
 
 
 def define_flags() -> None:
-    """Gives the command its flags."""
+    """Defines the flags of this command."""
     flags.DEFINE_integer("runs", 12, "Runs that meet faults.", lower_bound=1)
-    flags.DEFINE_integer("seed", 0, "Of the moments and the damage.")
+    flags.DEFINE_integer("seed", 0, "Determines the moments and the damage.")
     flags.DEFINE_integer("kills", 6, "Most faults in a run.", lower_bound=1)
-    flags.DEFINE_list("faults", list(_MEET), "Which of them, in turn.")
-    flags.DEFINE_list("configs", list(_CONFIGS), "Trained in turn.")
+    flags.DEFINE_list("faults", list(_MEET), "Faults, in turn.")
+    flags.DEFINE_list("configs", list(_CONFIGS), "Configs, in turn.")
     flags.DEFINE_string("output", "runs/faults", "Folder of the runs.")
     flags.DEFINE_multi_string("set", [], "section.field=value for every run.")
 

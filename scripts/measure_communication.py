@@ -1,13 +1,13 @@
-"""Counts what devices tell each other in a training step, without running one.
+"""Counts the communication of devices in a training step, without running one.
 
     python scripts/measure_communication.py --config=configs/gtea_transeger.py
         [--devices=8] [--teraflops=20] [--gigabytes=300,50,1.25] [--json=FILE]
 
-Compiles the training for so many simulated devices and reads the collective operations
-and their bytes off the program. Beside them stands the arithmetic of a chunk on one
-device, and from both, at a speed of devices and links that is given, the share of the
-time that is left for computing: a ring sends 2 (N - 1) / N of the bytes, nothing
-overlaps, no latency.
+Compiles the training for that many simulated devices and reads the collective
+operations and their bytes from the program. From these, the arithmetic of a chunk on
+one device and the given speeds of devices and links, it derives the share of the time
+spent on computing. It assumes that a ring sends 2 (N - 1) / N of the bytes, that
+nothing overlaps and that there is no latency.
 """
 
 import json
@@ -50,7 +50,7 @@ def main() -> None:
     jax.config.update("jax_num_cpu_devices", flags.FLAGS.devices)
     if jax.default_backend() != "cpu":
         raise InputError("devices are simulated on the CPU: set JAX_PLATFORMS=cpu.")
-    config.train.batch_size *= flags.FLAGS.devices  # the config's batch on every device
+    config.train.batch_size *= flags.FLAGS.devices  # the config's size is per device
     programs, num_macs = compile_training(config)
     rows = [row_of(name, text) for name, text in programs.items()]
     flops = 2 * num_macs / flags.FLAGS.devices
@@ -59,15 +59,15 @@ def main() -> None:
         float(link): left_over(flops, per_chunk, float(link))
         for link in flags.FLAGS.gigabytes
     }
-    told = {
+    figures = {
         "devices": flags.FLAGS.devices,
         "flops": flops,
         "programs": rows,
         "links": links,
     }
-    logging.info("%s", as_text(told))
+    logging.info("%s", as_text(figures))
     if flags.FLAGS.json:
-        write_atomic(flags.FLAGS.json, json.dumps(told, indent=1))
+        write_atomic(flags.FLAGS.json, json.dumps(figures, indent=1))
 
 
 def compile_training(config: ml_collections.ConfigDict) -> tuple[dict[str, str], int]:
@@ -112,7 +112,7 @@ def _placed(leaf, sharding) -> jax.ShapeDtypeStruct:
 
 
 def collectives(program: str) -> Iterator[tuple[str, int]]:
-    """Yields kind and bytes of what devices tell each other in a program."""
+    """Yields kind and bytes of every collective operation in a program."""
     for shapes, kind in _COLLECTIVE.findall(program):
         sizes = [
             _BYTES.get(kind_of, 1) * math.prod(map(int, filter(None, dims.split(","))))
@@ -122,7 +122,7 @@ def collectives(program: str) -> Iterator[tuple[str, int]]:
 
 
 def row_of(name: str, program: str) -> dict:
-    """Returns how many collectives a program has and how much they move."""
+    """Returns the number and the bytes of the collective operations of a program."""
     found = list(collectives(program))
     kinds = {kind: sum(k == kind for k, _ in found) for kind in _KINDS}
     return {
@@ -134,7 +134,7 @@ def row_of(name: str, program: str) -> dict:
 
 
 def left_over(flops: float, moved: int, gigabytes: float) -> dict[int, float]:
-    """Returns, by number of devices, the share of the time that computes."""
+    """Returns, by number of devices, the share of the time spent on computing."""
     compute_s = flops / (flags.FLAGS.teraflops * 1e12)
 
     def share(devices):
@@ -146,7 +146,7 @@ def left_over(flops: float, moved: int, gigabytes: float) -> dict[int, float]:
 
 
 def as_text(told: dict) -> str:
-    """Returns two tables."""
+    """Returns the figures as two Markdown tables."""
     head = ["", "operations", "MB"]
     rows = [
         [row["program"], row["operations"], f"{row['bytes'] / 1e6:.2f}"]
@@ -171,6 +171,6 @@ def as_text(told: dict) -> str:
 if __name__ == "__main__":
     cli.define("config", "json")
     flags.DEFINE_integer("devices", 8, "Simulated devices.", lower_bound=2)
-    flags.DEFINE_float("teraflops", 20.0, "Of a device, in reach of a model.")
-    flags.DEFINE_list("gigabytes", ["300", "50", "1.25"], "A second, of a link.")
+    flags.DEFINE_float("teraflops", 20.0, "TFLOP/s that a model reaches on a device.")
+    flags.DEFINE_list("gigabytes", ["300", "50", "1.25"], "GB/s of links to compare.")
     cli.run(main, required=("config",))

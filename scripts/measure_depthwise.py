@@ -3,8 +3,8 @@
     python scripts/measure_depthwise.py [--frames=32]
 
 `svtas_jax.models.convolution.depthwise_conv3x3` chooses by backend: shifted
-multiply-adds on a CPU, XLA's grouped convolution elsewhere. float32, the layers of
-MobileNetV2 at 224x224 that cost most; medians, milliseconds.
+multiply-adds on a CPU, XLA's grouped convolution elsewhere. Prints medians in
+milliseconds, in float32, for the most expensive layers of MobileNetV2 at 224x224.
 """
 
 import functools
@@ -18,8 +18,9 @@ from svtas_jax.cost.measure import measure
 from svtas_jax.models import convolution
 from svtas_jax.runtime import provenance
 
-SHAPES = ((112, 32, 1), (112, 96, 2), (56, 144, 1), (14, 576, 1))  # size, channels
-FRAMES = flags.DEFINE_integer("frames", 32, "Pictures at once.", lower_bound=1)
+# Size, channels, stride.
+SHAPES = ((112, 32, 1), (112, 96, 2), (56, 144, 1), (14, 576, 1))
+FRAMES = flags.DEFINE_integer("frames", 32, "Pictures per call.", lower_bound=1)
 FORWARD = {
     "shifted": convolution._shifted_conv,
     "grouped": convolution._grouped_conv,
@@ -36,14 +37,14 @@ def main(argv) -> None:
     print(provenance.hardware())
     print(f"{'layer':22} {'forward':>22} {'gradients':>22}")
     for size, channels, stride in SHAPES:
-        told = [times(size, channels, stride, kinds) for kinds in (FORWARD, BACKWARD)]
-        columns = [" / ".join(f"{n} {t:.1f}" for n, t in row.items()) for row in told]
+        rows = [times(size, channels, stride, kinds) for kinds in (FORWARD, BACKWARD)]
+        columns = [" / ".join(f"{n} {t:.1f}" for n, t in row.items()) for row in rows]
         layer = f"{size}x{size}x{channels}, stride {stride}"
         print(f"{layer:22} {columns[0]:>28} {columns[1]:>28}")
 
 
 def times(size: int, channels: int, stride: int, kinds) -> dict[str, float]:
-    """Returns milliseconds by formulation."""
+    """Returns the milliseconds of every formulation."""
     rng = np.random.default_rng(0)
     small = size // stride
     x = jnp.asarray(rng.standard_normal((FRAMES.value, size, size, channels), "f4"))

@@ -1,13 +1,12 @@
-"""Measures what checkpoints and the sharding of input add to training.
+"""Measures the time that checkpoints and the sharding of input add to training.
 
     python scripts/measure_overheads.py --config=configs/demo_transeger.py
         [--chunks=5] [--devices=1] [--every=50] [--rounds=5]
 
-Trains on noise, --chunks of every video a step. In every round, as many steps with a
-checkpoint started before the first as without one, in turns; what the former take
-longer is what a checkpoint costs, and stands as a share of the time of --every steps.
-With --devices the CPU is that many simulated devices (the batch grows to as many
-videos, at least).
+Trains on noise, with --chunks of every video per step. Every round times the same
+number of steps without a checkpoint and with one started before them. The difference is
+the cost of a checkpoint, reported as a share of the time of --every steps. --devices
+simulates that many devices on the CPU; the batch grows to at least one video each.
 """
 
 import pathlib
@@ -29,11 +28,11 @@ from svtas_jax.runtime.sharding import make_mesh, shard_batch
 from svtas_jax.training import optim
 from svtas_jax.training.step import begin_with, init_carry, make_train_functions, place
 
-_STEPS = 5  # of a round: the writer has ended by then
+_STEPS = 5  # per round; the writer finishes within them
 
 
 class Trainer:
-    """A model on its devices, and steps on noise."""
+    """Trains a model on noise."""
 
     def __init__(self, config) -> None:
         model = build_model(config, class_names_of(config.data))
@@ -55,7 +54,7 @@ class Trainer:
         self.batch = jax.tree.map(lambda x: np.asarray(x)[None], noise(config, size))
 
     def steps(self, count: int) -> float:
-        """Trains; returns the seconds."""
+        """Trains for `count` steps; returns the seconds."""
         begin = time.perf_counter()
         for _ in range(count):
             for _ in range(flags.FLAGS.chunks):
@@ -68,7 +67,7 @@ class Trainer:
         return time.perf_counter() - begin
 
     def position(self) -> resume.Position:
-        """Returns what a checkpoint holds."""
+        """Returns the content of a checkpoint."""
         data = {"step": int(self.state.step), "calls": 0}
         return resume.Position(self.state, self.carry, data)
 
@@ -86,13 +85,13 @@ def main() -> None:
         rounds = [
             measure_round(trainer, pathlib.Path(folder) / str(number))
             for number in range(flags.FLAGS.rounds + 1)
-        ][1:]  # the first one opens files and imports modules
+        ][1:]  # the first one also opens files and imports modules
     blocked, extra, written = map(statistics.median, zip(*rounds, strict=True))
     sharding_s = measure_sharding(trainer)
     logging.info(
-        "%s\na step %.0f ms; a checkpoint of %.1f MB blocks %.0f ms and costs %.0f ms "
-        "in all, %.2f%% of %d steps; the input of a chunk is laid out in %.2f ms, "
-        "%.2f%% of its time, on %d devices",
+        "%s\na step takes %.0f ms; a checkpoint of %.1f MB blocks %.0f ms and costs "
+        "%.0f ms in all, %.2f%% of %d steps; sharding the input of a chunk takes "
+        "%.2f ms, %.2f%% of its time, on %d devices",
         *(provenance.hardware(), 1e3 * step_s, written / 1e6, 1e3 * blocked),
         *(1e3 * extra, 100 * extra / (flags.FLAGS.every * step_s), flags.FLAGS.every),
         *(
@@ -104,8 +103,8 @@ def main() -> None:
 
 
 def measure_round(trainer: Trainer, workdir: pathlib.Path) -> tuple[float, float, int]:
-    """Returns the seconds that starting a checkpoint blocks, those that the steps after
-    it take longer, blocking included, and the bytes written."""
+    """Returns the seconds for which starting a checkpoint blocks, the seconds that it
+    costs in all, and the bytes written."""
     alone = trainer.steps(_STEPS)
     position = trainer.position()
     meta = store.Meta({}, (), 0.0, position.data["step"], 0, {})
@@ -120,7 +119,7 @@ def measure_round(trainer: Trainer, workdir: pathlib.Path) -> tuple[float, float
 
 
 def measure_sharding(trainer: Trainer) -> float:
-    """Returns the median seconds of laying out a batch."""
+    """Returns the median seconds of sharding a batch."""
     times = []
     for _ in range(20):
         begin = time.perf_counter()
@@ -133,6 +132,6 @@ if __name__ == "__main__":
     cli.define("config")
     flags.DEFINE_integer("devices", 1, "Simulated devices.", lower_bound=1)
     flags.DEFINE_integer("every", 50, "Steps between checkpoints.", lower_bound=1)
-    flags.DEFINE_integer("rounds", 5, "With and without.", lower_bound=1)
-    flags.DEFINE_integer("chunks", 5, "Of a video: a step's.", lower_bound=1)
+    flags.DEFINE_integer("rounds", 5, "Measurements.", lower_bound=1)
+    flags.DEFINE_integer("chunks", 5, "Of every video, per step.", lower_bound=1)
     cli.run(main, required=("config",))

@@ -1,11 +1,11 @@
-"""Times reading a video from its file and from what `tfds_builder` makes of it.
+"""Compares the speed of reading a video file and its prepared encodings.
 
     python scripts/measure_reading.py --config=configs/gtea_sete.py [--video=FILE]
         [--rounds=5]
 
-By default the video is one that moving shapes are rendered into. It is prepared in
-every encoding and read to its end as evaluation reads it, in turns, in one thread;
-what is printed are medians.
+By default it renders a video of moving shapes. It prepares the video in every encoding
+and reads each to the end as evaluation does, in turns, in one thread, and prints
+medians.
 """
 
 import pathlib
@@ -24,7 +24,7 @@ from svtas_jax.config import validate_config
 from svtas_jax.cost import benchmark
 from svtas_jax.runtime import cli, provenance
 
-ROUNDS = flags.DEFINE_integer("rounds", 5, "Of reading all.", lower_bound=1)
+ROUNDS = flags.DEFINE_integer("rounds", 5, "Of reading every encoding.", lower_bound=1)
 
 
 def main() -> None:
@@ -51,7 +51,7 @@ def main() -> None:
 def prepare_all(
     data_config: ml_collections.ConfigDict, given: pathlib.Path, folder: pathlib.Path
 ) -> dict[str, pathlib.Path]:
-    """Lays a data set of one video out and prepares it; returns the folders."""
+    """Prepares a data set of one video in every encoding; returns the folders."""
     roots = {"files": folder / "files"}
     for sub in ("Videos", "groundTruth", "splits"):
         (roots["files"] / sub).mkdir(parents=True)
@@ -74,7 +74,7 @@ def prepare_all(
 
 
 def pace(data_config: ml_collections.ConfigDict, root: pathlib.Path) -> float:
-    """Returns the frames/s, skipped ones included, of reading all to the end."""
+    """Returns the reading speed in frames/s, skipped frames included."""
     data_config = with_root(data_config, root)
     records = annotations.read_split(data_config, "test")
     batches = make_dataset(
@@ -89,14 +89,14 @@ def pace(data_config: ml_collections.ConfigDict, root: pathlib.Path) -> float:
 def with_root(
     data_config: ml_collections.ConfigDict, root: pathlib.Path
 ) -> ml_collections.ConfigDict:
-    """Returns the config of the same data in another folder."""
+    """Returns the config with another data folder."""
     data_config = data_config.copy_and_resolve_references()
     data_config.update(root=str(root), layout="flat", split=1)
     return data_config
 
 
 def size_mb(root: pathlib.Path) -> float:
-    """Returns the size of videos or records."""
+    """Returns the size of the videos or records in MB."""
     paths = [*root.glob("Videos/*"), *root.glob("*.array_record*")]
     return sum(path.stat().st_size for path in paths) / 1e6
 

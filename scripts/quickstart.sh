@@ -1,7 +1,7 @@
 #!/usr/bin/env bash
 # Trains Transeger on rendered demo videos, evaluates it on a person it has not seen, and
-# runs it over one video as a stream. No download but the packages; 7 to 10 minutes on
-# two cores the first time. Run again, it goes on where it was.
+# runs it over one video as a stream. Downloads only packages; takes 7 to 10 minutes on
+# two cores the first time. Run again, it continues where it stopped.
 #
 #   bash scripts/quickstart.sh [--config.SECTION.FIELD=VALUE ...]
 #

@@ -1,4 +1,4 @@
-"""Paints the demo data's kitchen as a camera on the cook's head sees it."""
+"""Paints the demo kitchen as seen by a camera on the cook's head."""
 
 import math
 
@@ -22,7 +22,7 @@ _SUBPIXEL = 4  # fractional bits of OpenCV's drawing coordinates
 
 
 def background(look: Look, rng: np.random.Generator) -> np.ndarray:
-    """Paints what stays: wall, shelf, table with its grain, clutter. (H, W, 3) BGR."""
+    """Paints the fixed things: wall, shelf, table, clutter; (H, W, 3) uint8 BGR."""
     height, width = HEIGHT + 2 * _MARGIN, WIDTH + 2 * _MARGIN
     image = np.empty((height, width, 3), np.float32)
     edge = _MARGIN + 38
@@ -100,7 +100,7 @@ def _draw_tool(image: np.ndarray, pose: Pose, look: Look) -> None:
 
 
 def _draw_hand(image: np.ndarray, grip: Point, look: Look) -> None:
-    """Paints arm and hand: the finger tips are at the grip, which stays in view."""
+    """Paints arm and hand with the finger tips at the grip, which stays visible."""
     size = look.hand_size
     hand = (grip[0] + 0.7 * size, grip[1] + 0.7 * size)
     elbow = (0.6 * REST[0] + 0.4 * hand[0] + 16, HEIGHT + _MARGIN + 6.0)
@@ -119,7 +119,7 @@ def film(
     shift: tuple[int, int],
     grain: tuple[np.ndarray, np.ndarray],
 ) -> np.ndarray:
-    """Looks at a painted canvas through a wandering, noisy camera.
+    """Films a painted canvas with a wandering, noisy camera.
 
     Args:
         shift: pixels by which the camera is off, to the right and down.
@@ -134,7 +134,7 @@ def film(
 
 
 def _fixed(point: Point) -> tuple[int, int]:
-    """Turns a point into the canvas's fixed-point coordinates."""
+    """Converts a point to the canvas's fixed-point coordinates."""
     scale = 1 << _SUBPIXEL
     return round((point[0] + _MARGIN) * scale), round((point[1] + _MARGIN) * scale)
 

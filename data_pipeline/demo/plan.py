@@ -1,4 +1,4 @@
-"""What happens in the demo data: recipes, actions in time, people and kitchens."""
+"""Plans the demo data: recipes, actions in time, people and kitchens."""
 
 import dataclasses
 
@@ -65,7 +65,7 @@ SECONDS = {  # shortest and longest duration of an action
 STROKE_S = {"stir": 1.1, "scoop": 1.1, "shake": 0.7, "spread": 1.0}
 SHELF_X = {"cup": 40.0, "bread": 46.0, "bottle": 88.0, "jar": 88.0}
 BGR = tuple[float, float, float]
-# One of each for every person.
+# One per person.
 SKINS: tuple[BGR, ...] = (
     (150, 185, 235), (105, 150, 215), (95, 135, 200), (130, 165, 225),
 )  # fmt: skip
@@ -178,7 +178,7 @@ def _items(activity: str) -> list[str]:
 
 
 def step_labels(step: Step) -> list[str]:
-    """Returns the label of every frame: reaching and returning are background."""
+    """Returns the label of every frame: reach and return are background."""
     shares = [i / (step.end - step.start) for i in range(step.end - step.start)]
     working = [at_work(share, step.style) for share in shares]
     return [step.action if works else "background" for works in working]

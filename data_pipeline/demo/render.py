@@ -1,11 +1,11 @@
 """Renders the demo data: labelled videos of small kitchen scenes, with no download.
 
-The folder has the field's common layout and GTEA's classes, so that all that runs on
-it runs on real data. Four people each prepare seven dishes twice; split K tests on
-the person K, whom training has not seen.
+The folder has the field's common layout and GTEA's classes, so that whatever runs on it
+also runs on real data. Four people each prepare seven dishes twice; split K tests on
+person K and trains on the others.
 
-`synthetic_plan` says who does what and when, `synthetic_scene` where everything is
-then, `synthetic_paint` how it looks; here are the files.
+`plan` decides who does what and when, `scene` where everything is at that time, `paint`
+how it looks; this module writes the files.
 """
 
 import concurrent.futures
@@ -37,12 +37,12 @@ from data_pipeline.demo.scene import HEIGHT, WIDTH, Look, pose_at
 from data_pipeline.prepared import index as prepared_index
 from svtas_jax.errors import InputError
 
-VERSION = 3  # of what is rendered: raise it when pixels or labels change
+VERSION = 3  # of the rendered data: raise it when pixels or labels change
 
 
 @dataclasses.dataclass(frozen=True)
 class Settings:
-    """What is rendered. Equal settings and VERSION give equal files."""
+    """What to render; equal settings and VERSION give equal files."""
 
     seed: int = 0
     people: int = 4
@@ -60,7 +60,7 @@ class Settings:
 
 
 def ensure_dataset(root: str | os.PathLike, settings: Settings | None = None) -> None:
-    """Renders the demo data unless the folder holds it, or prepared data, already.
+    """Renders the demo data unless the folder already holds it, or prepared data.
 
     Raises:
         InputError: if the folder holds something else, or cannot be written.
@@ -72,7 +72,7 @@ def ensure_dataset(root: str | os.PathLike, settings: Settings | None = None) ->
 
 
 def ensure_configured(data_config: ml_collections.ConfigDict) -> None:
-    """Renders the demo data if `config.data` asks for them and they are absent."""
+    """Renders the demo data if `config.data` asks for it and it is missing."""
     if data_config.dataset == "demo":
         ensure_dataset(data_config.root)
 
@@ -110,7 +110,7 @@ def _render_videos(folder: pathlib.Path, settings: Settings) -> int:
 
 
 def render_video(folder: pathlib.Path, name: str, *, seed: int) -> int:
-    """Writes `Videos/NAME.mp4` and `groundTruth/NAME.txt`; returns the frames."""
+    """Writes `Videos/NAME.mp4` and `groundTruth/NAME.txt`; returns the frame count."""
     rng = video_generator(seed, name)
     person, activity = int(name[1 : name.index("_")]), name.split("_")[1]
     look = draw_look(person, activity, rng)
@@ -122,8 +122,8 @@ def render_video(folder: pathlib.Path, name: str, *, seed: int) -> int:
     writer = cv2.VideoWriter(str(path), cv2.VideoWriter_fourcc(*"mp4v"), FPS, size)
     if not writer.isOpened():
         raise InputError(
-            f"OpenCV {cv2.__version__} cannot encode {path.name} as MPEG-4; its wheel "
-            "from PyPI brings the FFmpeg that can: pip install opencv-python."
+            f"OpenCV {cv2.__version__} cannot encode {path.name} as MPEG-4; the wheel "
+            "from PyPI includes an FFmpeg that can: pip install opencv-python."
         )
     for frame in render_frames(steps, look, rng):
         writer.write(frame)
@@ -169,7 +169,7 @@ def _camera_path(
 def _grain_bank(
     strength: float, rng: np.random.Generator, *, size: int = 8
 ) -> list[tuple[np.ndarray, np.ndarray]]:
-    """Draws a few frames of sensor noise, as what brightens and what darkens, uint8."""
+    """Draws a few frames of sensor noise as pairs (to add, to subtract), uint8."""
     shape = (size, HEIGHT, WIDTH, 3)
     grain = np.round(strength * rng.standard_normal(shape, np.float32))
     bright, dark = grain.clip(0).astype(np.uint8), (-grain).clip(0).astype(np.uint8)
@@ -177,7 +177,7 @@ def _grain_bank(
 
 
 def video_generator(seed: int, name: str) -> np.random.Generator:
-    """Returns the randomness of one video, which depends on its name alone."""
+    """Returns the generator of one video; it depends on seed and name alone."""
     return np.random.default_rng([seed, *name.encode()])
 
 
@@ -201,7 +201,7 @@ def _manifest(settings: Settings) -> str:
 
 
 def _is_complete(root: pathlib.Path, settings: Settings) -> bool:
-    """Says whether the folder holds this data; raises if it holds anything else."""
+    """Returns whether the folder holds this data; raises if it holds anything else."""
     if not root.exists() or (root.is_dir() and not any(root.iterdir())):
         return False
     manifest = root / "manifest.json"
@@ -217,7 +217,7 @@ def _is_complete(root: pathlib.Path, settings: Settings) -> bool:
 
 @contextlib.contextmanager
 def _new_folder(root: pathlib.Path, settings: Settings) -> Iterator[pathlib.Path]:
-    """Gives a temporary folder that becomes `root` when the block ends well."""
+    """Creates a temporary folder that is renamed to `root` if the block succeeds."""
     try:
         root.parent.mkdir(parents=True, exist_ok=True)
         folder = tempfile.mkdtemp(prefix=f".{root.name}-", dir=root.parent)

@@ -1,9 +1,9 @@
-"""The demo data's kitchen: where everything is while an action is done.
+"""The geometry of the demo kitchen: where everything is during an action.
 
-An action is a motion. `pose_at` says where everything is when a share `u` of an action
-has passed. Taking and putting are the same motion forwards and
-backwards, so are opening and closing; stirring and scooping hold the same spoon over
-the same vessel. A single frame therefore cannot always tell what is being done.
+An action is a motion. `pose_at` returns the pose when a share `u` of an action has
+passed. Taking and putting are the same motion forwards and backwards, and so are
+opening and closing; stirring and scooping hold the same spoon over the same vessel. A
+single frame therefore does not always show which action it is.
 
 Coordinates are pixels of a 128 x 96 picture, x to the right and y down.
 """
@@ -26,7 +26,7 @@ REST = (76.0, 92.0)  # the hand between two actions
 
 @dataclasses.dataclass(frozen=True)
 class Look:
-    """What one video looks like, apart from what happens in it."""
+    """The look of one video, whatever happens in it."""
 
     skin: Colour
     sleeve: Colour
@@ -42,7 +42,7 @@ class Look:
 
 @dataclasses.dataclass(frozen=True)
 class Style:
-    """How one action is carried out: amplitude, seconds a stroke, phase, pause."""
+    """How one action is carried out: amplitude, seconds per stroke, phase, pause."""
 
     amplitude: float
     period_s: float
@@ -52,7 +52,7 @@ class Style:
 
 @dataclasses.dataclass(frozen=True)
 class Scene:
-    """What lasts from one action to the next."""
+    """The state of the kitchen between two actions."""
 
     placed: frozenset[str] = frozenset()  # on the table; all others on the shelf
     lid_off: bool = False
@@ -98,13 +98,13 @@ CONTACT = (0.15, 0.85)  # shares of an action between which the hand is at work
 
 
 def _paced(u: float, style: Style) -> float:
-    """Returns how far an action has come: it may stop for a while in the middle."""
+    """Returns the progress of an action, which may pause in the middle."""
     first, pause = style.pause
     return float(np.interp(u, (0, first, first + pause, 1), (0, 0.5, 0.5, 1)))
 
 
 def at_work(u: float, style: Style) -> bool:
-    """Tells whether the hand is at its object, not on the way to it or back."""
+    """Returns whether the hand is at its object, not on the way to it or back."""
     return CONTACT[0] <= _paced(u, style) <= CONTACT[1]
 
 
@@ -179,9 +179,9 @@ def _along(path: tuple[tuple[float, Point], ...], u: float) -> Point:
 def _carry(pose: Pose, item: str, u: float, look: Look) -> Pose:
     shelf, spot = (look.shelf_x[item], SHELF_Y), spot_of(item)
     hand = _along(((0, REST), (0.15, shelf), (0.85, spot), (1, REST)), u)
-    place = _along(((0.15, shelf), (0.85, spot)), u)
+    point = _along(((0.15, shelf), (0.85, spot)), u)
     return dataclasses.replace(
-        pose, hand=hand, places={**pose.places, item: (*place, 0.0)}
+        pose, hand=hand, places={**pose.places, item: (*point, 0.0)}
     )
 
 
@@ -212,27 +212,27 @@ def _spoon(pose: Pose, item: str, u: float, swing: Point, action: str) -> Pose:
 def _shake(pose: Pose, item: str, u: float, swing: Point) -> Pose:
     held = (SIDE[0] - 18, SIDE[1] - 16)
     spot = spot_of(item)
-    place = _along(((0.15, spot), (0.3, held), (0.7, held), (0.85, spot)), u)
+    point = _along(((0.15, spot), (0.3, held), (0.7, held), (0.85, spot)), u)
     amount = float(np.interp(u, (0.15, 0.3, 0.7, 0.85), (0, 1, 1, 0)))
-    place = place[0] + 1.3 * amount * swing[0], place[1]
+    point = point[0] + 1.3 * amount * swing[0], point[1]
     angle = amount * 3.5 * swing[0]
-    hand = _along(((0, REST), (0.15, place), (0.85, place), (1, REST)), u)
+    hand = _along(((0, REST), (0.15, point), (0.85, point), (1, REST)), u)
     return dataclasses.replace(
-        pose, hand=hand, places={**pose.places, item: (*place, angle)}
+        pose, hand=hand, places={**pose.places, item: (*point, angle)}
     )
 
 
 def _pour(pose: Pose, item: str, u: float) -> Pose:
     held, spot = (BASE[0] + 20, BASE[1] - 26), spot_of(item)
-    place = _along(((0.15, spot), (0.3, held), (0.7, held), (0.85, spot)), u)
+    point = _along(((0.15, spot), (0.3, held), (0.7, held), (0.85, spot)), u)
     tilt = float(np.interp(u, (0.15, 0.35, 0.65, 0.85), (0, 1, 1, 0)))
-    hand = _along(((0, REST), (0.15, place), (0.85, place), (1, REST)), u)
+    hand = _along(((0, REST), (0.15, point), (0.85, point), (1, REST)), u)
     mouth = (BASE[0] + 4, BASE[1] - 22)
     stream = (mouth, (BASE[0] + 2, BASE[1] - 4)) if tilt > 0.9 else None
     return dataclasses.replace(
         pose,
         hand=hand,
-        places={**pose.places, item: (*place, -105 * tilt)},
+        places={**pose.places, item: (*point, -105 * tilt)},
         stream=stream,
     )
 

@@ -1,1 +1,1 @@
-"""Data sets as ArrayRecord files: writing and reading them."""
+"""Writes and reads data sets as ArrayRecord files."""

@@ -1,4 +1,4 @@
-"""Writes a data set as ArrayRecord files, in the form of a TFDS data set."""
+"""Writes a data set as a TFDS data set of ArrayRecord files."""
 
 import contextlib
 import dataclasses
@@ -29,19 +29,19 @@ from svtas_jax.structs import VideoRecord
 class SvtasVideos(tfds.core.ShardBasedBuilder):
     """Writes all videos of a data set in order, as one split of TFDS.
 
-    The files come from `shards.write_shard`, not from TFDS's own loops: those of its
-    generator-based builder need TensorFlow as soon as there is more than a gigabyte,
-    and those of this base class hold a whole file in memory.
+    `shards.write_shard` writes the files, not TFDS: its generator-based builder needs
+    TensorFlow for more than a gigabyte, and this base class holds a whole file in
+    memory.
 
     Args:
         records: the videos, in order.
         encoding: of the records.
         mapper: writes the files; see `workers`.
-        **kwargs: of the base class.
+        **kwargs: arguments of the base class.
     """
 
     VERSION = tfds.core.Version("1.0.0")
-    code_path = None  # TFDS would look for lists of downloads beside this file
+    code_path = None  # else TFDS looks for lists of downloads beside this file
 
     def __init__(
         self,
@@ -103,14 +103,14 @@ def prepare(
 
     Args:
         data_config: `config.data`, of videos in a layout of `annotations`.
-        output: the folder; it is left alone if it holds the same already.
+        output: the folder; it stays as it is if it already holds the same data.
         encoding: of the records.
         mapper: writes the files.
         versions: of the packages, kept in the index.
-        commit: of this program, if it is a checkout; likewise.
+        commit: git commit of this program, kept in the index; None outside a checkout.
 
     Raises:
-        InputError: if a video or label is wrong, or the folder cannot be written.
+        InputError: if a video or label is invalid, or the folder cannot be written.
     """
     output = pathlib.Path(output).absolute()
     _check_source(data_config)
@@ -138,7 +138,7 @@ def prepare(
 def make_encoding(
     data_config: ml_collections.ConfigDict, name: str, quality: int = 95
 ) -> Encoding:
-    """Returns how `config.data` wants its pictures; a video file stays as it is."""
+    """Returns the encoding for `config.data`; "video" keeps the files unchanged."""
     if name == "video":
         return Encoding(name, quality=0, resize=(0, 0), frame_stride=0)
     return Encoding(
@@ -157,20 +157,20 @@ def _check_source(data_config: ml_collections.ConfigDict) -> None:
         )
     if data_config.features:
         raise InputError(
-            f"config.data.features={data_config.features!r}: videos are prepared, "
-            "not features; use --config.data.features="
+            f"config.data.features={data_config.features!r}: only videos can be "
+            "prepared, not features; use --config.data.features="
         )
 
 
 def _names(splits: dict[int, dict[str, tuple[str, ...]]]) -> list[str]:
-    """Returns every video of any split once."""
+    """Returns the names of all videos of all splits, each once."""
     return sorted(
         {n for split in splits.values() for part in split.values() for n in part}
     )
 
 
 def _is_done(output: pathlib.Path, index: prepared_index.Index) -> bool:
-    """Says whether the folder holds what is wanted; raises if it holds else."""
+    """Returns whether the folder holds this data; raises if it holds anything else."""
     if not prepared_index.is_prepared(output):
         if output.exists() and (not output.is_dir() or any(output.iterdir())):
             raise InputError(
@@ -200,7 +200,7 @@ def _write(
         builder = SvtasVideos(
             records=records, encoding=encoding, mapper=mapper, data_dir=folder
         )
-        # TFDS prints where it writes, which is not where the data will be.
+        # TFDS prints its temporary folder, not where the data will be.
         with contextlib.redirect_stdout(io.StringIO()), writing(output, option=OPTION):
             builder.download_and_prepare(download_dir=folder / "downloads")
         written = pathlib.Path(builder.data_dir)
@@ -218,12 +218,12 @@ def _write(
 
 @contextlib.contextmanager
 def _new_folder(output: pathlib.Path) -> Iterator[pathlib.Path]:
-    """Gives a folder beside `output`, on the same disk, that is gone afterwards."""
+    """Creates a temporary folder beside `output`, on the same disk."""
     parent = make_folder(output.parent, option=OPTION)
     for leftover in sorted(parent.glob(f"{output.name}.preparing-*")):
         logging.warning(
-            "%s was left by a preparation that was killed, unless it is still going "
-            "on; delete it.",
+            "%s was left by a preparation that was killed; delete it, unless that "
+            "preparation is still running.",
             leftover,
         )
     with writing(output, option=OPTION):

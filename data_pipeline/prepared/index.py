@@ -1,4 +1,4 @@
-"""What is told of a prepared data set as a whole: its one file of text."""
+"""Reads and writes the index of a prepared data set, its one text file."""
 
 import contextlib
 import dataclasses
@@ -28,10 +28,10 @@ class IndexEntry:
 
     Attributes:
         name: of the video.
-        fps: frames a second, 0 if untold.
-        runs: class and number of frames, in order: the labels.
-        first: the video's first record.
-        count: how many records it has.
+        fps: frames per second, 0 if unknown.
+        runs: the labels as (class, number of frames), in order.
+        first: index of the video's first record.
+        count: number of its records.
     """
 
     name: str
@@ -50,19 +50,19 @@ class IndexEntry:
 
 @dataclasses.dataclass(frozen=True)
 class Index:
-    """What belongs to a prepared data set as a whole.
+    """A prepared data set as a whole.
 
     Attributes:
         encoding: one of `ENCODINGS`.
-        quality: of JPEG, 0 for the others.
-        resize: height and width of the pictures; (0, 0) if videos lie as they are.
-        frame_stride: raw frames from one picture to the next; 0 likewise.
-        classes: their names.
-        splits: by number, then "train" or "test": names of videos.
-        videos: by name.
-        shards: bytes of every file of records, by name.
-        versions: of what the pictures were made with.
-        commit: of the program that made them, if it was a checkout.
+        quality: of JPEG, 0 for other encodings.
+        resize: height and width of the pictures; (0, 0) for unchanged video files.
+        frame_stride: raw frames from one picture to the next; 0 for video files.
+        classes: class names by index.
+        splits: video names by split number, then by "train" or "test".
+        videos: entries by name.
+        shards: size in bytes of every file of records, by name.
+        versions: of the packages that made the records.
+        commit: git commit of the program that made them, if it was a checkout.
     """
 
     encoding: str
@@ -78,7 +78,7 @@ class Index:
 
 
 def is_prepared(root: str | os.PathLike) -> bool:
-    """Whether a folder was prepared, and not laid out by hand."""
+    """Whether a folder holds prepared data, not videos in the common layout."""
     return (pathlib.Path(root) / INDEX_FILE).is_file()
 
 
@@ -91,10 +91,10 @@ def write_index(folder: pathlib.Path, index: Index) -> None:
 
 
 def read_index(root: str | os.PathLike) -> Index:
-    """Reads the index of a prepared folder; every file once in a process.
+    """Reads the index of a prepared folder, every file once per process.
 
     Raises:
-        InputError: if it is damaged, or of another version of the program.
+        InputError: if it is damaged, or another version of the program wrote it.
     """
     path = pathlib.Path(root) / INDEX_FILE
     return _read_index(path, path.stat().st_mtime_ns)
@@ -106,7 +106,7 @@ def _read_index(path: pathlib.Path, changed_ns: int) -> Index:
         facts = json.loads(path.read_text(encoding="utf-8"))
         if (found := facts.pop("format")) != FORMAT:
             raise InputError(_other_format(path.parent, found, facts))
-        entries = [_entry(**told) for told in facts.pop("videos")]
+        entries = [_entry(**video) for video in facts.pop("videos")]
         splits = {
             int(number): {subset: tuple(names) for subset, names in subsets.items()}
             for number, subsets in facts.pop("splits").items()

@@ -1,11 +1,11 @@
-"""Reads what `data_pipeline.tfds_builder` prepared: all that training needs, no videos.
+"""Reads data sets prepared by `data_pipeline.tfds_builder`; they replace the videos.
 
-FOLDER/videos.json            classes, splits, and per video its labels and records
+FOLDER/videos.json            classes, splits, and the labels and records of every video
 FOLDER/dataset_info.json      and features.json: TFDS's own description of the records
 FOLDER/*.array_record-*       the records: resized pictures, or parts of video files
 
-The records are read through TFDS's data source, which is Grain's: at random, by their
-number, without TensorFlow. TFDS is imported when the first picture is asked for.
+TFDS's random-access data source reads the records by index, without TensorFlow. TFDS is
+imported when the first record is read.
 """
 
 import dataclasses
@@ -30,7 +30,7 @@ from data_pipeline.prepared.index import (
 from svtas_jax.errors import DamagedVideoError, InputError, MissingInputError
 from svtas_jax.structs import PreparedVideo, VideoRecord
 
-SPLIT = "videos"  # TFDS's; ours are lists of names in the index
+SPLIT = "videos"  # TFDS's only split; the index lists the names of ours
 
 
 def read_split(
@@ -39,8 +39,8 @@ def read_split(
     """Returns the annotated videos of a split.
 
     Raises:
-        InputError: if the config asks for other pictures than were prepared, or a file
-            of records is not whole.
+        InputError: if the config does not fit the prepared pictures, or a file of
+            records is incomplete.
         MissingInputError: if the split or a file is missing.
     """
     root = pathlib.Path(data_config.root)
@@ -79,14 +79,14 @@ def check_ends(record: VideoRecord) -> None:
     Raises:
         DamagedVideoError: if they cannot be read.
     """
-    place = record.prepared
-    records = _Records(record.video_path, place.folder)
-    for index in {place.first, place.first + place.count - 1}:
+    prepared = record.prepared
+    records = _Records(record.video_path, prepared.folder)
+    for index in {prepared.first, prepared.first + prepared.count - 1}:
         records.read(index)
 
 
 class _Records:
-    """The records of a folder, on behalf of one video."""
+    """The records of a folder; errors name the video at `path`."""
 
     def __init__(self, path: str, folder: str) -> None:
         self._path, self._folder = path, folder
@@ -100,7 +100,7 @@ class _Records:
             return self._source[index]
         except (ImportError, MemoryError):
             raise
-        except Exception as error:  # noqa: BLE001  what is thrown has no common class
+        except Exception as error:  # noqa: BLE001  the errors have no common class
             raise DamagedVideoError(
                 f"Record {index} of {self._path} cannot be read: the files in "
                 f"{self._folder} are damaged ({_first_line(error)}). Copy them again, "
@@ -110,52 +110,52 @@ class _Records:
 
 @dataclasses.dataclass
 class PictureReader:
-    """Gives resized frames of one video, each from its own record.
+    """Returns resized frames of one video, each from its own record.
 
     Attributes:
         path: names the video.
-        place: where it lies.
-        num_frames: raw frames that the video has.
+        prepared: the records of the video.
+        num_frames: raw frames of the video.
     """
 
     path: str
-    place: PreparedVideo
+    prepared: PreparedVideo
     num_frames: int
 
     def __post_init__(self) -> None:
-        self._records = _Records(self.path, self.place.folder)
+        self._records = _Records(self.path, self.prepared.folder)
 
     def frame(self, index: int) -> np.ndarray:
         """Returns frame `index` of the video as (H, W, 3) uint8 RGB, resized."""
-        step, between = divmod(index, self.place.frame_stride)
-        if between or not 0 <= step < self.place.count:
+        step, between = divmod(index, self.prepared.frame_stride)
+        if between or not 0 <= step < self.prepared.count:
             raise InputError(
-                f"Frame {index} of {self.path} was not prepared: one frame of "
-                f"{self.place.frame_stride} was, of {self.num_frames}."
+                f"Frame {index} of {self.path} was not prepared: only one frame in "
+                f"{self.prepared.frame_stride} was, of {self.num_frames}."
             )
-        return self._records.read(self.place.first + step)["image"]
+        return self._records.read(self.prepared.first + step)["image"]
 
     def close(self) -> None:
-        """Lets go; nothing is open."""
+        """Does nothing: no file is open."""
 
 
 @dataclasses.dataclass
 class FileReader:
-    """Gives frames of one video, whose file is decoded out of its records.
+    """Returns frames of one video, decoded from the file in its records.
 
     Attributes:
         path: names the video.
-        place: where it lies.
-        num_frames: raw frames that the video has.
+        prepared: the records of the video.
+        num_frames: raw frames of the video.
     """
 
     path: str
-    place: PreparedVideo
+    prepared: PreparedVideo
     num_frames: int
 
     def __post_init__(self) -> None:
         self._reader = video.FrameReader(
-            self.path, self.num_frames, lambda: _RecordFile(self.path, self.place)
+            self.path, self.num_frames, lambda: _RecordFile(self.path, self.prepared)
         )
 
     def frame(self, index: int) -> np.ndarray:
@@ -171,18 +171,18 @@ PreparedReader = PictureReader | FileReader
 
 
 class _RecordFile(io.RawIOBase):
-    """A video file, read from the records that hold its parts: one is in memory.
+    """A video file, read from the records that hold its parts, one part at a time.
 
     All parts but the last are as long as the first.
     """
 
-    def __init__(self, path: str, place: PreparedVideo) -> None:
-        self._records, self._place = _Records(path, place.folder), place
+    def __init__(self, path: str, prepared: PreparedVideo) -> None:
+        self._records, self._prepared = _Records(path, prepared.folder), prepared
         self._position = 0
         self._held, self._part = -1, b""
         self._part_size = len(self._load(0))
-        self._size = (place.count - 1) * self._part_size + len(
-            self._load(place.count - 1)
+        self._size = (prepared.count - 1) * self._part_size + len(
+            self._load(prepared.count - 1)
         )
 
     def readable(self) -> bool:
@@ -210,25 +210,25 @@ class _RecordFile(io.RawIOBase):
 
     def _load(self, number: int) -> bytes:
         if number != self._held:
-            self._part = self._records.read(self._place.first + number)["bytes"]
+            self._part = self._records.read(self._prepared.first + number)["bytes"]
             self._held = number
         return self._part
 
 
 @functools.lru_cache(maxsize=16)
 def _open_folder(folder: str, changed_ns: int) -> Sequence[dict[str, Any]]:
-    """Opens TFDS's data source, once in a process: its threads may share it."""
+    """Opens TFDS's data source once per process; threads share it."""
     import tensorflow_datasets as tfds
 
     return tfds.builder_from_directory(folder).as_data_source(SPLIT)
 
 
 def _record(root: pathlib.Path, index: Index, entry: IndexEntry) -> VideoRecord:
-    place = PreparedVideo(
+    prepared = PreparedVideo(
         str(root.absolute()), entry.first, entry.count, index.frame_stride
     )
     path = str(root / entry.name)
-    return VideoRecord(entry.name, path, entry.labels(), entry.fps, prepared=place)
+    return VideoRecord(entry.name, path, entry.labels(), entry.fps, prepared=prepared)
 
 
 def _check_config(data_config: ml_collections.ConfigDict, index: Index) -> None:
@@ -253,14 +253,14 @@ def _check_config(data_config: ml_collections.ConfigDict, index: Index) -> None:
     if data_config.frame_stride % index.frame_stride:
         raise InputError(
             f"config.data.frame_stride={data_config.frame_stride} is not a multiple of "
-            f"{index.frame_stride}: {root} holds one frame of {index.frame_stride}. "
+            f"{index.frame_stride}: {root} holds one frame in {index.frame_stride}. "
             f"Use --config.data.frame_stride={index.frame_stride}, or prepare the "
             "videos with that stride."
         )
 
 
 def _check_shards(root: pathlib.Path, index: Index) -> None:
-    """The size tells quickly whether a file was copied to its end."""
+    """Compares sizes, which quickly show whether a file was copied completely."""
     for name, size in index.shards.items():
         path = root / name
         if not path.is_file():

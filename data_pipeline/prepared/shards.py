@@ -1,7 +1,7 @@
-"""Videos -> files of records: one file is the work of one process, and of one alone.
+"""Writes videos to files of records; one process alone writes each file.
 
-Which videos a file holds depends on the data set only. However many processes write
-them, and in whatever order, the files are the same.
+Only the data set determines which videos a file holds: the files are the same however
+many processes write them, in whatever order.
 """
 
 import contextlib
@@ -22,20 +22,20 @@ from svtas_jax.errors import InputError, MissingInputError
 from svtas_jax.runtime.files import writing
 from svtas_jax.structs import VideoRecord, labels_to_segments
 
-MIN_SHARDS = 32  # files can be written side by side, as many as there are
+MIN_SHARDS = 32  # so that as many processes can write at once
 _SHARD_BYTES = 256e6
-_PART_BYTES = 4 << 20  # of a video file in one record
-# Of a pixel, roughly: they decide how many files there are, nothing else.
+_PART_BYTES = 4 << 20  # of a video file, per record
+# Rough bytes per encoded pixel; they only determine the number of files.
 _PIXEL_BYTES = {"jpeg": 0.5, "png": 1.5}
 OPTION = "--output"
 
 
 @dataclasses.dataclass(frozen=True)
 class Encoding:
-    """How pictures become records.
+    """How pictures are stored in records.
 
     Attributes:
-        name: one of `prepared_index.ENCODINGS`.
+        name: one of `index.ENCODINGS`.
         quality: of JPEG, 1 to 100.
         resize: height and width of the pictures.
         frame_stride: every `frame_stride`-th frame is kept.
@@ -48,7 +48,7 @@ class Encoding:
 
     @property
     def keeps_files(self) -> bool:
-        """Whether the records are parts of the video files, as they are."""
+        """Whether the records are parts of the unchanged video files."""
         return self.name == "video"
 
 
@@ -58,7 +58,7 @@ class Shard:
 
     Attributes:
         videos: in order.
-        first_video: number of the first one in the data set.
+        first_video: index of the first one in the data set.
         path: of the file.
         encoding: of the records.
     """
@@ -82,13 +82,13 @@ class Shard:
 def features_of(encoding: Encoding) -> tfds.features.FeaturesDict:
     """Returns TFDS's description of a record."""
     origin = {
-        "video": tfds.features.Scalar(np.int64, doc="Number of the video."),
+        "video": tfds.features.Scalar(np.int64, doc="Index of the video."),
         "frame": tfds.features.Scalar(
-            np.int64, doc="Of the video; or number of the part of its file."
+            np.int64, doc="Index in the video, or of the part of its file."
         ),
     }
     if encoding.keeps_files:
-        parts = tfds.features.Tensor(shape=(), dtype=np.object_, doc="Of the file.")
+        parts = tfds.features.Tensor(shape=(), dtype=np.object_, doc="A file part.")
         return tfds.features.FeaturesDict({"bytes": parts, **origin})
     picture = tfds.features.Image(
         shape=(*encoding.resize, 3), encoding_format=encoding.name
@@ -97,7 +97,7 @@ def features_of(encoding: Encoding) -> tfds.features.FeaturesDict:
 
 
 def num_records(record: VideoRecord, encoding: Encoding) -> int:
-    """Returns how many records a video becomes."""
+    """Returns the number of records of a video."""
     if encoding.keeps_files:
         return -(-os.path.getsize(record.video_path) // _PART_BYTES)
     return -(-record.num_frames // encoding.frame_stride)
@@ -106,7 +106,7 @@ def num_records(record: VideoRecord, encoding: Encoding) -> int:
 def index_entries(
     records: Sequence[VideoRecord], encoding: Encoding
 ) -> dict[str, IndexEntry]:
-    """Returns what the index says of every video."""
+    """Returns the index entries of the videos, by name."""
     counts = [num_records(record, encoding) for record in records]
     firsts = itertools.accumulate(counts, initial=0)
     return {
@@ -120,22 +120,22 @@ def index_entries(
 def cut_into_shards(
     records: Sequence[VideoRecord], encoding: Encoding
 ) -> list[tuple[int, tuple[VideoRecord, ...]]]:
-    """Shares the videos among files of about the same size, in their order.
+    """Distributes the videos over files of about the same size, in order.
 
     Returns:
-        per file the number of its first video, and its videos.
+        per file the index of its first video, and its videos.
     """
     ends = np.cumsum([_estimated_bytes(record, encoding) for record in records])
     wanted = max(ends[-1] / _SHARD_BYTES, min(MIN_SHARDS, len(records)))
     middles = ends - np.diff(ends, prepend=0) / 2
-    places = (middles * np.ceil(wanted) / ends[-1]).astype(int)
-    firsts = np.flatnonzero(np.diff(places, prepend=-1))
+    files = (middles * np.ceil(wanted) / ends[-1]).astype(int)
+    firsts = np.flatnonzero(np.diff(files, prepend=-1))
     bounds = [*firsts.tolist(), len(records)]
     return [(a, tuple(records[a:b])) for a, b in itertools.pairwise(bounds)]
 
 
 def write_shard(shard: Shard) -> int:
-    """Writes the file of a shard; memory is that of one frame.
+    """Writes the file of a shard, holding one frame in memory.
 
     Returns:
         its size in bytes.
@@ -144,7 +144,7 @@ def write_shard(shard: Shard) -> int:
         InputError: if a video is damaged, or the file cannot be written.
     """
     path = pathlib.Path(shard.path)
-    draft = path.with_name(f"{path.name}.{os.getpid()}")  # Beam may start it twice
+    draft = path.with_name(f"{path.name}.{os.getpid()}")  # Beam may run it twice
     try:
         with writing(path, option=OPTION), _record_errors(path):
             _write_records(draft, _serialized(shard))
@@ -166,7 +166,7 @@ def _serialized(shard: Shard) -> Iterator[tuple[int, bytes]]:
         for frame, content in contents(record, shard.encoding):
             example = {**content, "video": video_index, "frame": frame}
             proto = serializer.get_tf_example(features.encode_example(example))
-            # Otherwise the order of the fields changes from process to process.
+            # Otherwise the order of the fields differs between processes.
             yield frame, proto.SerializeToString(deterministic=True)
 
 
@@ -213,11 +213,11 @@ def _runs(labels: np.ndarray) -> tuple[tuple[int, int], ...]:
 
 @contextlib.contextmanager
 def _record_errors(path: pathlib.Path) -> Iterator[None]:
-    """The writer of records has errors of its own kinds."""
+    """Converts errors of the record writer to OSError."""
     try:
         yield
     except (InputError, MissingInputError, OSError):
         raise
-    except Exception as error:  # noqa: BLE001  they have no common class
-        told = str(error).partition(";")[0] or type(error).__name__
-        raise OSError(told) from error
+    except Exception as error:  # noqa: BLE001  the errors have no common class
+        message = str(error).partition(";")[0] or type(error).__name__
+        raise OSError(message) from error

@@ -1,4 +1,4 @@
-"""Who writes the files of a data set: this process, several, or Apache Beam."""
+"""Runs the writers of a data set: in this process, in several, or by Apache Beam."""
 
 import concurrent.futures
 import functools
@@ -20,7 +20,7 @@ Mapper = Callable[[Sequence[Shard]], Iterator[Shard]]
 
 
 def in_processes(num_processes: int) -> Mapper:
-    """Writes shards in this process, or several at a time in others."""
+    """Returns a mapper that writes shards in this process, or several in parallel."""
 
     def run(tasks: Sequence[Shard]) -> Iterator[Shard]:
         num = min(num_processes, len(tasks))
@@ -35,12 +35,12 @@ def in_processes(num_processes: int) -> Mapper:
 
 
 def with_beam(options: Sequence[str]) -> Mapper:
-    """Writes shards by Apache Beam, with these options of its pipelines.
+    """Returns a mapper that writes shards by Apache Beam, with these pipeline options.
 
     Its workers must see the videos and the output folder under the same paths.
 
     Raises:
-        InputError: if it is not installed.
+        InputError: if Apache Beam is not installed.
     """
     try:
         import apache_beam as beam
@@ -55,7 +55,7 @@ def with_beam(options: Sequence[str]) -> Mapper:
     def write(tasks: Sequence[Shard]) -> None:
         with beam.Pipeline(options=PipelineOptions(list(options))) as pipeline:
             spread = pipeline | beam.Create(tasks) | beam.Reshuffle()
-            _ = spread | beam.Map(_write_or_leave_word)
+            _ = spread | beam.Map(_write_or_save_error)
 
     return functools.partial(_in_background, write)
 
@@ -70,20 +70,20 @@ def _in_pool(tasks: Sequence[Shard], num_processes: int) -> Iterator[Shard]:
             for future in concurrent.futures.as_completed(futures):
                 future.result()
                 yield futures[future]
-        except BaseException as error:  # nobody waits for the other files any more
+        except BaseException as error:  # the other files are not needed any more
             pool.shutdown(wait=False, cancel_futures=True)
             for process in set(multiprocessing.active_children()) - others:
                 process.terminate()
             if isinstance(error, concurrent.futures.process.BrokenProcessPool):
                 raise InputError(
-                    "a process that wrote a file was ended from outside, as the "
-                    "system does when memory is short; try fewer --processes."
+                    "a process that wrote a file was killed from outside, as the "
+                    "system does when memory is short; use fewer --processes."
                 ) from error
             raise
 
 
 def _end_with_parent() -> None:
-    """Leaves Ctrl-C to the parent, and nothing running when it is killed."""
+    """Leaves Ctrl-C to the parent, and exits when the parent is killed."""
     signal.signal(signal.SIGINT, signal.SIG_IGN)
 
     def wait():
@@ -96,19 +96,19 @@ def _end_with_parent() -> None:
 def _in_background(
     write: Callable[[Sequence[Shard]], None], tasks: Sequence[Shard]
 ) -> Iterator[Shard]:
-    """Calls `write`, which tells nothing before its end, and watches the files."""
+    """Calls `write`, which reports nothing until it ends, and polls for the files."""
     with concurrent.futures.ThreadPoolExecutor(1) as thread:
         future, waiting = thread.submit(write, tasks), list(tasks)
         while waiting:
             ended = bool(concurrent.futures.wait([future], timeout=1.0).done)
             if ended:
                 _raise_failure(future, tasks)
-            there = [os.path.exists(task.path) for task in waiting]
-            yield from itertools.compress(waiting, there)
-            waiting = [t for t, done in zip(waiting, there, strict=True) if not done]
+            written = [os.path.exists(task.path) for task in waiting]
+            yield from itertools.compress(waiting, written)
+            waiting = [t for t, done in zip(waiting, written, strict=True) if not done]
             if ended and waiting:
                 raise InputError(
-                    f"Beam's workers are done, but {waiting[0].path} is not there: "
+                    f"Beam's workers are done, but {waiting[0].path} is missing: "
                     "they must see this folder under the same path."
                 )
         future.result()
@@ -118,20 +118,20 @@ def _raise_failure(future: concurrent.futures.Future, tasks: Sequence[Shard]) ->
     error = future.exception()
     if error is None:
         return
-    for word in map(_word_of, tasks):
-        if word.is_file():
-            raise InputError(word.read_text(encoding="utf-8")) from error
+    for file in map(_error_file, tasks):
+        if file.is_file():
+            raise InputError(file.read_text(encoding="utf-8")) from error
     raise error
 
 
-def _write_or_leave_word(task: Shard) -> None:
-    """Beam reports errors as text inside others: ours would not be found there."""
+def _write_or_save_error(task: Shard) -> None:
+    """Also saves an error to a file: Beam would hide its text inside other errors."""
     try:
         shards.write_shard(task)
     except InputError as error:
-        write_atomic(_word_of(task), str(error))
+        write_atomic(_error_file(task), str(error))
         raise
 
 
-def _word_of(task: Shard) -> pathlib.Path:
+def _error_file(task: Shard) -> pathlib.Path:
     return pathlib.Path(f"{task.path}.error")

@@ -1,7 +1,7 @@
-"""Our modules, dressed so that one driver can run them all on a golden file.
+"""Wraps our modules so that one driver runs any of them on a golden file.
 
-Golden axes: images [N, T, 3, H, W], features [N, D, T], scores [stages, N, classes, F],
-memories [N, D, 2 * dilation]. Ours put features last.
+Golden axes: images [N, T, 3, H, W], features [N, D, T], logits [stages, N, classes, F],
+memories [N, D, 2 * dilation]. Ours have features last.
 """
 
 import dataclasses
@@ -32,7 +32,7 @@ Loss = tuple[jax.Array, dict[str, jax.Array]]
 
 
 def sum_of_products(outputs: Outputs, inputs: dict[str, jax.Array]) -> Loss:
-    """The training loss of bare components: sum(y * cot)."""
+    """Returns the training loss of bare components: sum(y * cot)."""
     return jnp.sum(outputs["y"] * inputs["cot"]), {}
 
 
@@ -41,14 +41,14 @@ class Component:
     """A module with the weights of a golden file.
 
     Attributes:
-        rules: PyTorch's names of its variables.
+        rules: map its variables to PyTorch's names.
         variables: "params" and "batch_stats".
         state: of new streams.
-        prepare: arrays of a chunk as in the file to what `apply` takes.
-        apply: (variables, state, inputs, train) to (state, outputs, batch_stats),
+        prepare: converts a chunk of the file to the inputs of `apply`.
+        apply: maps (variables, state, inputs, train) to (state, outputs, batch_stats),
             outputs with the file's names and axes.
-        loss: (outputs, inputs) to the loss and its parts.
-        contexts: the left contexts in a state, in the order of the layers.
+        loss: maps (outputs, inputs) to the loss and its parts.
+        contexts: returns the left contexts in a state, in the order of the layers.
     """
 
     rules: weight_rules.Rules
@@ -61,7 +61,7 @@ class Component:
 
 
 def full_state(arrays: Arrays, prefix: str = "") -> dict[str, np.ndarray]:
-    """Returns a file's state dict; rows of token tables that it leaves out are zero."""
+    """Returns a file's state dict; omitted rows of token tables are zero."""
     state = below(arrays, f"{prefix}state/")
     for name, rows in below(arrays, f"{prefix}rows/").items():
         table = np.zeros((tokenizer.VOCAB_SIZE, rows.shape[1]), rows.dtype)
@@ -73,11 +73,15 @@ def full_state(arrays: Arrays, prefix: str = "") -> dict[str, np.ndarray]:
 def load_variables(
     state: Arrays, rules: weight_rules.Rules, module: nn.Module, *args, **kwargs
 ) -> Params:
-    """Converts a state dict and demands that it is just what the module wants when it
-    is called with these arguments."""
+    """Converts a state dict.
+
+    Raises:
+        ValueError: if it does not match the variables that the module has when called
+            with these arguments.
+    """
     variables, unplaced = convert.from_torch(state, rules)
     if unplaced:
-        raise ValueError(f"no place for {', '.join(unplaced)}")
+        raise ValueError(f"the module has no {', '.join(unplaced)}")
     init = functools.partial(module.init, **kwargs)
     wanted = _shapes(jax.eval_shape(init, jax.random.key(0), *args))
     given = _shapes(variables)
@@ -94,22 +98,22 @@ def _shapes(variables: Params) -> dict[str, tuple[int, ...]]:
 
 
 def channels_last(x: np.ndarray) -> jax.Array:
-    """[N, D, T, ...] to (B, T, ..., D)."""
+    """Converts [N, D, T, ...] to (B, T, ..., D)."""
     return jnp.asarray(np.moveaxis(x, 1, -1))
 
 
 def frame_mask(mask: np.ndarray) -> jax.Array:
-    """[N, T * stride] or [N, 1, T * stride] to (B, T * stride) bool."""
+    """Converts [N, T * stride] or [N, 1, T * stride] to (B, T * stride) bool."""
     return jnp.asarray(mask.reshape(len(mask), -1) > 0)
 
 
 def every_step(frames: jax.Array, steps: jax.Array) -> jax.Array:
-    """Takes of (B, T * stride) what belongs to the decoded steps (B, T, ...)."""
+    """Selects from frames (B, T * stride) those of the decoded steps (B, T, ...)."""
     return frames[:, :: frames.shape[1] // steps.shape[1]]
 
 
 def full_rate_scores(logits: jax.Array, num_frames: int) -> jax.Array:
-    """(S, B, T, K) to [S, N, K, T * stride]."""
+    """Repeats logits (S, B, T, K) over all frames: [S, N, K, T * stride]."""
     logits = jnp.repeat(logits, num_frames // logits.shape[2], axis=2)
     return jnp.swapaxes(logits, 2, 3)
 
@@ -165,7 +169,7 @@ def _backbone(
     prepare: Callable,
     restore: Callable,
 ) -> Component:
-    """Frames and which are valid to feature maps; `prepare` and `restore` move the
+    """Maps frames and their validity to feature maps; `prepare` and `restore` move the
     axes."""
 
     def apply(variables, state, inputs, train):
@@ -223,7 +227,7 @@ def asformer_head(file: GoldenFile, dtype: Any = jnp.float32) -> Component:
 
 def mixed_up_asformer_head(file: GoldenFile, dtype: Any = jnp.float32) -> Component:
     """ASFormer as the public code computes it for several videos: it pairs the queries
-    of one with the keys and values of another. Only this check does so."""
+    of one video with the keys and values of another. Our model never does."""
     component = asformer_head(file, dtype)
     blocks_of_keys = asformer._with_halves
 
@@ -241,7 +245,7 @@ def mixed_up_asformer_head(file: GoldenFile, dtype: Any = jnp.float32) -> Compon
 def _temporal_head(
     file: GoldenFile, module: nn.Module, rules: weight_rules.Rules
 ) -> Component:
-    """A head that takes a context, features and which steps are valid."""
+    """A head that takes a context, features and the validity of steps."""
 
     def prepare(chunk):
         x, mask = channels_last(chunk["in/x"]), frame_mask(chunk["in/mask"])
@@ -256,7 +260,7 @@ def _temporal_head(
             variables, *arguments(context, inputs), train=train, mutable=["batch_stats"]
         )
         y = full_rate_scores(logits, inputs["mask"].shape[1])
-        # A stage that stands alone has no axis of stages.
+        # A single stage has no axis of stages in the file.
         y = y.reshape(np.shape(reference)) if y.size == np.size(reference) else y
         outputs = {"y": y, "feature": jnp.swapaxes(projected, 1, 2)}
         return context, outputs, updates.get("batch_stats", {})
@@ -375,9 +379,9 @@ def text_encoder(file: GoldenFile, dtype: Any = jnp.float32) -> Component:
 
     def apply(variables, state, inputs, train):
         del train  # the text branch has neither dropout nor statistics
-        told = inputs["labels"], inputs["templates"]
-        y = module.apply(variables, *told)
-        vectors = module.apply(variables, *told, method="embed_prompts")
+        arguments = inputs["labels"], inputs["templates"]
+        y = module.apply(variables, *arguments)
+        vectors = module.apply(variables, *arguments, method="embed_prompts")
         outputs = {"y": jnp.swapaxes(y, 1, 2), "prompt_embedding": vectors}
         return state, outputs, variables["batch_stats"]
 
@@ -392,11 +396,11 @@ def first_chunk(file: GoldenFile) -> dict[str, np.ndarray]:
     for mode in ("eval", "train"):
         for index in indices(file.arrays, f"{mode}/"):
             return below(file.arrays, f"{mode}/{index}/")
-    raise ValueError("neither eval/0/... nor train/0/... is there")
+    raise ValueError("the file has neither eval/0/... nor train/0/...")
 
 
 def _count(state: Arrays, prefix: str) -> int:
-    """Returns how many numbered modules follow a prefix."""
+    """Returns the number of modules numbered after a prefix."""
     return len({name.split(".")[0] for name in below(state, prefix)})
 
 

@@ -1,4 +1,4 @@
-"""Reading golden files."""
+"""Reads golden files."""
 
 import dataclasses
 import json
@@ -15,7 +15,7 @@ Arrays = Mapping[str, np.ndarray]
 
 @dataclasses.dataclass(frozen=True)
 class GoldenFile:
-    """What one file (and, for a .json, its .npz) says."""
+    """The contents of a golden file, for a .json together with its .npz."""
 
     name: str
     meta: dict[str, Any]
@@ -23,7 +23,7 @@ class GoldenFile:
 
     @property
     def settings(self) -> dict[str, Any]:
-        """The metadata, with the arguments of a constructor among them."""
+        """The metadata merged with the constructor arguments in it."""
         return {**self.meta, **self.meta.get("kwargs", {})}
 
 
@@ -33,22 +33,22 @@ def below(arrays: Arrays, prefix: str) -> dict[str, np.ndarray]:
 
 
 def indices(arrays: Arrays, prefix: str = "") -> list[int]:
-    """Returns the numbers that come next after a prefix, ascending."""
+    """Returns the numbers that follow a prefix, ascending."""
     firsts = {key.split("/")[0] for key in below(arrays, prefix)}
     return sorted(int(first) for first in firsts if first.isdecimal())
 
 
 def list_files(folder: pathlib.Path) -> list[pathlib.Path]:
-    """Returns the golden files of a folder; an .npz that belongs to a .json comes with
-    it and is not listed."""
+    """Returns the golden files of a folder, without the .npz files that belong to a
+    .json."""
     descriptions = sorted(folder.glob("*.json"))
     partners = {_partner(path, _read(_read_json, path)) for path in descriptions}
     return sorted({*folder.glob("*.npz"), *descriptions} - partners)
 
 
 def read_file(path: pathlib.Path) -> GoldenFile:
-    """Reads one golden file. One that cannot be read comes without content, so that
-    nobody overlooks it."""
+    """Reads one golden file; an unreadable one has no content, so that it fails as of
+    unknown kind."""
     if path.suffix == ".json":
         description = _read(_read_json, path)
         partner = _partner(path, description)
@@ -60,7 +60,7 @@ def read_file(path: pathlib.Path) -> GoldenFile:
 
 
 def _partner(path: pathlib.Path, description: dict) -> pathlib.Path | None:
-    """Returns the .npz of a .json: of the same name, or the one that it mentions."""
+    """Returns the .npz of a .json: that of the same name, or the one it names."""
     named = re.search(r"[\w.-]+\.npz", str(description.get("arrays", "")))
     candidates = [path.with_suffix(".npz")]
     candidates += [path.parent / named[0]] if named else []

@@ -1,4 +1,4 @@
-"""What runs on the host, or has no weights: tokens, prompts, windows, metrics."""
+"""Checks code on the host or without weights: tokens, prompts, windows, metrics."""
 
 from collections.abc import Iterator
 
@@ -19,7 +19,7 @@ from svtas_jax.structs import IGNORE_LABEL, NO_LABEL, StreamSpec
 
 UPDATE_ACCURACY = 1e-9  # absolute
 METRICS = 1e-6  # absolute
-LEVELS = 1.0  # of 255, of a resized pixel
+LEVELS = 1.0  # of a resized pixel, of 255
 NORMALISED = 1e-5  # absolute
 
 _METRIC_NAMES = {
@@ -38,7 +38,7 @@ _METRIC_NAMES = {
 
 
 def check_tokenizer(file: GoldenFile) -> Iterator[Result]:
-    """Texts to ids."""
+    """Checks the token ids of texts."""
     constants = (tokenizer.VOCAB_SIZE, tokenizer.START, tokenizer.END)
     reference = tuple(file.meta[k] for k in ("vocab_size", "start", "end"))
     yield results.exact("constants", "vocab_size, start, end", constants, reference)
@@ -48,7 +48,7 @@ def check_tokenizer(file: GoldenFile) -> Iterator[Result]:
 
 
 def check_prompts(file: GoldenFile) -> Iterator[Result]:
-    """Label sequences to token ids, and the sentences that they are made of."""
+    """Checks the prompts of label sequences, and the sentences that form them."""
     meta = file.meta
     for kind, ours in (
         ("learner", prompts.learned_ordinal),
@@ -86,7 +86,7 @@ def _check_prompt(where, case, arrays: Arrays, class_names) -> Iterator[Result]:
         return steps, prompts.prompt_ids(tables, steps, np.maximum(templates, 0))
 
     steps, ids = map(np.asarray, assemble(arrays["labels"].astype(np.int32)))
-    if "ids" not in arrays:  # the public code fails; ours must give sane ids
+    if "ids" not in arrays:  # the public code crashes; our ids must be valid
         legal = (ids > prompts.CONTEXT - num_context) & (ids < tokenizer.VOCAB_SIZE)
         yield Result("prompts of its crashes", f"{where}ids", np.sum(~legal), 0)
         return
@@ -104,7 +104,7 @@ def _check_prompt(where, case, arrays: Arrays, class_names) -> Iterator[Result]:
 
 
 def check_sampler(file: GoldenFile) -> Iterator[Result]:
-    """Windows of videos: frames to decode, labels and which of them count."""
+    """Checks windows of videos: frames to decode, labels and their validity."""
     for where, case, arrays in cases(file):
         stride = case["sample_rate"]
         clip_frames = case["clip_seg_num"] * stride
@@ -126,23 +126,23 @@ def check_sampler(file: GoldenFile) -> Iterator[Result]:
 
 
 def check_stitching(file: GoldenFile) -> Iterator[Result]:
-    """Chunk scores [stages, N, classes, F] to videos."""
+    """Checks the stitching of chunk logits [stages, N, classes, F] to videos."""
     for where, case, arrays in cases(file):
         chunks = [i for i in indices(arrays) if f"{i}/scores" in arrays]
         # The last stage, (chunks, videos, F, classes).
-        scores = np.stack([arrays[f"{i}/scores"][-1].swapaxes(1, 2) for i in chunks])
+        logits = np.stack([arrays[f"{i}/scores"][-1].swapaxes(1, 2) for i in chunks])
         truth = np.stack([arrays[f"{i}/gt"] for i in chunks])
         for video in indices(arrays, "out/"):
             out = below(arrays, f"out/{video}/")
             size = dict(num_frames=len(out["pred"]), hop=case["sliding_window"])
-            stitched = stitching.stitch_frames(scores[:, video], **size)
+            stitched = stitching.stitch_frames(logits[:, video], **size)
             labels = stitching.logits_to_labels(stitched)
             true = stitching.stitch_frames(truth[:, video, :, None], **size)[:, 0]
             path = f"{where}out/{video}/"
             yield results.exact("scores", path + "score", stitched.T, out["score"])
             yield results.exact("labels", path + "pred", labels, out["pred"])
             yield results.exact("ground truth", path + "gt", true, out["gt"])
-        accuracy = [_chunk_accuracy(s, t) for s, t in zip(scores, truth, strict=True)]
+        accuracy = [_chunk_accuracy(s, t) for s, t in zip(logits, truth, strict=True)]
         yield results.absolute(
             "chunk accuracy",
             where + "update_acc",
@@ -153,7 +153,7 @@ def check_stitching(file: GoldenFile) -> Iterator[Result]:
 
 
 def _chunk_accuracy(scores: np.ndarray, truth: np.ndarray) -> float:
-    """Mean accuracy of the videos of a chunk; one without a label counts 0."""
+    """Returns the mean accuracy of a chunk's videos; 0 for one without labels."""
     shares = []
     for video_scores, labels in zip(scores, truth, strict=True):
         counts = SegmentCounts.zero(scores.shape[-1])
@@ -164,7 +164,7 @@ def _chunk_accuracy(scores: np.ndarray, truth: np.ndarray) -> float:
 
 
 def check_metrics(file: GoldenFile) -> Iterator[Result]:
-    """Splits of one or more videos."""
+    """Checks the metrics of splits of one or more videos."""
     meta = file.meta
     background = background_classes(meta["classes"], meta["background_names"])
     zero = SegmentCounts.zero(len(meta["classes"]), background)
@@ -190,7 +190,7 @@ def check_metrics(file: GoldenFile) -> Iterator[Result]:
 
 
 def check_transform(file: GoldenFile) -> Iterator[Result]:
-    """Resize and crop of pictures, and their normalisation."""
+    """Checks resizing, cropping and normalisation of pictures."""
     mean, std = file.meta["mean"], file.meta["std"]
     for where, case, arrays in cases(file):
         resize, crop = tuple(case["resize"]), case["center_crop"]

@@ -1,4 +1,4 @@
-"""What a golden file holds, judged by its contents; never by its name."""
+"""Determines the kind of a golden file from its contents, never from its name."""
 
 import dataclasses
 import functools
@@ -15,7 +15,7 @@ from svtas_jax.weights import rules as weight_rules
 
 @dataclasses.dataclass(frozen=True)
 class Kind:
-    """A kind of file; without `check` it is known and not yet covered."""
+    """A kind of golden file; without `check` it is known but not yet covered."""
 
     name: str
     matches: Callable[[GoldenFile], bool]
@@ -36,7 +36,7 @@ def _tcn(**options):
 
 
 def _has_state(*patterns: str):
-    """Matches files with a weight of each name."""
+    """Matches files that have a weight for each of these patterns."""
 
     def matches(file: GoldenFile) -> bool:
         names = "\n".join([*below(file.arrays, "state/"), *below(file.arrays, "rows/")])
@@ -60,7 +60,7 @@ def _weight_axes(file: GoldenFile, name: str) -> int:
 
 
 def _cases_with(*names: str):
-    """Matches files with cases of which the first has these arrays."""
+    """Matches files with cases, the first of which has these arrays."""
     return lambda file: "cases" in file.meta and _has(below(file.arrays, "0/"), names)
 
 
@@ -77,7 +77,7 @@ _is_staged_tcn = _has_state(r"stage1\.layers\.0\.conv_dilated\.weight")
 _is_asformer = _has_state(r"encoder\.layers\.0\.att_layer\.")
 _is_resnet = _has_state(r"conv1\.", r"layer1\.0\.conv1\.")
 
-# The first match counts: what is more specific stands first.
+# The first match counts, so more specific kinds come first.
 KINDS = (
     Kind(
         "training trajectory",

@@ -1,4 +1,4 @@
-"""Bare operators, losses and the optimizer: files with numbered cases."""
+"""Checks bare operators, losses and the optimizer: files with numbered cases."""
 
 from collections.abc import Iterator
 
@@ -21,8 +21,8 @@ from svtas_jax.training.optim import make_optimizer
 from svtas_jax.weights import convert
 from svtas_jax.weights import rules as weight_rules
 
-# Shifting is exact. The public code makes its zeros as x - x, whose gradient adds
-# and takes away the same number: two roundings of at most twice the largest value.
+# Shifting is exact. The public code computes its zeros as x - x, whose gradient adds
+# and subtracts the same number: two roundings of at most twice the largest value.
 SHIFT_GRADIENT = 4 * 2.0**-24
 LOSS = 1e-5  # relative
 LOSS_GRADIENT = dict(rtol=1e-4, atol=1e-6)
@@ -49,7 +49,7 @@ def _with_gradient(function, x: np.ndarray, cotangent):
 
 
 def check_temporal_shift(file: GoldenFile) -> Iterator[Result]:
-    """x [N * T, C, H, W]; the output and the gradient of a cotangent."""
+    """Checks output and gradient for x [N * T, C, H, W]."""
     for where, case, arrays in cases(file):
 
         def shift(x, case=case):
@@ -64,7 +64,7 @@ def check_temporal_shift(file: GoldenFile) -> Iterator[Result]:
 
 
 def check_pooling_neck(file: GoldenFile) -> Iterator[Result]:
-    """x [N * T, C, H, W], mask [N, 1, T]; with a classifier behind it in some cases."""
+    """Checks x [N * T, C, H, W], mask [N, 1, T]; some cases add a classifier."""
     for where, case, arrays in cases(file):
         state = below(arrays, "state/")
         rules = (weight_rules.Rule("backbone_cls_fc", "fc", "linear"),)
@@ -91,7 +91,7 @@ def check_pooling_neck(file: GoldenFile) -> Iterator[Result]:
 
 
 def check_embedding_head(file: GoldenFile) -> Iterator[Result]:
-    """x [N, D, T]: Transeger's projection, or the mask alone where widths are equal."""
+    """Checks x [N, D, T]: Transeger's projection, or masking if widths are equal."""
     for where, case, arrays in cases(file):
         rules = (weight_rules.Rule("project", "project", "conv1d"),)
         state = below(arrays, "state/")
@@ -120,7 +120,7 @@ def check_embedding_head(file: GoldenFile) -> Iterator[Result]:
 
 
 def loss_chunk(arrays: Arrays, num_steps: int) -> Chunk:
-    """Returns a chunk of the labels and masks of a loss file; it has no pictures."""
+    """Returns a chunk of the labels and masks of a loss file, without pictures."""
     batch_size = len(arrays["labels"])
     return Chunk(
         frames=jnp.zeros((batch_size, num_steps, 1, 1, 3)),
@@ -132,14 +132,14 @@ def loss_chunk(arrays: Arrays, num_steps: int) -> Chunk:
 
 
 def check_segmentation_loss(file: GoldenFile) -> Iterator[Result]:
-    """score [stages, N, classes, F]."""
+    """Checks the loss of logits [stages, N, classes, F]."""
     for where, case, arrays in cases(file):
         chunk = loss_chunk(arrays, arrays["labels"].shape[1])
         weights = arrays.get("class_weight")
 
-        def loss(score, case=case, chunk=chunk, weights=weights):
+        def loss(logits, case=case, chunk=chunk, weights=weights):
             value = losses.segmentation_loss(
-                jnp.swapaxes(score, 2, 3),
+                jnp.swapaxes(logits, 2, 3),
                 chunk,
                 smooth_weight=case["smooth"],
                 class_weights=None if weights is None else jnp.asarray(weights),
@@ -151,7 +151,7 @@ def check_segmentation_loss(file: GoldenFile) -> Iterator[Result]:
 
 
 def check_clip_loss(file: GoldenFile) -> Iterator[Result]:
-    """img_feature and text_feature [N, D, T]; alone, and with the segmentation loss."""
+    """Checks img_feature, text_feature [N, D, T]; also with the segmentation loss."""
     for where, case, arrays in cases(file):
         chunk = loss_chunk(arrays, arrays["img_feature"].shape[2])
 
@@ -199,7 +199,7 @@ def _loss_results(where: str, arrays: Arrays, ours: dict) -> Iterator[Result]:
 
 
 def check_optimizer(file: GoldenFile) -> Iterator[Result]:
-    """Parameters after every step on given gradients, for each optimizer named."""
+    """Checks the parameters after every step on given gradients, by optimizer."""
     meta = file.meta
     if tuple(meta["betas"]) != (0.9, 0.999) or meta["eps"] != 1e-8:
         raise ValueError("our optimizer has betas 0.9, 0.999 and eps 1e-8")

@@ -1,4 +1,4 @@
-"""One comparison and how its error is measured."""
+"""The result of a comparison, and measures of its error."""
 
 import dataclasses
 import math
@@ -8,9 +8,9 @@ import numpy as np
 
 @dataclasses.dataclass(frozen=True)
 class Result:
-    """The error of one array, in units in which the tolerance is one number."""
+    """The error of one array, in the units of its tolerance."""
 
-    mode: str  # what was run: "eval output", "gradient", ...
+    mode: str  # the comparison: "eval output", "gradient", ...
     name: str  # the array
     error: float
     tolerance: float
@@ -23,7 +23,7 @@ class Result:
 
     @property
     def excess(self) -> float:
-        """Orders results from best to worst: error per tolerance, NaN is worst."""
+        """Sort key from best to worst: error / tolerance; NaN is worst."""
         if math.isnan(self.error):
             return math.inf
         if self.tolerance:
@@ -32,7 +32,7 @@ class Result:
 
 
 def worst_by_mode(results: list[Result]) -> list[Result]:
-    """Returns the worst result of every mode, in the modes' first order."""
+    """Returns the worst result of every mode, in the order of first appearance."""
     worst: dict[str, Result] = {}
     for result in results:
         if result.mode not in worst or result.excess > worst[result.mode].excess:
@@ -41,26 +41,26 @@ def worst_by_mode(results: list[Result]) -> list[Result]:
 
 
 def ratio(difference: float, scale: float) -> float:
-    """Returns difference / scale; no difference is no error whatever the scale."""
+    """Returns difference / scale; 0 for no difference, whatever the scale."""
     if difference == 0:
         return 0.0
     return float(difference / scale) if scale else math.inf
 
 
 def exact(mode: str, name: str, ours, reference) -> Result:
-    """Any difference is an error, measured by the largest."""
+    """Compares by the largest difference, which must be zero."""
     return Result(mode, name, _largest_difference(ours, reference), 0.0)
 
 
 def absolute(mode: str, name: str, ours, reference, tolerance: float) -> Result:
-    """The largest difference."""
+    """Compares by the largest difference."""
     return Result(mode, name, _largest_difference(ours, reference), tolerance)
 
 
 def relative(
     mode: str, name: str, ours, reference, tolerance: float, *, least: float = 0.0
 ) -> Result:
-    """The largest difference over the array's largest value, at least `least`."""
+    """Compares by the largest difference / max(largest reference value, `least`)."""
     largest = max(_largest(reference), least)
     error = ratio(_largest_difference(ours, reference), largest)
     return Result(mode, name, error, tolerance)
@@ -69,7 +69,7 @@ def relative(
 def elementwise(
     mode: str, name: str, ours, reference, *, rtol: float, atol: float = 0.0
 ) -> Result:
-    """The largest of |difference| / (|value| + atol / rtol): passes where
+    """Compares by the largest |difference| / (|value| + atol / rtol), which passes if
     |difference| <= atol + rtol * |value| everywhere."""
     if np.shape(ours) != np.shape(reference):
         return Result(mode, name, math.inf, rtol)
@@ -85,7 +85,7 @@ def _largest(array) -> float:
 
 
 def _largest_difference(ours, reference) -> float:
-    """Arrays of another shape differ infinitely."""
+    """Returns infinity if the shapes differ."""
     if np.shape(ours) != np.shape(reference):
         return math.inf
     difference = np.asarray(ours, np.float64) - np.asarray(reference, np.float64)

@@ -23,21 +23,22 @@ STATISTICS = 1e-4  # of the array's largest value
 GRADIENT = 2e-3  # of the array's largest value, plus
 GRADIENT_FLOOR = 1e-5  # of the largest gradient of the chunk
 
-# Inputs under out/ (drawn at random by the public code), and what it never uses.
+# Under out/: inputs that the public code draws at random, and a mask it never uses.
 _NOT_COMPARED = ("template_idx", "pad_mask")
 
 
 def check_stream(file: GoldenFile, build: Callable[..., Component]) -> Iterator[Result]:
-    """Compares everything the file holds.
+    """Compares every array of the file.
 
     Training through ReLU6 and batch statistics is ill-conditioned: where an activation
-    lies within rounding of a kink, two correct float32 programs differ by percents in
-    their gradients. The files were chosen such that the public code's float32 and
-    float64 agree. So what misses its tolerance in training is computed again in
-    float64, where it must agree; an error of ours would stay. Both results are shown.
+    lies within rounding of a kink, the gradients of two correct float32 programs differ
+    by several percent. The files were chosen so that the public code's float32 and
+    float64 agree. Therefore a training result that misses its tolerance is computed
+    again in float64, where it must agree; an error of ours would remain. Both results
+    are shown.
 
     Args:
-        file: the inputs and what must come out.
+        file: the inputs and the expected outputs.
         build: makes the component for a file and a dtype.
     """
     component = build(file)
@@ -70,8 +71,8 @@ def check_eval(file: GoldenFile, component: Component) -> Iterator[Result]:
 
 
 def check_train(file: GoldenFile, component: Component) -> Iterator[Result]:
-    """Compares a training step per chunk: all of the above, losses, statistics of the
-    batch normalisation, gradients."""
+    """Compares a training step per chunk: outputs, memories, label feedback, losses,
+    batch norm statistics, gradients."""
 
     def objective(params, batch_stats, state, inputs):
         variables = {"params": params, "batch_stats": batch_stats}
@@ -112,9 +113,9 @@ def _compare_outputs(mode, where, outputs, chunk: Arrays, **limits) -> Iterator[
             continue
         ours = outputs.get(name, np.zeros(0))
         if reference.dtype.kind in "iub":
-            # Labels: ours are of the decoded steps, the file's of all frames.
-            told = prompts.told_labels(jnp.asarray(reference), np.shape(ours)[-1])
-            yield results.exact("label feedback", path, ours, told)
+            # Ours are labels of the decoded steps, the file's of all frames.
+            labels = prompts.told_labels(jnp.asarray(reference), np.shape(ours)[-1])
+            yield results.exact("label feedback", path, ours, labels)
         else:
             yield results.relative(mode, path, ours, reference, **limits)
 
@@ -129,7 +130,7 @@ def _compare_memory(mode, where, contexts, chunk: Arrays, **limits) -> Iterator[
 
 
 def _layer(name: str) -> tuple[int, int]:
-    """Orders the names of memory layers by stage, then layer."""
+    """Sort key of the names of memory layers: stage, then layer."""
     stage = re.search(r"stages\.(\d+)", name)
     return (1 + int(stage[1]) if stage else 0, int(name.split(".")[-1]))
 
@@ -153,7 +154,7 @@ def _compare_statistics(
 def _compare_gradients(
     where, grads: Params, chunk: Arrays, arrays: Arrays, rules
 ) -> Iterator[Result]:
-    """Parameters that the file gives no gradient for must have none."""
+    """Parameters without a gradient in the file must have zero gradient."""
     given = below(chunk, "grad/")
     if not given:
         return

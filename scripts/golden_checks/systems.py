@@ -1,4 +1,4 @@
-"""Whole systems, built from the public code's config that a golden file carries."""
+"""Whole systems, built from the public code's config in a golden file."""
 
 import functools
 from collections.abc import Iterator
@@ -37,11 +37,11 @@ SYSTEMS = {
 
 TRAJECTORY_LOSS = 2e-3  # relative
 TRAJECTORY_MEAN = 2e-5  # of all differences of the final parameters
-TRAJECTORY_STEPS = 1.5  # the largest such difference, in optimizer steps of full rate
+TRAJECTORY_STEPS = 1.5  # the largest of them, in optimizer steps at full learning rate
 
 
 def system_name(file: GoldenFile) -> str | None:
-    """Returns which of our systems a file's config describes, if any."""
+    """Returns the name of our system that a file's config describes, if any."""
     config = file.meta.get("config", {})
     image = config.get("image_backbone", config)
     parts = [(image.get(part) or {}).get("name") for part in ("backbone", "head")]
@@ -54,7 +54,7 @@ def system_name(file: GoldenFile) -> str | None:
 def build_system(
     file: GoldenFile, state: Arrays, dtype: Any = jnp.float32
 ) -> tuple[nn.Module, weight_rules.Rules]:
-    """Builds the model through our own config, and finds the names of its weights."""
+    """Builds the model through our own config, and the rules of its weight names."""
     meta, golden = file.meta, file.meta["config"]
     chunk = _any_chunk(file)
     num_steps, num_frames = chunk["in/imgs"].shape[1], chunk["in/masks"].shape[1]
@@ -104,7 +104,7 @@ def _configure_joint(model, golden: dict[str, Any]) -> None:
 
 
 def _configure_text(model, golden: dict[str, Any], state: Arrays) -> None:
-    """Where the file is silent, the public code's own defaults hold."""
+    """Configures the text branch; missing values are the public code's defaults."""
     model.prompt = "learned" if "Learner" in golden["name"] else "fixed"
     model.prompt_len = golden.get("max_len", 40)
     model.class_position = golden.get("class_token_position", "end")
@@ -138,7 +138,7 @@ def system(file: GoldenFile, dtype: Any = jnp.float32) -> Component:
 
 
 def prepare(arrays: Arrays) -> dict[str, Any]:
-    """Returns a chunk, and the templates of fixed prompts, of a golden chunk."""
+    """Converts a golden chunk to our chunk and the templates of fixed prompts."""
     frames, masks = arrays["in/imgs"], arrays["in/masks"]
     batch_size, num_steps = frames.shape[:2]
     templates = arrays.get("out/template_idx", np.zeros((batch_size, num_steps)))
@@ -149,7 +149,7 @@ def prepare(arrays: Arrays) -> dict[str, Any]:
         starts=jnp.zeros(batch_size, bool),
         num_chunks=jnp.asarray(arrays["in/precise_sliding_num"]),
     )
-    # -1 stands where the public code draws none: a row with labels to ignore.
+    # -1: the public code draws no template, for a row of ignored labels.
     return {
         "chunk": chunk,
         "templates": jnp.asarray(np.maximum(templates, 0), jnp.int32),
@@ -157,8 +157,8 @@ def prepare(arrays: Arrays) -> dict[str, Any]:
 
 
 def _apply(model: nn.Module, variables, stream, inputs, train):
-    """Runs the model; METE's features, which evaluation does not need, are asked of its
-    parts there."""
+    """Runs the model; computes METE's text features separately where it omits them, in
+    evaluation."""
     chunk, templates = inputs["chunk"], inputs["templates"]
     has_text = getattr(model, "text", None) is not None
     is_mete = has_text and hasattr(model, "head")
@@ -181,8 +181,8 @@ def _apply(model: nn.Module, variables, stream, inputs, train):
         projected = updates["intermediates"]["head"]["__call__"][0][2]
         text = output.text_features
         if text is None:
-            told = prompts.told_labels(chunk.labels, model.clip_steps), templates
-            text = model.apply(variables, *told, method=lambda m, *args: m.text(*args))
+            given = prompts.told_labels(chunk.labels, model.clip_steps), templates
+            text = model.apply(variables, *given, method=lambda m, *args: m.text(*args))
         outputs["img_feature"] = jnp.swapaxes(projected, 1, 2)
         outputs["text_feature"] = jnp.swapaxes(text, 1, 2)
     return stream, outputs, updates["batch_stats"]
@@ -205,12 +205,12 @@ def _loss(golden: dict[str, Any], outputs: Outputs, inputs: dict[str, Any]) -> L
 
 
 def check_trajectory(file: GoldenFile) -> Iterator[Result]:
-    """Trains with our own training step through the file's video batches."""
+    """Trains on the file's video batches with our own training step."""
     state = full_state(file.arrays)
     model, rules = build_system(file, state)
     golden = file.meta["optimizer"]
     if tuple(golden["betas"]) != (0.9, 0.999) or golden["eps"] != 1e-8:
-        raise ValueError(f"our optimizer's betas and eps are not those of {golden}")
+        raise ValueError(f"our optimizer does not have the betas and eps of {golden}")
     tx = make_optimizer(learning_rate=golden["lr"], weight_decay=golden["weight_decay"])
     chunks = [
         prepare(below(file.arrays, f"{i}/"))["chunk"] for i in indices(file.arrays)
@@ -241,7 +241,7 @@ def _train(file: GoldenFile, model, tx, variables, chunks: list[Chunk]):
     losses, before = [], 0.0
     begins = {1, *(end + 1 for end in file.meta["optimizer_steps_after_chunk"])}
     for number, chunk in enumerate(chunks, 1):
-        # Videos begin with every step: streams would go on otherwise.
+        # Every optimizer step starts new videos; streams would continue otherwise.
         chunk = chunk.replace(starts=jnp.full_like(chunk.starts, number in begins))
         stacked = jax.tree.map(lambda leaf: leaf[None], chunk)
         state, carry = accumulate(state, carry, stacked, jax.random.key(0))
@@ -255,7 +255,7 @@ def _train(file: GoldenFile, model, tx, variables, chunks: list[Chunk]):
 
 
 def _compare_final(file: GoldenFile, ours: Arrays, limit: float) -> Iterator[Result]:
-    """Statistics follow the parameters, so that the same limits hold for them."""
+    """Compares parameters, and statistics, which follow them within the same limits."""
     references = below(file.arrays, "final_state/")
     references |= below(file.arrays, "final_rows/")
     differences = []

@@ -32,7 +32,7 @@ def test_mapping_with_a_byte_order_mark_is_read(tmp_path):
         ("0 a\n2 b\n", "id 1 is missing.*0 to 1"),
         ("1 a\n2 b\n", "id 0 is missing"),
         ("0 a\n0 b\n", "line 2: id 0 is given twice, to 'a' and to 'b'"),
-        ("0 a\n1 a\n", "line 2: class 'a' is given twice"),
+        ("0 a\n1 a\n", "line 2: class 'a' is listed twice"),
         ("0 a\nb\n", "line 2: 'b' is not 'id name'"),
         ("0\n", "line 1: '0' is not 'id name'"),
         ("0 a\n\n1 b\n", "line 2 is blank"),
@@ -218,7 +218,7 @@ def test_features_of_another_length_are_named(folder):
     np.save(features / "a.npy", np.zeros((160, 8), np.float32))
     (features / "a.json").write_text('{"stride": 2, "fps": 15}')
     folder.config.features = "features"
-    with pytest.raises(InputError, match="160 rows, one for 2 .*400 labels.*18.75"):
+    with pytest.raises(InputError, match="160 rows, one per 2 .*400 labels.*18.75"):
         annotations.read_split(folder.config, "train")
     folder.config.max_length_gap = 0.2
     (record,) = annotations.read_split(folder.config, "train")

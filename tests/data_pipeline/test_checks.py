@@ -31,7 +31,7 @@ def test_a_cut_video_is_found_before_training(folder, records):
 
 
 def test_labels_outside_the_classes_are_named(records):
-    with pytest.raises(InputError, match="'a' reach from 0 to 3, but there are 2"):
+    with pytest.raises(InputError, match="'a' range from 0 to 3, but there are 2"):
         checks.check_records(records, CLASSES[:2])
 
 
@@ -42,7 +42,7 @@ def test_a_video_without_labels_is_named(records):
 
 
 def test_a_repeated_video_is_named(records):
-    with pytest.raises(InputError, match="'b' is 2 times"):
+    with pytest.raises(InputError, match="'b' is listed 2 times"):
         checks.check_records([*records, records[1]], CLASSES)
 
 

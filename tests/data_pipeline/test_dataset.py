@@ -438,7 +438,7 @@ def test_lost_worker_processes_are_replaced(folder, records, monkeypatch, caplog
     monkeypatch.setattr(data, "open", open_until_lost)
     for ours, theirs in zip(data, expected, strict=True):
         _assert_same(ours, theirs)
-    assert not lost and caplog.text.count("starting anew") == 4
+    assert not lost and caplog.text.count("starting new ones") == 4
     lost += [1, 1, 1]
     with pytest.raises(InputError, match="lost 3 times"):
         list(data)
@@ -487,7 +487,7 @@ def test_a_process_killed_as_it_starts_is_replaced(
     finally:
         signal.setitimer(signal.ITIMER_REAL, 0)
         signal.signal(signal.SIGALRM, before)
-    assert killed and "starting anew" in caplog.text
+    assert killed and "starting new ones" in caplog.text
 
 
 @pytest.mark.parametrize("frame_cache", ["", "cache"])

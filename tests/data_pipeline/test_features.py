@@ -60,8 +60,8 @@ def test_an_extraction_says_itself_how_it_lies(tmp_path):
         (np.zeros((50, 50)), {}, 100, "either axis"),
         (np.zeros(50), {}, 50, r"features are \(T, D\)"),
         (np.zeros((50, 7), int), {}, 50, "floating-point"),
-        (np.zeros((50, 7)), {"stride": 0}, 50, "does not say"),
-        (np.zeros((50, 7)), {"stride": 4}, 900, "50 rows, one for 4 frames"),
+        (np.zeros((50, 7)), {"stride": 0}, 50, "does not state"),
+        (np.zeros((50, 7)), {"stride": 4}, 900, "50 rows, one per 4 frames"),
     ],
 )
 def test_what_does_not_fit_is_refused(tmp_path, array, told, labels, said):

@@ -41,7 +41,7 @@ def test_a_second_video_of_a_name_is_an_error(tmp_path, layout, name, place, oth
     endings = (".mp4", *others)
     for ending in endings:
         write(tmp_path / "Videos" / f"{place}{ending}")
-    with pytest.raises(InputError, match=f"there {len(endings)} times") as caught:
+    with pytest.raises(InputError, match=f"exists {len(endings)} times") as caught:
         find_video(tmp_path, layout, name)
     for ending in endings:
         assert f"{place}{ending}" in str(caught.value)
@@ -60,7 +60,7 @@ def test_a_file_that_comes_later_is_seen(tmp_path):
     find_video(tmp_path, "flat", "a")
     write(tmp_path / "Videos" / "a.avi")
     os.utime(tmp_path / "Videos", ns=(1, 1))  # however coarse the disk's clock is
-    with pytest.raises(InputError, match="there 2 times"):
+    with pytest.raises(InputError, match="exists 2 times"):
         find_video(tmp_path, "flat", "a")
 
 
@@ -73,7 +73,7 @@ def test_letters_with_accents_are_found_in_either_form(tmp_path):
 @pytest.mark.parametrize(
     ("name", "message"),
     [
-        ("S1_Tee", "missing: no .*S1_Tee with an ending of .mp4.*mean 'S1_Tea'"),
+        ("S1_Tee", "missing: no .*S1_Tee with an extension of .mp4.*mean 'S1_Tea'"),
         ("S1_Tea.mp4", "its name in the split is S1_Tea"),
         ("no folder/x", "is missing"),
     ],
@@ -121,10 +121,10 @@ def test_a_line_may_name_the_features(folder):
         (("a.mp4",), "lists a.mp4, but the video is .*a.avi; write a.txt"),
         (("b.mp4",), "video of 'b' is missing"),
         (("a.txt", "a.avi"), "a and a.avi are the same video"),
-        (("./a.txt",), "'./a' is no plain name"),
-        (("../a",), "'../a' is no plain name"),
-        (("/data/a",), "'/data/a' is no plain name"),
-        (("sub//a",), "'sub//a' is no plain name"),
+        (("./a.txt",), "'./a' is not a plain name"),
+        (("../a",), "'../a' is not a plain name"),
+        (("/data/a",), "'/data/a' is not a plain name"),
+        (("sub//a",), "'sub//a' is not a plain name"),
     ],
 )
 def test_a_line_that_could_mean_something_else_is_an_error(folder, lines, message):
@@ -147,7 +147,7 @@ def test_two_files_of_a_split_must_agree(folder):
     other = write(folder.root / "splits" / "train_split1.txt", "a.txt\nb.txt\n")
     assert annotations.split_names(folder.config, "train") == names
     write(other, "a.txt\n")
-    with pytest.raises(InputError, match="train_split1.txt list other videos"):
+    with pytest.raises(InputError, match="train_split1.txt list different videos"):
         annotations.split_names(folder.config, "train")
 
 

@@ -376,7 +376,7 @@ def test_damaged_and_missing_videos_are_named(filled):
     with pytest.raises(MissingInputError, match="video of 'b' is missing"):
         _prepare(filled)
     filled.config.features = "features"
-    with pytest.raises(InputError, match="videos are prepared, not features"):
+    with pytest.raises(InputError, match="only videos can be prepared, not features"):
         _prepare(filled)
     assert not list(filled.root.parent.glob("prepared*"))
 
@@ -424,7 +424,7 @@ def test_without_beam_the_message_says_how_to_get_it(monkeypatch):
 
 def test_beam_that_writes_elsewhere_is_told():
     tasks = [types.SimpleNamespace(path="/absent/file", num_frames=1)]
-    with pytest.raises(InputError, match="/absent/file is not there: .*same path"):
+    with pytest.raises(InputError, match="/absent/file is missing: .*same path"):
         list(workers._in_background(lambda tasks: None, tasks))
 
 

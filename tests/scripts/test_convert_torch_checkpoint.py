@@ -80,7 +80,7 @@ def test_what_does_not_fit_is_said(config, tmp_path, caplog):
     write_safetensors(path, arrays)
     with caplog.at_level("INFO"):
         script.take_over(path, config, str(tmp_path / "run"))
-    assert "names as of the public SVTAS code" in caplog.text
+    assert "weight names of the public SVTAS code" in caplog.text
     assert "skipped: other.weight" in caplog.text
     expected = "params/joint/stage/conv_out/bias, there (7,), here (4,)"
     assert f"not taken: {expected}" in caplog.text
@@ -119,7 +119,7 @@ def test_the_command_takes_folded_weights_and_writes_them(
         *(f"--config.data.root={folder.root}", "--config.model.image_width=1.0"),
     ]
     said = run_command(*command, *config, f"--weights={tmp_path / 'folded.npz'}").stderr
-    assert "names as of a folded MobileNetV2" in said
+    assert "weight names of a folded MobileNetV2" in said
     assert "skipped: logits.bias" in said and "took 15 of " in said
     meta = store.read_meta(str(tmp_path / "run"), "best")
     assert (meta.step, meta.class_names[0], meta.format) == (0, "take", FORMAT)

@@ -29,7 +29,7 @@ def test_a_short_campaign_keeps_all_promises(folder, tmp_path, run_command, tiny
 
 def test_an_unknown_fault_is_named(run_command):
     said = run_command("scripts/fault_campaign.py", "--faults=fire", code=2).stderr
-    assert said.startswith("error: --faults=fire: there are kill, save, stop")
+    assert said.startswith("error: --faults=fire: choose among kill, save, stop")
 
 
 def _save(workdir, value):
