@@ -1,5 +1,7 @@
 """Decoded frames -> RGB pictures of one size, the right way up."""
 
+from typing import Any
+
 import av
 import cv2
 import numpy as np
@@ -56,7 +58,7 @@ def turn_of(frame: av.VideoFrame) -> tuple[bool, bool, bool]:
     Of a point of the picture, matrix (a b u; c d v; x y w) makes (ax + cy, bx + dy).
     Angles that are not right ones are left alone.
     """
-    data = frame.side_data.get("DISPLAYMATRIX")
+    data: Any = frame.side_data.get("DISPLAYMATRIX")
     if data is None:
         return False, False, False
     a, b, _, c, d, *_ = np.frombuffer(bytes(data), np.int32).tolist()

@@ -16,6 +16,7 @@ import tempfile
 import time
 
 import jax
+import ml_collections
 import numpy as np
 from absl import flags, logging
 
@@ -35,7 +36,7 @@ _STEPS = 5  # of a round: the writer has ended by then
 class Trainer:
     """A model on its devices, and steps on noise."""
 
-    def __init__(self, config) -> None:
+    def __init__(self, config: ml_collections.ConfigDict) -> None:
         model = build_model(config, class_names_of(config.data))
         tx = optim.optimizer_of(config, steps_per_epoch=1)
         size = config.train.batch_size

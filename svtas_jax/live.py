@@ -8,7 +8,7 @@ import dataclasses
 import functools
 import time
 from collections.abc import Callable, Iterable, Sequence
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, overload
 
 import cv2
 import jax
@@ -96,7 +96,13 @@ class VideoResult:
             )
         return tuple(found)
 
-    def time_of(self, frames: np.ndarray | int) -> np.ndarray:
+    @overload
+    def time_of(self, frames: int) -> float: ...
+
+    @overload
+    def time_of(self, frames: np.ndarray) -> np.ndarray: ...
+
+    def time_of(self, frames: np.ndarray | int) -> np.ndarray | float:
         """Returns the seconds at which frames, counted from the first one here, begin.
 
         Exact at sampled frames, where alone labels change, and at the end; between
@@ -123,7 +129,8 @@ class VideoResult:
         """Returns the frame that is seen at each of `num_frames` even moments: at a
         variable rate, a picture has more of those that are shown for longer."""
         starts = self.time_of(np.arange(self.num_frames))
-        moments = np.linspace(*self.times_s[[0, -1]], self.num_frames, endpoint=False)
+        first_s, end_s = self.times_s[[0, -1]].tolist()
+        moments = np.linspace(first_s, end_s, self.num_frames, endpoint=False)
         return np.searchsorted(starts, moments + 1e-9, side="right") - 1
 
     def _repr_png_(self) -> bytes:
@@ -244,7 +251,7 @@ class LiveStream:
         self._ahead = programs.prepare(variables, self._state)
 
     def push(
-        self, frames: np.ndarray, times_s: Sequence[float] | None = None
+        self, frames: np.ndarray, times_s: Sequence[float] | np.ndarray | None = None
     ) -> list[ChunkResult]:
         """Takes the next raw frames; returns the chunks that are complete now.
 

@@ -27,7 +27,7 @@ from svtas_jax.structs import NO_LABEL, Params
 from svtas_jax.weights import convert
 from svtas_jax.weights import rules as weight_rules
 
-Outputs = dict[str, jax.Array]
+Outputs = dict[str, Any]
 Loss = tuple[jax.Array, dict[str, jax.Array]]
 
 
@@ -71,7 +71,11 @@ def full_state(arrays: Arrays, prefix: str = "") -> dict[str, np.ndarray]:
 
 
 def load_variables(
-    state: Arrays, rules: weight_rules.Rules, module: nn.Module, *args, **kwargs
+    state: Arrays,
+    rules: weight_rules.Rules,
+    module: nn.Module,
+    *args: Any,
+    **kwargs: Any,
 ) -> Params:
     """Converts a state dict and demands that it is just what the module wants when it
     is called with these arguments."""
@@ -89,7 +93,7 @@ def load_variables(
 
 
 def _shapes(variables: Params) -> dict[str, tuple[int, ...]]:
-    flat = flax.traverse_util.flatten_dict(variables, sep="/")
+    flat: dict[str, Any] = flax.traverse_util.flatten_dict(variables, sep="/")
     return {path: leaf.shape for path, leaf in flat.items()}
 
 
@@ -376,8 +380,8 @@ def text_encoder(file: GoldenFile, dtype: Any = jnp.float32) -> Component:
     def apply(variables, state, inputs, train):
         del train  # the text branch has neither dropout nor statistics
         told = inputs["labels"], inputs["templates"]
-        y = module.apply(variables, *told)
-        vectors = module.apply(variables, *told, method="embed_prompts")
+        y: Any = module.apply(variables, *told)
+        vectors: Any = module.apply(variables, *told, method="embed_prompts")
         outputs = {"y": jnp.swapaxes(y, 1, 2), "prompt_embedding": vectors}
         return state, outputs, variables["batch_stats"]
 

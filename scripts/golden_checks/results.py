@@ -4,6 +4,7 @@ import dataclasses
 import math
 
 import numpy as np
+from numpy.typing import ArrayLike
 
 
 @dataclasses.dataclass(frozen=True)
@@ -47,18 +48,26 @@ def ratio(difference: float, scale: float) -> float:
     return float(difference / scale) if scale else math.inf
 
 
-def exact(mode: str, name: str, ours, reference) -> Result:
+def exact(mode: str, name: str, ours: ArrayLike, reference: ArrayLike) -> Result:
     """Any difference is an error, measured by the largest."""
     return Result(mode, name, _largest_difference(ours, reference), 0.0)
 
 
-def absolute(mode: str, name: str, ours, reference, tolerance: float) -> Result:
+def absolute(
+    mode: str, name: str, ours: ArrayLike, reference: ArrayLike, tolerance: float
+) -> Result:
     """The largest difference."""
     return Result(mode, name, _largest_difference(ours, reference), tolerance)
 
 
 def relative(
-    mode: str, name: str, ours, reference, tolerance: float, *, least: float = 0.0
+    mode: str,
+    name: str,
+    ours: ArrayLike,
+    reference: ArrayLike,
+    tolerance: float,
+    *,
+    least: float = 0.0,
 ) -> Result:
     """The largest difference over the array's largest value, at least `least`."""
     largest = max(_largest(reference), least)
@@ -67,7 +76,13 @@ def relative(
 
 
 def elementwise(
-    mode: str, name: str, ours, reference, *, rtol: float, atol: float = 0.0
+    mode: str,
+    name: str,
+    ours: ArrayLike,
+    reference: ArrayLike,
+    *,
+    rtol: float,
+    atol: float = 0.0,
 ) -> Result:
     """The largest of |difference| / (|value| + atol / rtol): passes where
     |difference| <= atol + rtol * |value| everywhere."""
@@ -80,11 +95,11 @@ def elementwise(
     return Result(mode, name, float(np.max(errors, initial=0.0)), rtol)
 
 
-def _largest(array) -> float:
+def _largest(array: ArrayLike) -> float:
     return float(np.max(np.abs(np.asarray(array, np.float64)), initial=0.0))
 
 
-def _largest_difference(ours, reference) -> float:
+def _largest_difference(ours: ArrayLike, reference: ArrayLike) -> float:
     """Arrays of another shape differ infinitely."""
     if np.shape(ours) != np.shape(reference):
         return math.inf
