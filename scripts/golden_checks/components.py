@@ -23,7 +23,7 @@ from svtas_jax.models.mobilenet_tsm import MobileNetTSM
 from svtas_jax.models.resnet3d import ResNet3D
 from svtas_jax.models.tcn import TCN
 from svtas_jax.models.text_encoder import TextEncoder
-from svtas_jax.structs import NO_LABEL, Params
+from svtas_jax.structs import NO_LABEL, Model, Params
 from svtas_jax.weights import convert
 from svtas_jax.weights import rules as weight_rules
 
@@ -73,7 +73,7 @@ def full_state(arrays: Arrays, prefix: str = "") -> dict[str, np.ndarray]:
 def load_variables(
     state: Arrays,
     rules: weight_rules.Rules,
-    module: nn.Module,
+    module: nn.Module | Model,
     *args: Any,
     **kwargs: Any,
 ) -> Params:
