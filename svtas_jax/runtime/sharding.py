@@ -18,7 +18,6 @@ import numpy as np
 from jax.sharding import AxisType, Mesh, NamedSharding, PartitionSpec, Sharding
 
 from svtas_jax.errors import InputError
-from svtas_jax.structs import Array
 
 Tree = TypeVar("Tree")  # of arrays
 
@@ -88,7 +87,7 @@ def in_parts(shape: tuple[int, ...], mesh: Mesh, split_from: int) -> NamedShardi
     return NamedSharding(mesh, PartitionSpec(*[None] * longest, _DATA))
 
 
-def put(array: Array, sharding: Sharding) -> jax.Array:
+def put(array: jax.Array | np.ndarray, sharding: Sharding) -> jax.Array:
     """Puts an array, the same in every process, on the devices."""
     if sharding.is_fully_addressable:
         return jax.device_put(array, sharding)
