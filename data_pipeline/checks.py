@@ -106,7 +106,7 @@ def _check_video(record: VideoRecord) -> None:
         features.check_finite(record.video_path)
         return
     if record.prepared is not None:
-        prepared.check_ends(record)
+        prepared.check_ends(record.video_path, record.prepared)
         return
     if video.tail_is_readable(record.video_path):
         return

@@ -12,8 +12,8 @@ import math
 import re
 import threading
 import time
-from collections.abc import Iterator
-from typing import BinaryIO
+from collections.abc import Generator, Iterator
+from typing import Protocol
 
 import av
 import numpy as np
@@ -33,6 +33,22 @@ _MOST_UNREADABLE = 10  # times in a row that what a tolerant reader reads is non
 _COVER_SEARCH = 100  # packets in which a film beside a still picture shows itself
 
 
+class BinaryFile(Protocol):
+    """What FFmpeg asks of a file: a video's bytes, from any place."""
+
+    def read(self, size: int = -1, /) -> bytes:
+        """Returns the next bytes, none at the end."""
+        ...
+
+    def seek(self, offset: int, whence: int = 0, /) -> int:
+        """Moves, and returns the position."""
+        ...
+
+    def tell(self) -> int:
+        """Returns the position."""
+        ...
+
+
 class DecodingError(Exception):
     """The film cannot be decoded any further; the text says why."""
 
@@ -42,7 +58,7 @@ class NoFilmError(InputError):
 
 
 def open_container(
-    source: str | BinaryIO, *, timeout_s: tuple[float, float] | None = None
+    source: str | BinaryFile, *, timeout_s: tuple[float, float] | None = None
 ) -> av.container.InputContainer:
     """Opens an address of FFmpeg's or a file object.
 
@@ -55,7 +71,7 @@ def open_container(
     """
     options = {"rtsp_transport": "tcp"} if str(source).startswith("rtsp:") else None
     container = av.open(
-        source, options=options, timeout=timeout_s, metadata_errors="replace"
+        source, "r", options=options, timeout=timeout_s, metadata_errors="replace"
     )
     # FFmpeg's guesses where a container has decoding times only are wrong for H.264.
     container.flags &= ~av.container.Flags.gen_pts.value
@@ -63,6 +79,11 @@ def open_container(
         container.close()
         raise av.error.InvalidDataError(errno.EILSEQ, "it is text")
     return container
+
+
+def reason_of(error: av.FFmpegError) -> str:
+    """Returns FFmpeg's words for an error."""
+    return error.strerror or str(error)
 
 
 class Decoder:
@@ -140,6 +161,7 @@ class Decoder:
         Raises:
             DecodingError: if its kind of pixels cannot be converted.
         """
+        assert self._pictures is not None  # `frames`, where it is from, made them
         try:
             return self._pictures.convert(frame)
         except (av.FFmpegError, ValueError) as error:
@@ -189,7 +211,7 @@ class Decoder:
                 # A recording that begins between key frames is shown from the first.
                 if self._has_begun or packet.is_keyframe:
                     self.num_damaged += 1
-                    yield _Damage(error.strerror, packet.pts)
+                    yield _Damage(reason_of(error), packet.pts)
                 continue
             if packet.is_corrupt and not is_joined:
                 self.num_damaged += 1
@@ -222,7 +244,9 @@ class Decoder:
                 return packet
         return None
 
-    def _demux(self, streams: list[av.video.stream.VideoStream]) -> Iterator[av.Packet]:
+    def _demux(
+        self, streams: list[av.video.stream.VideoStream]
+    ) -> Generator[av.Packet]:
         """Goes on where a tolerant reader meets nonsense, up to a limit in a row."""
         num_unreadable = 0
         while True:
@@ -266,7 +290,9 @@ class _Damage:
 
     def follows(self, frame: av.VideoFrame) -> bool:
         """Whether a frame that was decoded later is shown earlier."""
-        return None not in (self._stamp, frame.pts) and frame.pts < self._stamp
+        if self._stamp is None or frame.pts is None:
+            return False
+        return frame.pts < self._stamp
 
 
 def _films(
@@ -295,6 +321,7 @@ def _codec_name(container: av.container.InputContainer) -> str:
     with _LOG_LOCK:
         av.logging.set_level(av.logging.INFO)
         try:
+            # pyrefly: ignore[missing-attribute]  PyAV has it, and its types do not
             told = container.dumps_format()
         finally:
             av.logging.set_level(None)

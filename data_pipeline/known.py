@@ -51,8 +51,9 @@ def class_names_of(data_config: ml_collections.ConfigDict) -> tuple[str, ...]:
             )
         return known
     names = annotations.class_names(data_config)
-    if dataset in _NAMES and set(names) != set(known):
-        odd = sorted(set(names) ^ set(known))
+    public = _NAMES.get(dataset)
+    if public is not None and set(names) != set(public):
+        odd = sorted(set(names) ^ set(public))
         raise InputError(
             f"{data_config.root}/mapping.txt does not name the classes of {dataset!r}: "
             f"{', '.join(odd[:3])}. If these are other data, give them another "

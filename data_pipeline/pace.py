@@ -33,9 +33,9 @@ def uneven_times(path: str | os.PathLike) -> np.ndarray | None:
 def _indexed_times(path: str | os.PathLike) -> np.ndarray | None:
     """Returns the times in the header's index of all frames, None without one."""
     with contextlib.closing(video.open_film(path)) as decoder:
-        stream = decoder.stream
+        stream, unit = decoder.stream, decoder.stream.time_base
         entries = [e for e in stream.index_entries if e.size and not e.is_discard]
-        if not 0 < stream.frames <= len(stream.index_entries):
+        if unit is None or not 0 < stream.frames <= len(stream.index_entries):
             return None
         stamps = np.sort([entry.timestamp for entry in entries])
-        return (stamps - stamps[0]) * float(stream.time_base)
+        return (stamps - stamps[0]) * float(unit)

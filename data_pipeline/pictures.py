@@ -1,5 +1,7 @@
 """Converts decoded frames to upright RGB pictures of one size."""
 
+from typing import Any
+
 import av
 import cv2
 import numpy as np
@@ -57,7 +59,7 @@ def turn_of(frame: av.VideoFrame) -> tuple[bool, bool, bool]:
     The matrix (a b u; c d v; x y w) maps the point (p, q) to (ap + cq, bp + dq).
     Rotations by other than right angles are ignored.
     """
-    data = frame.side_data.get("DISPLAYMATRIX")
+    data: Any = frame.side_data.get("DISPLAYMATRIX")
     if data is None:
         return False, False, False
     a, b, _, c, d, *_ = np.frombuffer(bytes(data), np.int32).tolist()

@@ -137,21 +137,19 @@ def make_schedule(
             a slot shows the next video as soon as one ends, and a step is this many
             chunks of every slot (a multiple of `chunks_per_call`).
     """
-    num_chunks = np.asarray(num_chunks, np.int64)
-    orders = [
-        _order(len(num_chunks), shuffle_seed, epoch) for epoch in range(num_epochs)
-    ]
+    counts = np.asarray(num_chunks, np.int64)
+    orders = [_order(len(counts), shuffle_seed, epoch) for epoch in range(num_epochs)]
     if chunks_per_step:
-        rows, num_calls = _packed(num_chunks, orders, batch_size, chunks_per_call)
+        rows, num_calls = _packed(counts, orders, batch_size, chunks_per_call)
         pace = chunks_per_step // chunks_per_call
         ends = np.minimum(np.arange(pace, num_calls + pace, pace), num_calls)
-        steps_per_epoch = round(num_chunks.sum() / (batch_size * chunks_per_step))
+        steps_per_epoch = round(counts.sum() / (batch_size * chunks_per_step))
     else:
-        rows, ends = _in_batches(num_chunks, orders, batch_size, chunks_per_call)
+        rows, ends = _in_batches(counts, orders, batch_size, chunks_per_call)
         steps_per_epoch = len(ends) // num_epochs
     return Schedule(
         slots=tuple(_slot(row) for row in rows),
-        num_chunks=num_chunks,
+        num_chunks=counts,
         step_ends=np.asarray(ends, np.int64),
         chunks_per_call=chunks_per_call,
         steps_per_epoch=max(1, steps_per_epoch),

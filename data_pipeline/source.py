@@ -4,7 +4,7 @@ import dataclasses
 import functools
 import math
 import threading
-from typing import Any
+from typing import Any, Protocol
 
 import jax
 import ml_collections
@@ -91,12 +91,21 @@ def make_view(
     )
 
 
-Reader = (
-    video.FrameReader
-    | features.FeatureReader
-    | frame_cache.CachedReader
-    | prepared.PreparedReader
-)
+class Reader(Protocol):
+    """What gives the frames of one video, or its features."""
+
+    @property
+    def path(self) -> str:
+        """Names the video."""
+        ...
+
+    def frame(self, index: int) -> np.ndarray:
+        """Returns frame `index`: (H, W, 3) uint8 RGB, or (D,) float32."""
+        ...
+
+    def close(self) -> None:
+        """Frees what is open."""
+        ...
 
 
 def open_reader(record: VideoRecord, view: View) -> Reader:
@@ -104,7 +113,7 @@ def open_reader(record: VideoRecord, view: View) -> Reader:
     if record.features is not None:
         return features.FeatureReader(record.video_path, record.features)
     if record.prepared is not None:
-        return prepared.open_reader(record)
+        return prepared.open_reader(record, record.prepared)
     if view.frame_cache:
         return frame_cache.CachedReader(
             record, view.spec, view.resize, view.frame_cache

@@ -16,7 +16,7 @@ from absl import logging
 
 from data_pipeline import video
 from data_pipeline.cameras import CameraSource, Shot, Source, check_stride, no_signal
-from data_pipeline.decoding import Decoder, DecodingError, open_container
+from data_pipeline.decoding import Decoder, DecodingError, open_container, reason_of
 from data_pipeline.stamps import clock_of, rate_of
 from svtas_jax.errors import InputError
 
@@ -138,7 +138,7 @@ class _FileSource(_FilmSource):
             yield from self._decoder.frames()
         except av.FFmpegError as error:
             raise video.damaged(
-                self.name, self.num_frames, self._promised, error.strerror
+                self.name, self.num_frames, self._promised, reason_of(error)
             ) from error
 
     def _time_of(self, frame: av.VideoFrame) -> float:
@@ -269,4 +269,4 @@ def _reason(error: av.FFmpegError, timeout_s: float, *, has_begun: bool) -> str:
         return no_video
     if error.errno == errno.EIO:  # FFmpeg's word for names and for closed connections
         return _CLOSED if has_begun else f"the host is not known, or {no_video}"
-    return error.strerror
+    return reason_of(error)

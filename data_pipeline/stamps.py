@@ -1,6 +1,7 @@
 """Seconds and frame rates from a film's time stamps: headers lie about both."""
 
 import dataclasses
+import fractions
 import math
 from collections.abc import Iterable
 
@@ -68,10 +69,16 @@ class Clock:
         return told if told > usual / 4 else usual
 
 
+def time_base_of(stream: av.video.stream.VideoStream) -> fractions.Fraction:
+    """Returns the seconds of a unit of a stream's time stamps."""
+    assert stream.time_base is not None  # FFmpeg gives one to whatever it opens
+    return stream.time_base
+
+
 def clock_of(stream: av.video.stream.VideoStream, fps: float) -> Clock:
     """Returns the clock of a film of this frame rate."""
     may_jump = stream.container.format.flags & av.format.Flags.ts_discont.value
-    return Clock(float(stream.time_base), fps, bool(may_jump))
+    return Clock(float(time_base_of(stream)), fps, bool(may_jump))
 
 
 def frame_rate(

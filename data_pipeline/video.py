@@ -12,14 +12,19 @@ import io
 import os
 import pathlib
 from collections.abc import Callable, Generator, Iterable, Iterator
-from typing import BinaryIO
 
 import av
 import numpy as np
 from absl import logging
 
-from data_pipeline.decoding import Decoder, DecodingError, open_container
-from data_pipeline.stamps import clock_of, frame_rate
+from data_pipeline.decoding import (
+    BinaryFile,
+    Decoder,
+    DecodingError,
+    open_container,
+    reason_of,
+)
+from data_pipeline.stamps import clock_of, frame_rate, time_base_of
 from svtas_jax.errors import DamagedVideoError, InputError, MissingInputError
 from svtas_jax.runtime.files import write_atomic
 
@@ -60,7 +65,7 @@ class FrameReader:
 
     path: str
     expected_frames: int | None = None
-    open_file: Callable[[], BinaryIO] | None = None
+    open_file: Callable[[], BinaryFile] | None = None
     _decoder: Decoder | None = dataclasses.field(default=None, init=False)
     _frames: Iterator[av.VideoFrame] = dataclasses.field(default=iter(()), init=False)
     _position: int = dataclasses.field(default=-1, init=False)  # frame last decoded
@@ -77,12 +82,13 @@ class FrameReader:
             raise InputError(f"Frame {index} of {self.path} does not exist.")
         if index == self._position and self._last is not None:
             return self._last
-        if self._decoder is None or index <= self._position:
-            self._reopen()
+        decoder = self._decoder
+        if decoder is None or index <= self._position:
+            decoder = self._reopen()
         for frame in self._frames:
             self._position += 1
             if self._position == index:
-                self._last = _picture(self._decoder, frame, self.path)
+                self._last = _picture(decoder, frame, self.path)
                 return self._last
         raise damaged(self.path, self._position + 1, self.expected_frames)
 
@@ -102,15 +108,16 @@ class FrameReader:
         # Decoders refer to themselves: forgotten ones would stay open for long.
         self.close()
 
-    def _reopen(self) -> None:
+    def _reopen(self) -> Decoder:
         self.close()
         file = self.open_file() if self.open_file else None
-        self._decoder = open_film(self.path, file)
-        self._frames = _shown(self._decoder, self.path, self.expected_frames)
+        self._decoder = decoder = open_film(self.path, file)
+        self._frames = _shown(decoder, self.path, self.expected_frames)
+        return decoder
 
 
 def open_film(
-    path: str | os.PathLike, file: BinaryIO | None = None, *, tolerant: bool = False
+    path: str | os.PathLike, file: BinaryFile | None = None, *, tolerant: bool = False
 ) -> Decoder:
     """Opens the film of a video file.
 
@@ -140,7 +147,9 @@ def open_film(
     except (av.error.InvalidDataError, av.error.EOFError) as error:
         raise damaged(path, 0, None) from error
     except av.FFmpegError as error:
-        raise InputError(f"Video {path} cannot be opened: {error.strerror}.") from error
+        raise InputError(
+            f"Video {path} cannot be opened: {reason_of(error)}."
+        ) from error
 
 
 def probe_video(path: str | os.PathLike) -> VideoInfo:
@@ -182,7 +191,7 @@ def film_rate(decoder: Decoder, *, num_packets: int = _PROBED_PACKETS) -> float:
     else:
         packets = decoder.look_ahead(num_packets, limit_s=5)
         stamps = [p.dts if p.pts is None else p.pts for p, _ in packets]
-    unit = float(stream.time_base)
+    unit = float(time_base_of(stream))
     return frame_rate(stream, [stamp * unit for stamp in stamps if stamp is not None])
 
 
@@ -302,7 +311,7 @@ def _shown(
     except DecodingError as error:
         raise damaged(path, num_read, num_expected, str(error)) from error
     except av.FFmpegError as error:
-        raise damaged(path, num_read, num_expected, error.strerror) from error
+        raise damaged(path, num_read, num_expected, reason_of(error)) from error
 
 
 def _picture(
@@ -328,18 +337,18 @@ def _read_times(path: str | os.PathLike) -> np.ndarray:
 
 def _last_stamp(decoder: Decoder) -> int | None:
     """Returns a time stamp that the last frame must reach, None if unknown."""
-    stream = decoder.stream
+    stream, unit = decoder.stream, time_base_of(decoder.stream)
     if 0 < stream.frames <= len(stream.index_entries):
         entries = [e for e in stream.index_entries if e.size and not e.is_discard]
         return max((entry.timestamp for entry in entries), default=None)
     duration = stream.duration
     if duration is None and decoder.container.duration is not None:
-        duration = round(decoder.container.duration / av.time_base / stream.time_base)
+        duration = round(decoder.container.duration / av.time_base / unit)
     fps = film_rate(decoder)
     if duration is None or not fps:
         return None
     start = stream.start_time or 0
-    return start + duration - round(2 / fps / stream.time_base)
+    return start + duration - round(2 / fps / unit)
 
 
 def _cache_entry(path: str | os.PathLike) -> pathlib.Path:

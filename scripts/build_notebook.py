@@ -12,6 +12,7 @@ import re
 import nbclient
 import nbformat
 from absl import flags, logging
+from nbclient.exceptions import CellExecutionError
 
 from svtas_jax.errors import InputError
 from svtas_jax.runtime import cli
@@ -65,7 +66,7 @@ def execute(
     )
     try:
         return client.execute()
-    except nbclient.exceptions.CellExecutionError as error:
+    except CellExecutionError as error:
         raise InputError(
             f"a cell of {SOURCE.name} fails in {folder}: {error.ename}: "
             f"{error.evalue}. Run `bash scripts/quickstart.sh` there first."

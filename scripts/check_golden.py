@@ -15,6 +15,7 @@ import pathlib
 import sys
 import time
 from collections.abc import Iterator
+from typing import Any
 
 import jax
 from golden_checks.files import GoldenFile, list_files, read_file
@@ -88,7 +89,7 @@ def _print_row(row: Row) -> None:
 
 
 def _as_json(row: Row) -> dict:
-    fields = dataclasses.asdict(row)
+    fields: dict[str, Any] = dataclasses.asdict(row)
     if row.worst_error is not None and not math.isfinite(row.worst_error):
         fields["worst_error"] = str(row.worst_error)  # JSON has no infinity
     return fields

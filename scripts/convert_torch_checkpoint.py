@@ -15,9 +15,12 @@ training videos. No code in FILE is run. Weights that do not fit are listed.
 
 import contextlib
 import itertools
+from collections.abc import Iterator
+from typing import Any
 
 import flax.traverse_util
 import jax
+import ml_collections
 from absl import flags, logging
 
 from data_pipeline.known import class_names_of
@@ -27,7 +30,7 @@ from svtas_jax.config import validate_config
 from svtas_jax.errors import InputError, MissingInputError
 from svtas_jax.runtime import cli, lock, provenance
 from svtas_jax.runtime.sharding import make_mesh
-from svtas_jax.structs import Params
+from svtas_jax.structs import Chunk, Params
 from svtas_jax.training.data import read_training_data, training_batches
 from svtas_jax.training.step import init_variables
 from svtas_jax.weights import convert, folded_mobilenet
@@ -56,7 +59,7 @@ def main() -> None:
     take_over(flags.FLAGS.weights, flags.FLAGS.config, flags.FLAGS.workdir)
 
 
-def take_over(path: str, config, workdir: str) -> None:
+def take_over(path: str, config: ml_collections.ConfigDict, workdir: str) -> None:
     """Writes a checkpoint of the config's model with the weights of a file."""
     validate_config(config)
     with lock.held(workdir):
@@ -66,7 +69,9 @@ def take_over(path: str, config, workdir: str) -> None:
     logging.info("start from it with --config.train.init_from=%s", workdir)
 
 
-def converted(path: str, config) -> tuple[Params, store.Meta]:
+def converted(
+    path: str, config: ml_collections.ConfigDict
+) -> tuple[Params, store.Meta]:
     """Returns the variables of the config's model with the weights of a file."""
     arrays = read_arrays(path)
     is_folded = "stem.kernel" in arrays
@@ -101,7 +106,7 @@ def converted(path: str, config) -> tuple[Params, store.Meta]:
     )
 
 
-def feature_width(config, weights: Params, path: str) -> int:
+def feature_width(config: ml_collections.ConfigDict, weights: Params, path: str) -> int:
     """Returns the dimension of the features that these weights read; 0: pictures.
 
     Raises:
@@ -109,7 +114,9 @@ def feature_width(config, weights: Params, path: str) -> int:
     """
     if config.model.backbone != "features":
         return 0
-    flat = flax.traverse_util.flatten_dict(weights.get("params", {}), sep="/")
+    flat: dict[str, Any] = flax.traverse_util.flatten_dict(
+        weights.get("params", {}), sep="/"
+    )
     for name in _READS_FEATURES:
         if name in flat:
             return len(flat[name])
@@ -119,7 +126,7 @@ def feature_width(config, weights: Params, path: str) -> int:
     )
 
 
-def rules_of(config) -> weight_rules.Rules:
+def rules_of(config: ml_collections.ConfigDict) -> weight_rules.Rules:
     """Returns the names of the weights of a config's model."""
     model = config.model
     return weight_rules.system_rules(
@@ -127,7 +134,7 @@ def rules_of(config) -> weight_rules.Rules:
     )
 
 
-def training_chunks(config):
+def training_chunks(config: ml_collections.ConfigDict) -> Iterator[Chunk]:
     """Yields a few chunks of the training videos, augmented as in training."""
     mesh = make_mesh(config.train.batch_size)
     data = read_training_data(config)

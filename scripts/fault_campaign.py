@@ -31,6 +31,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Callable, Iterator
+from typing import Any
 
 import jax
 import numpy as np
@@ -183,7 +184,7 @@ def command_of(config: str, workdir: pathlib.Path, *changes: str) -> list[str]:
         *(f"--config={config}", f"--workdir={workdir}"),
         *(
             f"--config.{text}"
-            for text in (*_QUICK, *flags.FLAGS["set"].value, *changes)
+            for text in (*_QUICK, *(flags.FLAGS["set"].value or ()), *changes)
         ),
     ]
 
@@ -444,7 +445,8 @@ def arrays_of(workdir: pathlib.Path) -> str:
 def curves_of(workdir: pathlib.Path) -> dict[str, list[tuple[int, float]]]:
     """Returns tag -> [(step, value)] as in TensorBoard, without the times."""
     events = EventAccumulator(str(workdir)).Reload()
-    tags = [tag for tag in events.Tags()["scalars"] if "wait" not in tag]
+    known: dict[str, Any] = events.Tags()
+    tags = [tag for tag in known["scalars"] if "wait" not in tag]
     return {tag: [(e.step, e.value) for e in events.Scalars(tag)] for tag in tags}
 
 

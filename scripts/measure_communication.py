@@ -29,6 +29,7 @@ from svtas_jax.models import build_model
 from svtas_jax.runtime import cli
 from svtas_jax.runtime.files import write_atomic
 from svtas_jax.runtime.sharding import by_slot, make_mesh
+from svtas_jax.structs import BatchCarry, TrainState
 from svtas_jax.training import optim
 from svtas_jax.training.step import (
     begin_with,
@@ -85,7 +86,7 @@ def compile_training(config: ml_collections.ConfigDict) -> tuple[dict[str, str],
         return state, init_carry(state, model, size)
 
     mesh = make_mesh(size)
-    shapes = jax.eval_shape(make)
+    shapes: tuple[TrainState, BatchCarry] = jax.eval_shape(make)
     shardings = lay_out(*shapes, mesh, config.train.split_from)
     state, carry = jax.tree.map(_placed, shapes, shardings)
     one = jax.eval_shape(lambda: blank_chunk(size, spec, crop))
@@ -103,7 +104,9 @@ def compile_training(config: ml_collections.ConfigDict) -> tuple[dict[str, str],
         "a chunk": accumulate.lower(state, carry, chunks, key),
         "a step": apply_gradients.lower(state, carry),
     }
-    texts = {name: program.compile().as_text() for name, program in lowered.items()}
+    texts = {
+        name: program.compile().as_text() or "" for name, program in lowered.items()
+    }
     return texts, macs.count_macs(accumulate, state, carry, chunks, key)
 
 

@@ -8,6 +8,8 @@ milliseconds, in float32, for the most expensive layers of MobileNetV2 at 224x22
 """
 
 import functools
+from collections.abc import Callable, Mapping
+from typing import Any
 
 import jax
 import jax.numpy as jnp
@@ -31,7 +33,7 @@ BACKWARD = {
 }
 
 
-def main(argv) -> None:
+def main(argv: list[str]) -> None:
     """Prints a table."""
     del argv
     print(provenance.hardware())
@@ -43,7 +45,9 @@ def main(argv) -> None:
         print(f"{layer:22} {columns[0]:>28} {columns[1]:>28}")
 
 
-def times(size: int, channels: int, stride: int, kinds) -> dict[str, float]:
+def times(
+    size: int, channels: int, stride: int, kinds: Mapping[str, Callable[..., Any]]
+) -> dict[str, float]:
     """Returns the milliseconds of every formulation."""
     rng = np.random.default_rng(0)
     small = size // stride

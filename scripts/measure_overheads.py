@@ -15,6 +15,7 @@ import tempfile
 import time
 
 import jax
+import ml_collections
 import numpy as np
 from absl import flags, logging
 
@@ -34,7 +35,7 @@ _STEPS = 5  # per round; the writer finishes within them
 class Trainer:
     """Trains a model on noise."""
 
-    def __init__(self, config) -> None:
+    def __init__(self, config: ml_collections.ConfigDict) -> None:
         model = build_model(config, class_names_of(config.data))
         tx = optim.optimizer_of(config, steps_per_epoch=1)
         size = config.train.batch_size

@@ -1,5 +1,5 @@
 #!/usr/bin/env bash
-# Checks formatting, lint and tests, in an environment of its own.
+# Checks formatting, lint, types and tests, in an environment of its own.
 #
 #   bash scripts/test.sh [pytest's arguments, such as -k metrics or -m slow]
 #
@@ -11,5 +11,6 @@ cd "$root"
 install_package test
 "$VENV/bin/ruff" format --check .
 "$VENV/bin/ruff" check .
+"$VENV/bin/pyrefly" check --python-interpreter-path "$VENV/bin/python"
 # The tests of a module share compiled functions, so one process runs them all.
 "$VENV/bin/python" -m pytest --quiet -n 2 --dist loadscope "$@"

@@ -8,7 +8,7 @@ import dataclasses
 import functools
 import time
 from collections.abc import Callable, Iterable, Sequence
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, overload
 
 import cv2
 import jax
@@ -96,7 +96,13 @@ class VideoResult:
             )
         return tuple(found)
 
-    def time_of(self, frames: np.ndarray | int) -> np.ndarray:
+    @overload
+    def time_of(self, frames: int) -> float: ...
+
+    @overload
+    def time_of(self, frames: np.ndarray) -> np.ndarray: ...
+
+    def time_of(self, frames: np.ndarray | int) -> np.ndarray | float:
         """Returns the seconds at which frames, counted from the first one here, begin.
 
         Exact at sampled frames, where alone labels change, and at the end; between
@@ -238,7 +244,7 @@ class LiveStream:
         self._ahead = programs.prepare(variables, self._state)
 
     def push(
-        self, frames: np.ndarray, times_s: Sequence[float] | None = None
+        self, frames: np.ndarray, times_s: Sequence[float] | np.ndarray | None = None
     ) -> list[ChunkResult]:
         """Takes the next raw frames; returns the chunks that are complete now.
 

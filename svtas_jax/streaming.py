@@ -9,11 +9,12 @@ import functools
 import itertools
 import pathlib
 from collections.abc import Callable
+from typing import Any
 
 import jax
 import jax.numpy as jnp
 
-from svtas_jax.structs import Chunk, ChunkOutput, Model, Params, StreamState
+from svtas_jax.structs import Array, Chunk, ChunkOutput, Model, Params, StreamState
 
 Segmenter = Callable[[Params, StreamState, Chunk], tuple[StreamState, jax.Array]]
 
@@ -28,7 +29,7 @@ def start_streams(model: Model, variables: Params, batch_size: int) -> StreamSta
     return jax.device_put(model.initial_state(batch_size), sharding)
 
 
-def reset_streams(model: Model, state: StreamState, starts: jax.Array):
+def reset_streams(model: Model, state: StreamState, starts: Array) -> StreamState:
     """Returns the state with every row where `starts` (B,) is True made new."""
     fresh = model.initial_state(starts.shape[0])
 
@@ -132,7 +133,9 @@ def make_segmenter(
     return compile_inference(run, out_shardings=(sharding, None))
 
 
-def compile_inference(function: Callable, **options) -> Callable:
+def compile_inference(
+    function: Callable[..., Any], **options: Any
+) -> jax.stages.Wrapped:
     """Returns `jax.jit(function, **options)` with what makes inference fast here."""
     return jax.jit(function, compiler_options=_inference_options(), **options)
 

@@ -16,6 +16,9 @@ import optax
 IGNORE_LABEL = -100  # no frame, or no label: left out of losses and metrics
 NO_LABEL = -1  # a stream that has not seen a chunk yet remembers no action
 
+Array = jax.Array | np.ndarray  # on a device, or still on the host
+# Of every layer with a memory what it holds; of a layer without one, nothing.
+Contexts = tuple[jax.Array | tuple[()], ...]
 Params = Any  # a tree of arrays, as Flax makes it
 
 
@@ -32,19 +35,19 @@ class Chunk:
         num_chunks: (B,) int32, chunks of the whole video: the loss is divided by it.
     """
 
-    frames: jax.Array
-    labels: jax.Array
-    valid: jax.Array
-    starts: jax.Array
-    num_chunks: jax.Array
+    frames: Array
+    labels: Array
+    valid: Array
+    starts: Array
+    num_chunks: Array
 
     @property
-    def step_valid(self) -> jax.Array:
+    def step_valid(self) -> Array:
         """Which decoded steps are real, (B, T) bool."""
         return self.valid[..., :: self._stride]
 
     @property
-    def step_labels(self) -> jax.Array:
+    def step_labels(self) -> Array:
         """The labels of the decoded steps, (B, T) int32."""
         return self.labels[..., :: self._stride]
 
@@ -65,7 +68,7 @@ class StreamState:
     """
 
     labels: jax.Array
-    context: tuple[jax.Array, ...]
+    context: Contexts
 
 
 @flax.struct.dataclass
@@ -144,6 +147,10 @@ class Model(Protocol):
 
     def init(self, *args: Any, **kwargs: Any) -> Params:
         """Returns fresh variables."""
+        ...
+
+    def clone(self, **changes: Any) -> Any:
+        """Returns the model with other fields."""
         ...
 
     def apply(self, variables: Params, *args: Any, **kwargs: Any) -> Any:

@@ -143,3 +143,7 @@ def test_a_config_is_found_by_name_and_by_path(tmp_path, monkeypatch):
     assert "demo_sete" in configs.names() and len(configs.names()) >= 35
     with pytest.raises(MissingInputError, match="gtea_sete or|or gtea_sete"):
         svtas_jax.get_config("gtea_seet")
+    note = tmp_path / "note.txt"
+    note.write_text("no config")
+    with pytest.raises(InputError, match="note.txt is no config"):
+        svtas_jax.get_config(note)

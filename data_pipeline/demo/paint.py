@@ -1,6 +1,7 @@
 """Paints the demo kitchen as seen by a camera on the cook's head."""
 
 import math
+from collections.abc import Sequence
 
 import cv2
 import numpy as np
@@ -31,7 +32,7 @@ def background(look: Look, rng: np.random.Generator) -> np.ndarray:
     image[edge:] += 5 * cv2.resize(grain, (width, height))[edge:, :, None]
     image = np.clip(image, 0, 255).astype(np.uint8)
     shelf = [(-30, SHELF_Y + 14), (160, SHELF_Y + 14), (160, 38), (-30, 38)]
-    _polygon(image, shelf, tuple(0.6 * c for c in look.wall))
+    _polygon(image, shelf, _darker(look.wall, 0.6))
     for x, y, size, colour in look.clutter:
         corners = [(x - size, y - size), (x + size, y - size), (x + size, y + size)]
         _polygon(image, [*corners, (x - size, y + size)], colour)
@@ -47,7 +48,7 @@ def draw(canvas: np.ndarray, pose: Pose, look: Look) -> None:
     if pose.stream is not None:
         _line(canvas, *pose.stream, 5, look.items["liquid"])
     if pose.tool is not None:
-        _draw_tool(canvas, pose, look)
+        _draw_tool(canvas, pose.hand, pose.tool, look)
     _draw_hand(canvas, pose.hand, look)
 
 
@@ -55,7 +56,7 @@ def _draw_item(
     image: np.ndarray, item: str, at: Point, angle: float, pose: Pose, look: Look
 ) -> None:
     colour = look.items[item]
-    dark = tuple(0.35 * c for c in colour)
+    dark = _darker(colour, 0.35)
     if item == "cup":
         _polygon(image, [(-14, -13), (14, -13), (10, 15), (-10, 15)], colour, at, angle)
         _ellipse(image, at, (0, -13), (14, 5), angle, dark)
@@ -75,7 +76,7 @@ def _draw_item(
 def _draw_bread(image: np.ndarray, at: Point, pose: Pose, look: Look) -> None:
     x, y = at
     colour = look.items["bread"]
-    crust = tuple(0.6 * c for c in colour)
+    crust = _darker(colour, 0.6)
     edge = pose.fold * math.pi
     left, right = -26, 26 * math.cos(edge)
     lift = -22 * math.sin(edge)
@@ -89,14 +90,16 @@ def _draw_bread(image: np.ndarray, at: Point, pose: Pose, look: Look) -> None:
         _ellipse(image, at, (12, 0), (11 * pose.smear, 9), 0, look.items["smear"])
 
 
-def _draw_tool(image: np.ndarray, pose: Pose, look: Look) -> None:
-    kind, tip = pose.tool
+def _draw_tool(
+    image: np.ndarray, hand: Point, tool: tuple[str, Point], look: Look
+) -> None:
+    kind, tip = tool
     metal = look.items["metal"]
-    _line(image, pose.hand, tip, 4, metal)
+    _line(image, hand, tip, 4, metal)
     if kind == "spoon":
         _ellipse(image, tip, (0, 0), (6, 5), 60, metal)
     else:
-        _line(image, mix(pose.hand, tip, 0.4), tip, 8, metal)
+        _line(image, mix(hand, tip, 0.4), tip, 8, metal)
 
 
 def _draw_hand(image: np.ndarray, grip: Point, look: Look) -> None:
@@ -107,7 +110,7 @@ def _draw_hand(image: np.ndarray, grip: Point, look: Look) -> None:
     _line(image, elbow, hand, round(1.1 * size), look.skin)
     _line(image, elbow, mix(elbow, hand, 0.6), round(1.5 * size), look.sleeve)
     _ellipse(image, hand, (0, 0), (0.9 * size, 0.75 * size), 30, look.skin)
-    shade = tuple(0.72 * c for c in look.skin)
+    shade = _darker(look.skin, 0.72)
     for across in (-0.5, 0.0, 0.5):  # fingers
         root = (hand[0] + (across - 0.2) * size, hand[1] - (across + 0.3) * size)
         _line(image, root, (root[0] - 0.5 * size, root[1] - 0.5 * size), 2, shade)
@@ -133,6 +136,11 @@ def film(
     return cv2.subtract(cv2.add(picture, grain[0]), grain[1])
 
 
+def _darker(colour: Colour, share: float) -> Colour:
+    blue, green, red = colour
+    return share * blue, share * green, share * red
+
+
 def _fixed(point: Point) -> tuple[int, int]:
     """Converts a point to the canvas's fixed-point coordinates."""
     scale = 1 << _SUBPIXEL
@@ -141,7 +149,7 @@ def _fixed(point: Point) -> tuple[int, int]:
 
 def _polygon(
     image: np.ndarray,
-    points: list[Point],
+    points: Sequence[Point],
     colour: Colour,
     at: Point = (0, 0),
     angle: float = 0.0,

@@ -119,7 +119,7 @@ def render_video(folder: pathlib.Path, name: str, *, seed: int) -> int:
     _write_lines(folder / "groundTruth" / f"{name}.txt", labels)
     path = folder / "Videos" / f"{name}.mp4"
     size = (WIDTH, HEIGHT)
-    writer = cv2.VideoWriter(str(path), cv2.VideoWriter_fourcc(*"mp4v"), FPS, size)
+    writer = cv2.VideoWriter(str(path), cv2.VideoWriter.fourcc(*"mp4v"), FPS, size)
     if not writer.isOpened():
         raise InputError(
             f"OpenCV {cv2.__version__} cannot encode {path.name} as MPEG-4; the wheel "

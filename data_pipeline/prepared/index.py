@@ -84,7 +84,7 @@ def is_prepared(root: str | os.PathLike) -> bool:
 
 def write_index(folder: pathlib.Path, index: Index) -> None:
     """Writes the index, whole or not at all."""
-    facts = dataclasses.asdict(index)
+    facts: dict[str, Any] = dataclasses.asdict(index)
     facts["videos"] = list(facts["videos"].values())
     text = json.dumps({"format": FORMAT, **facts}, ensure_ascii=False, indent=1)
     write_atomic(folder / INDEX_FILE, text + "\n")
@@ -111,9 +111,14 @@ def _read_index(path: pathlib.Path, changed_ns: int) -> Index:
             int(number): {subset: tuple(names) for subset, names in subsets.items()}
             for number, subsets in facts.pop("splits").items()
         }
-        lists = {name: tuple(facts.pop(name)) for name in ("resize", "classes")}
-        videos = {entry.name: entry for entry in entries}
-        return Index(splits=splits, videos=videos, **lists, **facts)
+        height, width = facts.pop("resize")
+        return Index(
+            resize=(height, width),
+            classes=tuple(facts.pop("classes")),
+            splits=splits,
+            videos={entry.name: entry for entry in entries},
+            **facts,
+        )
 
 
 def _other_format(folder: pathlib.Path, found: int, facts: Mapping[str, Any]) -> str:
@@ -128,7 +133,7 @@ def _other_format(folder: pathlib.Path, found: int, facts: Mapping[str, Any]) ->
 
 
 def _entry(*, runs: list[list[int]], **facts) -> IndexEntry:
-    return IndexEntry(runs=tuple(map(tuple, runs)), **facts)
+    return IndexEntry(runs=tuple((label, count) for label, count in runs), **facts)
 
 
 @contextlib.contextmanager

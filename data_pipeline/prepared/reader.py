@@ -67,21 +67,20 @@ def split_names(root: pathlib.Path, split: int, subset: str) -> tuple[str, ...]:
     return splits[split][subset]
 
 
-def open_reader(record: VideoRecord) -> "PreparedReader":
-    """Opens the pictures of a prepared video."""
-    kind = PictureReader if record.prepared.frame_stride else FileReader
-    return kind(record.video_path, record.prepared, record.num_frames)
+def open_reader(record: VideoRecord, place: PreparedVideo) -> "PreparedReader":
+    """Opens the pictures of a prepared video, which lies at `place`."""
+    kind = PictureReader if place.frame_stride else FileReader
+    return kind(record.video_path, place, record.num_frames)
 
 
-def check_ends(record: VideoRecord) -> None:
+def check_ends(path: str, place: PreparedVideo) -> None:
     """Reads the first and the last record of a video.
 
     Raises:
         DamagedVideoError: if they cannot be read.
     """
-    prepared = record.prepared
-    records = _Records(record.video_path, prepared.folder)
-    for index in {prepared.first, prepared.first + prepared.count - 1}:
+    records = _Records(path, place.folder)
+    for index in {place.first, place.first + place.count - 1}:
         records.read(index)
 
 
@@ -220,7 +219,8 @@ def _open_folder(folder: str, changed_ns: int) -> Sequence[dict[str, Any]]:
     """Opens TFDS's data source once per process; threads share it."""
     import tensorflow_datasets as tfds
 
-    return tfds.builder_from_directory(folder).as_data_source(SPLIT)
+    builder: Any = tfds.builder_from_directory(folder)  # wrapt hides its types
+    return builder.as_data_source(SPLIT)
 
 
 def _record(root: pathlib.Path, index: Index, entry: IndexEntry) -> VideoRecord:

@@ -18,7 +18,7 @@ import tensorflow_datasets as tfds
 from data_pipeline import transforms
 from data_pipeline.prepared.index import IndexEntry
 from data_pipeline.video import FrameReader
-from svtas_jax.errors import InputError, MissingInputError
+from svtas_jax.errors import InputError
 from svtas_jax.runtime.files import writing
 from svtas_jax.structs import VideoRecord, labels_to_segments
 
@@ -216,7 +216,7 @@ def _record_errors(path: pathlib.Path) -> Iterator[None]:
     """Converts errors of the record writer to OSError."""
     try:
         yield
-    except (InputError, MissingInputError, OSError):
+    except (InputError, OSError):
         raise
     except Exception as error:  # noqa: BLE001  the errors have no common class
         message = str(error).partition(";")[0] or type(error).__name__

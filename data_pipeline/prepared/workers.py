@@ -87,7 +87,9 @@ def _end_with_parent() -> None:
     signal.signal(signal.SIGINT, signal.SIG_IGN)
 
     def wait():
-        multiprocessing.parent_process().join()
+        parent = multiprocessing.parent_process()
+        assert parent is not None  # a pool calls this in its processes
+        parent.join()
         os._exit(1)
 
     threading.Thread(target=wait, daemon=True).start()

@@ -23,11 +23,11 @@ from svtas_jax.models.mobilenet_tsm import MobileNetTSM
 from svtas_jax.models.resnet3d import ResNet3D
 from svtas_jax.models.tcn import TCN
 from svtas_jax.models.text_encoder import TextEncoder
-from svtas_jax.structs import NO_LABEL, Params
+from svtas_jax.structs import NO_LABEL, Model, Params
 from svtas_jax.weights import convert
 from svtas_jax.weights import rules as weight_rules
 
-Outputs = dict[str, jax.Array]
+Outputs = dict[str, Any]
 Loss = tuple[jax.Array, dict[str, jax.Array]]
 
 
@@ -71,7 +71,11 @@ def full_state(arrays: Arrays, prefix: str = "") -> dict[str, np.ndarray]:
 
 
 def load_variables(
-    state: Arrays, rules: weight_rules.Rules, module: nn.Module, *args, **kwargs
+    state: Arrays,
+    rules: weight_rules.Rules,
+    module: nn.Module | Model,
+    *args: Any,
+    **kwargs: Any,
 ) -> Params:
     """Converts a state dict.
 
@@ -93,7 +97,7 @@ def load_variables(
 
 
 def _shapes(variables: Params) -> dict[str, tuple[int, ...]]:
-    flat = flax.traverse_util.flatten_dict(variables, sep="/")
+    flat: dict[str, Any] = flax.traverse_util.flatten_dict(variables, sep="/")
     return {path: leaf.shape for path, leaf in flat.items()}
 
 
@@ -380,8 +384,8 @@ def text_encoder(file: GoldenFile, dtype: Any = jnp.float32) -> Component:
     def apply(variables, state, inputs, train):
         del train  # the text branch has neither dropout nor statistics
         arguments = inputs["labels"], inputs["templates"]
-        y = module.apply(variables, *arguments)
-        vectors = module.apply(variables, *arguments, method="embed_prompts")
+        y: Any = module.apply(variables, *arguments)
+        vectors: Any = module.apply(variables, *arguments, method="embed_prompts")
         outputs = {"y": jnp.swapaxes(y, 1, 2), "prompt_embedding": vectors}
         return state, outputs, variables["batch_stats"]
 

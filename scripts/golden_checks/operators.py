@@ -1,6 +1,7 @@
 """Checks bare operators, losses and the optimizer: files with numbered cases."""
 
 from collections.abc import Iterator
+from typing import Any, cast
 
 import flax.linen as nn
 import jax
@@ -78,7 +79,8 @@ def check_pooling_neck(file: GoldenFile) -> Iterator[Result]:
             outputs = [feature]
             if case["need_pre_cls"]:
                 width = params["fc"]["bias"].shape[0]
-                outputs.append(Linear(width).apply({"params": params["fc"]}, pooled))
+                logits: Any = Linear(width).apply({"params": params["fc"]}, pooled)
+                outputs.append(logits)
             return [jnp.moveaxis(y, (1, -1), (2, 1)) for y in outputs]
 
         cotangents = [arrays[f"cot{i}"] for i in range(1 + case["need_pre_cls"])]
@@ -189,7 +191,7 @@ def check_clip_loss(file: GoldenFile) -> Iterator[Result]:
 def _loss_results(where: str, arrays: Arrays, ours: dict) -> Iterator[Result]:
     for name, value in ours.items():
         if name.startswith("grad"):
-            limits = dict(mode="gradient", **LOSS_GRADIENT)
+            limits: dict[str, Any] = dict(mode="gradient", **LOSS_GRADIENT)
         else:
             limits = dict(mode="loss", rtol=LOSS)
         if name in arrays:
@@ -218,7 +220,7 @@ def check_optimizer(file: GoldenFile) -> Iterator[Result]:
         for step in range(len(rates)):
             gradients = below(arrays, f"{step}/grad/")
             updates, state = update(gradients, state, params)
-            params = optax.apply_updates(params, updates)
+            params = cast(dict[str, jax.Array], optax.apply_updates(params, updates))
             for name, reference in below(arrays, f"{step}/param/").items():
                 path = f"{optimizer}/{step}/param/{name}"
                 mine = params[name]

@@ -4,6 +4,7 @@ import dataclasses
 import math
 
 import numpy as np
+from numpy.typing import ArrayLike
 
 
 @dataclasses.dataclass(frozen=True)
@@ -47,18 +48,26 @@ def ratio(difference: float, scale: float) -> float:
     return float(difference / scale) if scale else math.inf
 
 
-def exact(mode: str, name: str, ours, reference) -> Result:
+def exact(mode: str, name: str, ours: ArrayLike, reference: ArrayLike) -> Result:
     """Compares by the largest difference, which must be zero."""
     return Result(mode, name, _largest_difference(ours, reference), 0.0)
 
 
-def absolute(mode: str, name: str, ours, reference, tolerance: float) -> Result:
+def absolute(
+    mode: str, name: str, ours: ArrayLike, reference: ArrayLike, tolerance: float
+) -> Result:
     """Compares by the largest difference."""
     return Result(mode, name, _largest_difference(ours, reference), tolerance)
 
 
 def relative(
-    mode: str, name: str, ours, reference, tolerance: float, *, least: float = 0.0
+    mode: str,
+    name: str,
+    ours: ArrayLike,
+    reference: ArrayLike,
+    tolerance: float,
+    *,
+    least: float = 0.0,
 ) -> Result:
     """Compares by the largest difference / max(largest reference value, `least`)."""
     largest = max(_largest(reference), least)
@@ -67,7 +76,13 @@ def relative(
 
 
 def elementwise(
-    mode: str, name: str, ours, reference, *, rtol: float, atol: float = 0.0
+    mode: str,
+    name: str,
+    ours: ArrayLike,
+    reference: ArrayLike,
+    *,
+    rtol: float,
+    atol: float = 0.0,
 ) -> Result:
     """Compares by the largest |difference| / (|value| + atol / rtol), which passes if
     |difference| <= atol + rtol * |value| everywhere."""
@@ -80,11 +95,11 @@ def elementwise(
     return Result(mode, name, float(np.max(errors, initial=0.0)), rtol)
 
 
-def _largest(array) -> float:
+def _largest(array: ArrayLike) -> float:
     return float(np.max(np.abs(np.asarray(array, np.float64)), initial=0.0))
 
 
-def _largest_difference(ours, reference) -> float:
+def _largest_difference(ours: ArrayLike, reference: ArrayLike) -> float:
     """Returns infinity if the shapes differ."""
     if np.shape(ours) != np.shape(reference):
         return math.inf

@@ -1,10 +1,10 @@
 """Whole systems, built from the public code's config in a golden file."""
 
+import dataclasses
 import functools
 from collections.abc import Iterator
 from typing import Any
 
-import flax.linen as nn
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -22,7 +22,7 @@ from golden_checks.files import Arrays, GoldenFile, below, indices
 from golden_checks.results import Result
 from svtas_jax.config import default_config
 from svtas_jax.models import build_model, prompts
-from svtas_jax.structs import Chunk
+from svtas_jax.structs import Chunk, Model
 from svtas_jax.training.losses import chunk_loss
 from svtas_jax.training.optim import make_optimizer
 from svtas_jax.training.step import begin_with, init_carry, make_train_functions
@@ -53,14 +53,15 @@ def system_name(file: GoldenFile) -> str | None:
 
 def build_system(
     file: GoldenFile, state: Arrays, dtype: Any = jnp.float32
-) -> tuple[nn.Module, weight_rules.Rules]:
+) -> tuple[Model, weight_rules.Rules]:
     """Builds the model through our own config, and the rules of its weight names."""
     meta, golden = file.meta, file.meta["config"]
-    chunk = _any_chunk(file)
+    system, chunk = system_name(file), _any_chunk(file)
+    assert system is not None  # by which `kinds` chose the file
     num_steps, num_frames = chunk["in/imgs"].shape[1], chunk["in/masks"].shape[1]
     config = default_config()
     model = config.model
-    model.system = system_name(file)
+    model.system = system
     model.reference_padding = True
     model.dtype = jnp.dtype(dtype).name
     config.data.clip_frames = num_frames
@@ -156,7 +157,7 @@ def prepare(arrays: Arrays) -> dict[str, Any]:
     }
 
 
-def _apply(model: nn.Module, variables, stream, inputs, train):
+def _apply(model: Model, variables, stream, inputs, train):
     """Runs the model; computes METE's text features separately where it omits them, in
     evaluation."""
     chunk, templates = inputs["chunk"], inputs["templates"]
@@ -242,7 +243,8 @@ def _train(file: GoldenFile, model, tx, variables, chunks: list[Chunk]):
     begins = {1, *(end + 1 for end in file.meta["optimizer_steps_after_chunk"])}
     for number, chunk in enumerate(chunks, 1):
         # Every optimizer step starts new videos; streams would continue otherwise.
-        chunk = chunk.replace(starts=jnp.full_like(chunk.starts, number in begins))
+        starts = jnp.full_like(chunk.starts, number in begins)
+        chunk = dataclasses.replace(chunk, starts=starts)
         stacked = jax.tree.map(lambda leaf: leaf[None], chunk)
         state, carry = accumulate(state, carry, stacked, jax.random.key(0))
         total = float(carry.metrics["loss"])

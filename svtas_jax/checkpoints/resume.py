@@ -123,8 +123,8 @@ def restore(workdir: str, folder: str, step: int, position: Position) -> Positio
             f"{workdir} and another --workdir."
         )
     return Position(
-        state=state.replace(**found["model"], **found["optimizer"]),
-        carry=carry.replace(**found["carry"]),
+        state=dataclasses.replace(state, **found["model"], **found["optimizer"]),
+        carry=dataclasses.replace(carry, **found["carry"]),
         data=place["data"],
         log=place.get("log", {}),
     )

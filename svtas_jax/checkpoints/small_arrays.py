@@ -14,8 +14,7 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 import numpy as np
-import orbax.checkpoint as ocp
-from jax.sharding import NamedSharding, Sharding
+from jax.sharding import Mesh, NamedSharding, Sharding
 
 from svtas_jax.runtime.sharding import put, repeated
 from svtas_jax.structs import Params
@@ -42,7 +41,8 @@ def pack(tree: Params) -> tuple[dict[str, jax.Array], Layout]:
     leaves = _named(tree)
     layout = layout_of(leaves)
     shardings = {name: leaf.sharding for name, leaf in leaves.items()}
-    meshes = [s.mesh for s in shardings.values() if isinstance(s, NamedSharding)]
+    own = [s.mesh for s in shardings.values() if isinstance(s, NamedSharding)]
+    meshes = [mesh for mesh in own if isinstance(mesh, Mesh)]  # all, of real arrays
     everywhere = repeated(meshes[0]) if meshes else None
     outputs = {_key(name): shardings[name] for name in _large(layout)}
     outputs |= {_vector(kind): everywhere for kind in _small(layout)}
@@ -63,7 +63,7 @@ def shapes_of(layout: Layout, template: Params | None = None) -> dict[str, Any]:
         shape, kind = layout[name]
         leaf = leaves.get(name)
         shapes[_key(name)] = (
-            ocp.utils.to_shape_dtype_struct(leaf)
+            jax.ShapeDtypeStruct(leaf.shape, leaf.dtype, sharding=leaf.sharding)
             if isinstance(leaf, jax.Array)
             else np.empty(shape, jnp.dtype(kind))
         )

@@ -29,6 +29,7 @@ from svtas_jax.structs import Params, TrainState
 
 SELECTION_METRIC = "acc"
 FOLDER = "checkpoints"
+_Flat = dict[tuple[str, ...], Any]  # arrays by path
 _Processes = ocp.options.MultiprocessingOptions
 
 
@@ -187,13 +188,12 @@ def _meta_of(stored: dict[str, Any]) -> Meta:
     """Fields that a later version of the same format added say nothing here."""
     known = {field.name for field in dataclasses.fields(Meta)}
     stored = {"format": 1, "commit": None, **stored}
-    return Meta(
-        **{
-            name: tuple(value) if isinstance(value, list) else value
-            for name, value in stored.items()
-            if name in known
-        }
-    )
+    fields: dict[str, Any] = {
+        name: tuple(value) if isinstance(value, list) else value
+        for name, value in stored.items()
+        if name in known
+    }
+    return Meta(**fields)
 
 
 def find_step(manager: ocp.CheckpointManager, workdir: str, which: str) -> int:
@@ -203,8 +203,8 @@ def find_step(manager: ocp.CheckpointManager, workdir: str, which: str) -> int:
         raise MissingInputError(
             f"{workdir}/{FOLDER} holds no finished checkpoint; run the training again."
         )
-    if which == "best" and manager.best_step() is not None:
-        return manager.best_step()
+    if which == "best" and (best := manager.best_step()) is not None:
+        return best
     if which in ("best", "latest"):  # converted weights were never measured
         return steps[-1]
     if which.isdecimal() and int(which) in steps:
@@ -251,8 +251,8 @@ def merge_matching(variables: Params, loaded: Params, *, source: str) -> Params:
     Raises:
         InputError: if not one array fits.
     """
-    ours = flax.traverse_util.flatten_dict(variables)
-    theirs = flax.traverse_util.flatten_dict(loaded)
+    ours: _Flat = flax.traverse_util.flatten_dict(variables)
+    theirs: _Flat = flax.traverse_util.flatten_dict(loaded)
     fitting = {
         name: theirs[name].astype(value.dtype)
         for name, value in ours.items()
@@ -273,7 +273,7 @@ def merge_matching(variables: Params, loaded: Params, *, source: str) -> Params:
 def packed(tree: Params) -> ocp.args.StandardSave:
     """Tells Orbax to write copies of a tree's arrays, and what lies where."""
     arrays, layout = small_arrays.pack(tree)
-    return ocp.args.StandardSave(arrays, custom_metadata=layout)
+    return ocp.args.StandardSave(arrays, custom_metadata={**layout})
 
 
 def read(

@@ -17,7 +17,7 @@ from jax.extend import core
 
 from svtas_jax.models.image import with_separate_norms
 from svtas_jax.models.layers import BatchNorm
-from svtas_jax.structs import Chunk, Params, StreamState
+from svtas_jax.structs import Chunk, Model, Params, StreamState
 
 
 def count_macs(function: Callable[..., Any], *args: Any) -> int:
@@ -79,7 +79,7 @@ _NORMS = ((BatchNorm, 2), (nn.LayerNorm, 5))
 
 
 def count_normalisations(
-    model: nn.Module, variables: Params, state: StreamState, chunk: Chunk
+    model: Model, variables: Params, state: StreamState, chunk: Chunk
 ) -> int:
     """Returns what the normalisations of one chunk cost; arrays or shapes. Folded ones
     count, too."""

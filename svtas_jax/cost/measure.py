@@ -137,8 +137,10 @@ def noise(config: ml_collections.ConfigDict, batch_size: int) -> Chunk:
     rng = np.random.default_rng(0)
     shape = chunk.frames.shape
     if width:
-        return chunk.replace(frames=jnp.asarray(rng.normal(size=shape), jnp.float32))
-    return chunk.replace(frames=jnp.asarray(rng.integers(0, 256, shape, np.uint8)))
+        frames = jnp.asarray(rng.normal(size=shape), jnp.float32)
+    else:
+        frames = jnp.asarray(rng.integers(0, 256, shape, np.uint8))
+    return dataclasses.replace(chunk, frames=frames)
 
 
 def random_variables(model: Model, state: StreamState, chunk: Chunk) -> Params:

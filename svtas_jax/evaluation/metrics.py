@@ -19,7 +19,7 @@ numbers contain them.
 """
 
 import dataclasses
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 
 import ml_collections
 import numpy as np
@@ -241,10 +241,11 @@ def class_recall_precision(confusion: np.ndarray) -> tuple[np.ndarray, np.ndarra
         confusion: (K, K) frames, by true class (row) and predicted class (column).
     """
     right = np.diag(confusion).astype(np.float64)
-    return tuple(
-        np.divide(right, sums, out=np.full_like(right, np.nan), where=sums > 0)
-        for sums in (confusion.sum(axis=1), confusion.sum(axis=0))
-    )
+
+    def share(sums: np.ndarray) -> np.ndarray:
+        return np.divide(right, sums, out=np.full_like(right, np.nan), where=sums > 0)
+
+    return share(confusion.sum(axis=1)), share(confusion.sum(axis=0))
 
 
 def background_classes(
@@ -254,7 +255,7 @@ def background_classes(
     return tuple(k for k, name in enumerate(class_names) if name in background)
 
 
-def format_metrics(values: dict[str, float]) -> str:
+def format_metrics(values: Mapping[str, float]) -> str:
     """Returns "acc 91.2 edit 88.0 ..." in percent."""
     return " ".join(f"{name} {value:.2f}" for name, value in values.items())
 

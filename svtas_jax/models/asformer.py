@@ -13,6 +13,7 @@ import jax.numpy as jnp
 
 from svtas_jax.models.convolution import DilatedConv
 from svtas_jax.models.layers import Linear, where_valid
+from svtas_jax.structs import Contexts
 
 # A key outside of the window counts for this share; the authors' code has it so.
 _LEAK = 1e-6
@@ -37,7 +38,9 @@ class ASFormer(nn.Module):
         return ()
 
     @nn.compact
-    def __call__(self, context, x: jax.Array, valid: jax.Array, *, train: bool):
+    def __call__(
+        self, context: Contexts, x: jax.Array, valid: jax.Array, *, train: bool
+    ) -> tuple[Contexts, jax.Array, jax.Array]:
         """Returns the context as it was, logits (1 + num_decoders, B, T, K) and the
         projected input (B, T, features); arguments as those of `TCN`."""
         if not self.reference_padding:
@@ -86,7 +89,9 @@ class Stage(nn.Module):
     dtype: jnp.dtype
 
     @nn.compact
-    def __call__(self, x, memory, valid, *, train):
+    def __call__(
+        self, x: jax.Array, memory: jax.Array | None, valid: jax.Array, *, train: bool
+    ) -> tuple[jax.Array, jax.Array, jax.Array]:
         x = Linear(self.features, dtype=self.dtype, name="conv_1x1")(x)
         projected = where_valid(valid, x)
         if not self.reference_padding:
@@ -116,7 +121,9 @@ class Block(nn.Module):
     dtype: jnp.dtype
 
     @nn.compact
-    def __call__(self, x, memory, valid, *, train):
+    def __call__(
+        self, x: jax.Array, memory: jax.Array | None, valid: jax.Array, *, train: bool
+    ) -> jax.Array:
         features = x.shape[-1]
         y = DilatedConv(features, self.window, self.dtype, name="feed_forward")(x)
         y = nn.relu(y)
@@ -154,7 +161,7 @@ class WindowAttention(nn.Module):
     dtype: jnp.dtype
 
     @nn.compact
-    def __call__(self, x, values, valid):
+    def __call__(self, x: jax.Array, values: jax.Array, valid: jax.Array) -> jax.Array:
         """Maps queries' and keys' x and `values`, (B, T, D) both, to (B, T, D)."""
         reduced = x.shape[-1] // self.reduction
 

@@ -11,6 +11,7 @@ import jax
 import jax.numpy as jnp
 
 from svtas_jax.models.layers import Linear, torch_uniform_of, where_valid
+from svtas_jax.structs import Contexts
 
 MAX_SEGMENTS = 256  # nodes of a graph; in a chunk with more, the last holds the rest
 NEIGHBOURS = 2  # the classifying graph joins segments that are so many places apart
@@ -40,7 +41,9 @@ class MultiGRU(nn.Module):
         )
 
     @nn.compact
-    def __call__(self, context, x: jax.Array, valid: jax.Array, *, train: bool):
+    def __call__(
+        self, context: Contexts, x: jax.Array, valid: jax.Array, *, train: bool
+    ) -> tuple[Contexts, jax.Array, jax.Array]:
         """Returns the next context, logits (1, B, T, K), or (2, B, T, K) with the
         refined ones behind the GRUs' own, and the projected input (B, T, features);
         arguments as those of `TCN`."""
@@ -78,7 +81,9 @@ class GRU(nn.Module):
     dtype: jnp.dtype
 
     @nn.compact
-    def __call__(self, memory, x, valid):
+    def __call__(
+        self, memory: jax.Array, x: jax.Array, valid: jax.Array
+    ) -> tuple[jax.Array, jax.Array]:
         """Returns the memory (B, features) after the last valid step, and the memory
         after every step (B, T, features), zero in invalid ones, which change nothing.
         """
@@ -113,7 +118,9 @@ class SegmentReasoning(nn.Module):
     dtype: jnp.dtype
 
     @nn.compact
-    def __call__(self, hidden, logits, valid):
+    def __call__(
+        self, hidden: jax.Array, logits: jax.Array, valid: jax.Array
+    ) -> jax.Array:
         """Returns refined logits (B, T, K) of hidden (B, T, D), logits (B, T, K)."""
         index, segments = find_segments(logits, valid)
         votes = average_segments(logits, index, segments.real)

@@ -1,25 +1,28 @@
 """The image branch: frames of a chunk to one feature vector, or map, per step."""
 
+from collections.abc import Sequence
+from typing import Any
+
 import flax.linen as nn
 import jax
 import jax.numpy as jnp
 
 from svtas_jax.models.layers import where_valid
-from svtas_jax.structs import Chunk
+from svtas_jax.structs import Array, Chunk, Model
 
 
-def normalise(frames: jax.Array, mean, std) -> jax.Array:
+def normalise(frames: Array, mean: Sequence[float], std: Sequence[float]) -> Array:
     """Scales uint8 RGB (..., 3) to 0..1, subtracts `mean`, divides by `std`.
 
     Float frames are taken as already normalised.
     """
     if frames.dtype != jnp.uint8:
         return frames
-    mean, std = jnp.asarray(mean, jnp.float32), jnp.asarray(std, jnp.float32)
-    return frames.astype(jnp.float32) * (1 / (255 * std)) - mean / std
+    offset, scale = jnp.asarray(mean, jnp.float32), jnp.asarray(std, jnp.float32)
+    return frames.astype(jnp.float32) * (1 / (255 * scale)) - offset / scale
 
 
-def pool(features: jax.Array, valid: jax.Array) -> jax.Array:
+def pool(features: jax.Array, valid: Array) -> jax.Array:
     """Averages (B, T, H, W, D) over the image; zero in invalid steps."""
     return where_valid(valid, jnp.mean(features, axis=(2, 3)))
 
@@ -45,13 +48,14 @@ class ImageBranch(nn.Module):
         return pool(x, valid) if self.pooled else where_valid(valid, x)
 
 
-def with_separate_norms(model: nn.Module) -> nn.Module:
+def with_separate_norms(model: Model) -> Model:
     """Returns the model with its batch norms standing alone in evaluation, too, for
     what counts or measures them."""
-    if not hasattr(getattr(model.image, "backbone", None), "folded"):
+    image: Any = getattr(model, "image", None)
+    if not hasattr(getattr(image, "backbone", None), "folded"):
         return model
-    backbone = model.image.backbone.clone(folded=False)
-    return model.clone(image=model.image.clone(backbone=backbone))
+    backbone = image.backbone.clone(folded=False)
+    return model.clone(image=image.clone(backbone=backbone))
 
 
 class FeatureBranch(nn.Module):

@@ -9,6 +9,7 @@ import jax.numpy as jnp
 
 from svtas_jax.models.layers import Linear, where_valid
 from svtas_jax.models.tcn import Stage
+from svtas_jax.structs import Contexts
 
 
 class MemoryTCNJoint(nn.Module):
@@ -26,7 +27,15 @@ class MemoryTCNJoint(nn.Module):
     dtype: jnp.dtype = jnp.float32
 
     @nn.compact
-    def __call__(self, context, image, text, valid, *, train):
+    def __call__(
+        self,
+        context: Contexts,
+        image: jax.Array,
+        text: jax.Array,
+        valid: jax.Array,
+        *,
+        train: bool,
+    ) -> tuple[Contexts, jax.Array]:
         """Args: context see `tcn.initial_context`; image, text (B, T, D)."""
         x = jnp.concatenate((image, text[:, ::-1]), axis=-1)
         context, logits, _ = Stage(
@@ -49,7 +58,15 @@ class FullyConnectedJoint(nn.Module):
     dtype: jnp.dtype = jnp.float32
 
     @nn.compact
-    def __call__(self, context, image, text, valid, *, train):
+    def __call__(
+        self,
+        context: Contexts,
+        image: jax.Array,
+        text: jax.Array,
+        valid: jax.Array,
+        *,
+        train: bool,
+    ) -> tuple[Contexts, jax.Array]:
         """Args: context the empty tuple; image, text (B, T, D)."""
         x = jnp.concatenate((image, text), axis=-1)
         x = jnp.tanh(Linear(self.features, dtype=self.dtype, name="fc1")(x))
@@ -74,7 +91,15 @@ class TransformerJoint(nn.Module):
     dtype: jnp.dtype = jnp.float32
 
     @nn.compact
-    def __call__(self, context, image, text, valid, *, train):
+    def __call__(
+        self,
+        context: Contexts,
+        image: jax.Array,
+        text: jax.Array,
+        valid: jax.Array,
+        *,
+        train: bool,
+    ) -> tuple[Contexts, jax.Array]:
         """Args: context the empty tuple; image, text (B, T, D)."""
         x = (image + self._positions(image)).astype(self.dtype)
         for layer in range(self.num_layers):
@@ -117,7 +142,7 @@ class DecoderLayer(nn.Module):
     dtype: jnp.dtype
 
     @nn.compact
-    def __call__(self, x, text, *, train):
+    def __call__(self, x: jax.Array, text: jax.Array, *, train: bool) -> jax.Array:
         def drop(y):
             return nn.Dropout(self.dropout)(y, deterministic=not train)
 
@@ -146,7 +171,7 @@ class Attention(nn.Module):
     dtype: jnp.dtype
 
     @nn.compact
-    def __call__(self, x, source, *, train):
+    def __call__(self, x: jax.Array, source: jax.Array, *, train: bool) -> jax.Array:
         width = x.shape[-1]
         head_width = width // self.num_heads
 

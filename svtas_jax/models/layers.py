@@ -8,6 +8,8 @@ import flax.linen as nn
 import jax
 import jax.numpy as jnp
 
+from svtas_jax.structs import Array
+
 BLOCK = "block"  # name of what a block of layers puts out, see `train_step.REMAT`
 
 # PyTorch's default for linear and convolution weights: uniform in +-1/sqrt(fan_in).
@@ -15,7 +17,7 @@ torch_uniform = nn.initializers.variance_scaling(1 / 3, "fan_in", "uniform")
 kaiming_fan_out = nn.initializers.variance_scaling(2.0, "fan_out", "normal")
 
 
-def where_valid(valid: jax.Array, x: jax.Array) -> jax.Array:
+def where_valid(valid: Array, x: Array) -> jax.Array:
     """Sets invalid steps to zero, whatever they held (a product would keep NaN).
 
     Args:
@@ -83,7 +85,9 @@ class BatchNorm(nn.Module):
     momentum: float = 0.1
     epsilon: float = 1e-5
 
-    def __call__(self, x: jax.Array, valid: jax.Array | None, *, train: bool):
+    def __call__(
+        self, x: jax.Array, valid: jax.Array | None, *, train: bool
+    ) -> jax.Array:
         """Normalises x (B, T, ..., D); valid (B, T) bool, None counts every step."""
         scale, bias, mean, var = self._arrays(x.shape[-1])
         if not train:

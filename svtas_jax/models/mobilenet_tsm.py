@@ -104,7 +104,9 @@ class InvertedResidual(nn.Module):
     norm: Mapping[str, Any]  # of its `ConvNorm`s
 
     @nn.compact
-    def __call__(self, x, *, counted, train):
+    def __call__(
+        self, x: jax.Array, *, counted: jax.Array | None, train: bool
+    ) -> jax.Array:
         residual = self.stride == 1 and x.shape[-1] == self.features
         hidden = x.shape[-1] * self.expansion
         options = dict(counted=counted, train=train)
@@ -139,11 +141,13 @@ class ConvNorm(nn.Module):
     folded: bool = True
     dtype: jnp.dtype = jnp.float32
 
-    def setup(self):
+    def setup(self) -> None:
         self.conv = Kernel(kaiming_fan_out)
         self.bn = BatchNorm(self.momentum)
 
-    def __call__(self, x, *, counted, train):
+    def __call__(
+        self, x: jax.Array, *, counted: jax.Array | None, train: bool
+    ) -> jax.Array:
         return self.bn.after(
             functools.partial(self._convolve, x),
             self.conv(self.shape),

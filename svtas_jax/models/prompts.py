@@ -12,6 +12,7 @@ prompt is a concatenation of table rows chosen by k, n, t and the class.
 
 import dataclasses
 import functools
+from collections.abc import Sequence
 
 import jax
 import jax.numpy as jnp
@@ -19,7 +20,7 @@ import numpy as np
 
 from svtas_jax.config import PROMPT_PARTS
 from svtas_jax.models import tokenizer
-from svtas_jax.structs import IGNORE_LABEL, NO_LABEL
+from svtas_jax.structs import IGNORE_LABEL, NO_LABEL, Array
 
 PAD = -1  # a zero vector
 CONTEXT = -2  # context vector i of the step's class is CONTEXT - i
@@ -88,7 +89,7 @@ class Table:
     lengths: np.ndarray  # (rows,) int32
 
     @classmethod
-    def of(cls, sequences) -> "Table":
+    def of(cls, sequences: Sequence[Sequence[int]]) -> "Table":
         """Packs sequences of ids."""
         lengths = np.array([len(s) for s in sequences], np.int32)
         ids = np.full((len(sequences), max(1, lengths.max())), PAD, np.int32)
@@ -191,7 +192,7 @@ def _fixed_parts(class_names, templates, prefix, class_position):
     return (*prefix, ("template", label), end)
 
 
-def told_labels(labels: jax.Array, num_steps: int) -> jax.Array:
+def told_labels(labels: Array, num_steps: int) -> jax.Array:
     """Returns the labels of the decoded steps, (B, T) int32, as prompts tell them.
 
     A row with any frame to ignore is IGNORE_LABEL throughout, also where that frame
@@ -218,7 +219,7 @@ def run_lengths(labels: jax.Array) -> tuple[jax.Array, jax.Array]:
 
 
 def prompt_ids(
-    tables: PromptTables, labels: jax.Array, template: jax.Array | int = 0
+    tables: PromptTables, labels: jax.Array, template: Array | int = 0
 ) -> jax.Array:
     """Returns the prompts' ids (B, T, max_len): tokens, PAD, or CONTEXT - i.
 

@@ -5,6 +5,8 @@ Look at Spatiotemporal Convolutions, CVPR 2018. Time is never strided. Submodule
 follow the public PyTorch code, so that converting its weights is a table.
 """
 
+from typing import Any
+
 import flax.linen as nn
 import jax
 import jax.numpy as jnp
@@ -76,7 +78,7 @@ class Bottleneck(nn.Module):
     dtype: jnp.dtype
 
     @nn.compact
-    def __call__(self, x, **norm):
+    def __call__(self, x: jax.Array, **norm: Any) -> jax.Array:
         features = 4 * self.width
         own = dict(folded=self.folded, dtype=self.dtype)
         first = (3, 1, 1) if self.inflated else (1, 1, 1)
@@ -100,7 +102,7 @@ class SplitBlock(nn.Module):
     dtype: jnp.dtype
 
     @nn.compact
-    def __call__(self, x, **norm):
+    def __call__(self, x: jax.Array, **norm: Any) -> jax.Array:
         shape = dict(split=True, folded=self.folded, dtype=self.dtype)
         y = ConvNorm(self.width, (3, 3, 3), self.stride, **shape, name="conv1")(
             _clean(x, norm), **norm
@@ -141,7 +143,14 @@ class ConvNorm(nn.Module):
     dtype: jnp.dtype = jnp.float32
 
     @nn.compact
-    def __call__(self, x, *, counted, train, momentum):
+    def __call__(
+        self,
+        x: jax.Array,
+        *,
+        counted: jax.Array | None,
+        train: bool,
+        momentum: float,
+    ) -> jax.Array:
         own = dict(folded=self.folded, dtype=self.dtype)
         norm = BatchNorm(momentum, name="bn")
         if self.split:
@@ -165,7 +174,9 @@ class Conv(nn.Module):
     dtype: jnp.dtype
 
     @nn.compact
-    def __call__(self, x, norm, *, counted, train):
+    def __call__(
+        self, x: jax.Array, norm: BatchNorm, *, counted: jax.Array | None, train: bool
+    ) -> jax.Array:
         # A kernel of one pixel and step is a matrix: the converter keeps them so.
         shape = (*self.kernel, x.shape[-1], self.features)
         stored = shape[3:] if self.kernel == (1, 1, 1) else shape
@@ -194,7 +205,15 @@ class SplitConv(nn.Module):
     dtype: jnp.dtype
 
     @nn.compact
-    def __call__(self, x, norm, *, counted, train, momentum):
+    def __call__(
+        self,
+        x: jax.Array,
+        norm: BatchNorm,
+        *,
+        counted: jax.Array | None,
+        train: bool,
+        momentum: float,
+    ) -> jax.Array:
         times, height, width = self.kernel
         area = x.shape[-1] * height * width
         middle = 3 * area * self.features // (area + 3 * self.features)

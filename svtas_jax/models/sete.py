@@ -4,6 +4,7 @@ Any backbone goes with any head: with I3D and MS-TCN it is the paper's single-st
 baseline, with features in place of the image branch the second of two stages.
 """
 
+import dataclasses
 import math
 
 import flax.linen as nn
@@ -74,7 +75,7 @@ class Sete(nn.Module):
         context, logits, projected = self.head(
             state.context, features, valid, train=train
         )
-        state = state.replace(context=context)
+        state = dataclasses.replace(state, context=context)
         output = ChunkOutput(logits=logits)
         if self.text is None or not (train or self.is_initializing()):
             return state, output
@@ -84,7 +85,8 @@ class Sete(nn.Module):
         scale = jnp.float32(LOGIT_SCALE)
         if self.train_logit_scale:
             scale = self.param("logit_scale", nn.initializers.constant(LOGIT_SCALE), ())
-        return state, output.replace(
+        return state, dataclasses.replace(
+            output,
             image_features=projected,
             text_features=self.text(labels, templates),
             logit_scale=scale,

@@ -10,15 +10,15 @@ plain   looks both ways, and no further than the chunk: MS-TCN (Abu Farha, Gall,
         stages, which see class probabilities, are plain
 """
 
+from typing import Any
+
 import flax.linen as nn
 import jax
 import jax.numpy as jnp
 
 from svtas_jax.models.convolution import CausalConv, Conv3x3x3, DilatedConv
 from svtas_jax.models.layers import BatchNorm, Linear, where_valid
-
-# A layer's left context: (B, 2 * dilation, features) of the memory kind, else empty.
-Contexts = tuple[jax.Array | tuple[()], ...]
+from svtas_jax.structs import Contexts
 
 
 def initial_context(
@@ -69,7 +69,9 @@ class TCN(nn.Module):
         )
 
     @nn.compact
-    def __call__(self, context: Contexts, x: jax.Array, valid: jax.Array, *, train):
+    def __call__(
+        self, context: Contexts, x: jax.Array, valid: jax.Array, *, train: bool
+    ) -> tuple[Contexts, jax.Array, jax.Array]:
         """Returns the next context, logits (S, B, T, K) and the first stage's
         projected input (B, T, features).
 
@@ -79,7 +81,8 @@ class TCN(nn.Module):
             valid: (B, T) bool.
             train: use batch statistics.
         """
-        next_context, logits, projected = (), [], None
+        next_context: Contexts = ()
+        logits, inputs = [], []
         for stage in range(self.num_stages):
             own = context[stage * self.num_layers : (stage + 1) * self.num_layers]
             own, stage_logits, stage_input = Stage(
@@ -92,11 +95,11 @@ class TCN(nn.Module):
                 dtype=self.dtype,
                 name="stage1" if stage == 0 else f"stages_{stage - 1}",
             )(own, x, valid, train=train)
-            projected = stage_input if projected is None else projected
             next_context += own
             logits.append(stage_logits)
+            inputs.append(stage_input)
             x = where_valid(valid, nn.softmax(stage_logits))
-        return next_context, jnp.stack(logits), projected
+        return next_context, jnp.stack(logits), inputs[0]
 
 
 class Stage(nn.Module):
@@ -111,7 +114,9 @@ class Stage(nn.Module):
     dtype: jnp.dtype = jnp.float32
 
     @nn.compact
-    def __call__(self, context, x, valid, *, train):
+    def __call__(
+        self, context: Contexts, x: jax.Array, valid: jax.Array, *, train: bool
+    ) -> tuple[Contexts, jax.Array, jax.Array]:
         if not self.reference_padding:
             x = where_valid(valid, x)
         x = Linear(self.features, dtype=self.dtype, name="conv_1x1")(x)
@@ -151,15 +156,16 @@ class Layer(nn.Module):
     dtype: jnp.dtype
 
     @nn.compact
-    def __call__(self, context, x, valid, *, train):
+    def __call__(
+        self, context: Any, x: jax.Array, valid: jax.Array, *, train: bool
+    ) -> tuple[Any, jax.Array]:
         features = x.shape[-1]
-        conv = {"memory": CausalConv, "plain": DilatedConv, "3d": Conv3x3x3}[self.kind](
-            features, self.dilation, self.dtype, name="conv_dilated"
-        )
+        own = (features, self.dilation, self.dtype)
         if self.kind == "memory":
-            context, y = conv(context, x)
+            context, y = CausalConv(*own, name="conv_dilated")(context, x)
         else:
-            y = conv(x)
+            conv = {"plain": DilatedConv, "3d": Conv3x3x3}[self.kind]
+            y = conv(*own, name="conv_dilated")(x)
         y = Linear(features, dtype=self.dtype, name="conv_1x1")(nn.relu(y))
         counted = None if self.reference_padding else valid
         y = BatchNorm(self.norm_momentum, name="norm")(y, counted, train=train)

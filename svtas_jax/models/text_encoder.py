@@ -27,7 +27,7 @@ class TextEncoder(nn.Module):
     shared_context: bool = False
     dtype: jnp.dtype = jnp.float32
 
-    def setup(self):
+    def setup(self) -> None:
         normal = nn.initializers.normal
         self.token_embedding = self.param(
             "token_embedding", normal(0.02), (tokenizer.VOCAB_SIZE, self.width)
@@ -48,7 +48,9 @@ class TextEncoder(nn.Module):
         self.text_projection = Linear(self.features, dtype=self.dtype)
         self.squeeze_sentence = Linear(self.features, dtype=self.dtype)
 
-    def embed_prompts(self, labels: jax.Array, templates: jax.Array | int = 0):
+    def embed_prompts(
+        self, labels: jax.Array, templates: jax.Array | int = 0
+    ) -> jax.Array:
         """Returns the prompts' vectors (B, T, max_len, width), without positions."""
         ids = prompts.prompt_ids(self.tables, labels, templates)
         context = self.ctx if self.num_context else None

@@ -8,7 +8,7 @@ from svtas_jax.models import joint, prompts, tcn
 from svtas_jax.models.image import FeatureBranch, ImageBranch
 from svtas_jax.models.layers import Linear, where_valid
 from svtas_jax.models.text_encoder import TextEncoder
-from svtas_jax.structs import NO_LABEL, Chunk, ChunkOutput, StreamState
+from svtas_jax.structs import NO_LABEL, Chunk, ChunkOutput, Contexts, StreamState
 
 
 class Transeger(nn.Module):
@@ -29,7 +29,7 @@ class Transeger(nn.Module):
 
     def initial_state(self, batch_size: int) -> StreamState:
         """Returns the state of `batch_size` streams that have seen nothing."""
-        context = ()
+        context: Contexts = ()
         if isinstance(self.joint, joint.MemoryTCNJoint):
             context = tcn.initial_context(
                 batch_size,

@@ -7,6 +7,7 @@ import pathlib
 import sys
 import traceback
 from collections.abc import Callable, Sequence
+from typing import Any, NoReturn
 
 import jax
 import ml_collections
@@ -49,7 +50,8 @@ def define(*names: str) -> None:
         elif name in _LISTS:
             flags.DEFINE_list(name, [], _LISTS[name])
         else:
-            flags.DEFINE_string(name, *_TEXTS[name])
+            default, text = _TEXTS[name]
+            flags.DEFINE_string(name, default, text)
 
 
 def integers(name: str) -> tuple[int, ...]:
@@ -58,7 +60,7 @@ def integers(name: str) -> tuple[int, ...]:
     Raises:
         InputError: if an item is not a whole number from 0.
     """
-    items = flags.FLAGS[name].value
+    items: list[str] = flags.FLAGS[name].value or []
     for item in items:
         if not item.isdecimal():
             raise InputError(
@@ -136,11 +138,11 @@ def _check_flags(argv: list[str], required: Sequence[str]) -> None:
             raise MissingInputError(f"--{name} is missing; --help lists the flags.")
     if "config" not in flags.FLAGS:
         return
-    config = flags.FLAGS["config"]
+    config: Any = flags.FLAGS["config"]  # of a class that ml_collections hides
     if not isinstance(config.value, ml_collections.ConfigDict | None):
         raise MissingInputError(configs.missing(pathlib.Path(config.config_filename)))
 
 
-def _fail(message: str, code: int) -> None:
+def _fail(message: str, code: int) -> NoReturn:
     print(f"error: {message}", file=sys.stderr)
     hosts.leave(code)

@@ -8,7 +8,7 @@ import pathlib
 import ml_collections
 
 import svtas_jax
-from svtas_jax.errors import MissingInputError
+from svtas_jax.errors import InputError, MissingInputError
 
 
 def folder() -> pathlib.Path:
@@ -44,11 +44,14 @@ def get_config(name: str | os.PathLike) -> ml_collections.ConfigDict:
 
     Raises:
         MissingInputError: if there is no such config.
+        InputError: if the file is not a Python file.
     """
     path = find(name)
     if not path.is_file():
         raise MissingInputError(missing(path))
     spec = importlib.util.spec_from_file_location(f"svtas_jax_{path.stem}", path)
+    if spec is None or spec.loader is None:  # of another ending
+        raise InputError(f"{path} is no config: a config is a Python file, NAME.py.")
     module = importlib.util.module_from_spec(spec)
     spec.loader.exec_module(module)
     return module.get_config()

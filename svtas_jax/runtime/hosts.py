@@ -12,7 +12,7 @@ import socket
 import sys
 import time
 from collections.abc import Callable, Sequence
-from typing import Any, TypeVar
+from typing import Any, NoReturn, TypeVar
 
 import jax
 import numpy as np
@@ -159,7 +159,7 @@ def wait() -> None:
         gather(None)
 
 
-def leave(code: int) -> None:
+def leave(code: int) -> NoReturn:
     """Ends a process that failed; the others must not wait for it.
 
     Python's own way out would: it ends with a barrier of all processes.

@@ -4,6 +4,9 @@ few seconds."""
 import collections
 import signal
 import threading
+import types
+from collections.abc import Callable
+from typing import Any
 
 import jax
 
@@ -11,6 +14,8 @@ from svtas_jax.runtime.sharding import any_of
 
 EXIT_CODE = 75  # of sysexits.h: a failure that passes, try again
 _LAG = 2  # calls between a question to all processes and its answer
+
+_Handler = Callable[[int, types.FrameType | None], Any] | signal.Handlers | int
 
 
 class Interrupted(Exception):
@@ -26,7 +31,7 @@ class Interruption:
 
     def __init__(self) -> None:
         self.requested = False  # in this process
-        self._before: signal.Handlers | None = None
+        self._before: _Handler | None = None
         self._asked: collections.deque[jax.Array] = collections.deque()
 
     def __enter__(self) -> "Interruption":

@@ -52,6 +52,7 @@ def keep_freed_memory() -> None:
 
 def use_compilation_cache() -> None:
     """Keeps compiled programs between runs: a second start takes seconds."""
+    # pyrefly: ignore[missing-attribute]  JAX defines its options as it starts
     if jax.config.jax_compilation_cache_dir is None:
         cache = os.environ.get("XDG_CACHE_HOME", os.path.expanduser("~/.cache"))
         jax.config.update("jax_compilation_cache_dir", f"{cache}/svtas_jax/xla")

@@ -15,7 +15,7 @@ from typing import TypeVar
 
 import jax
 import numpy as np
-from jax.sharding import AxisType, Mesh, NamedSharding, PartitionSpec
+from jax.sharding import AxisType, Mesh, NamedSharding, PartitionSpec, Sharding
 
 from svtas_jax.errors import InputError
 
@@ -57,7 +57,7 @@ def local_slots(mesh: Mesh, batch_size: int) -> tuple[int, ...]:
     """Returns which slots of a batch lie on devices of this process."""
     parts = by_slot(mesh).addressable_devices_indices_map((batch_size,)).values()
     every = range(batch_size)
-    return tuple(sorted({slot for (part,) in parts for slot in every[part]}))
+    return tuple(sorted({slot for part in parts if part for slot in every[part[0]]}))
 
 
 def repeated(mesh: Mesh) -> NamedSharding:
@@ -87,7 +87,7 @@ def in_parts(shape: tuple[int, ...], mesh: Mesh, split_from: int) -> NamedShardi
     return NamedSharding(mesh, PartitionSpec(*[None] * longest, _DATA))
 
 
-def put(array: jax.Array, sharding: NamedSharding) -> jax.Array:
+def put(array: jax.Array | np.ndarray, sharding: Sharding) -> jax.Array:
     """Puts an array, the same in every process, on the devices."""
     if sharding.is_fully_addressable:
         return jax.device_put(array, sharding)

@@ -58,7 +58,7 @@ def import_metric_writers() -> types.ModuleType:
     """Imports `clu.metric_writers`, with our writer in place of TensorFlow's."""
     name = "clu.metric_writers.summary_writer"
     if "clu.metric_writers" not in sys.modules and name not in sys.modules:
-        stand_in = types.ModuleType(name, "Writes event files without TensorFlow.")
+        stand_in: Any = types.ModuleType(name, "Writes event files without TensorFlow.")
         stand_in.SummaryWriter = EventWriter
         sys.modules[name] = stand_in
     module = importlib.import_module("clu.metric_writers")

@@ -44,7 +44,7 @@ class TrainLog:
         if not first:
             self._writer.write_hparams(flat_config(config))
         self._progress = Progress(first=first, last=last, unit="frames")
-        self._pending: list[dict[str, jax.Array | np.float32]] = [
+        self._pending: list[Mapping[str, jax.Array | np.float32]] = [
             {name: np.float32(value) for name, value in row.items()} for row in pending
         ]
         self._since = first - len(pending)
@@ -57,6 +57,7 @@ class TrainLog:
         while True:
             begin = time.perf_counter()
             batch = next(batches, None)
+            # pyrefly: ignore[missing-attribute]  JAX has it, and its types do not
             if self._watched is not None and self._watched.is_ready():
                 self._waited_s += time.perf_counter() - begin
             if batch is None:

@@ -125,8 +125,8 @@ def first_state(
     state = init_train_state(model, tx, chunk, jax.random.key(config.seed))
     if config.train.init_from:
         variables = {"params": state.params, "batch_stats": state.batch_stats}
-        state = state.replace(
-            **store.initialise_from(config.train.init_from, variables)
+        state = dataclasses.replace(
+            state, **store.initialise_from(config.train.init_from, variables)
         )
     return state
 

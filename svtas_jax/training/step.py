@@ -6,7 +6,10 @@ into calls changes nothing. The stream enters every chunk as data: gradients sto
 chunk's border.
 """
 
+import dataclasses
 import functools
+from collections.abc import Callable
+from typing import Any
 
 import jax
 import jax.numpy as jnp
@@ -33,6 +36,12 @@ REMAT = {
     "products": jax.checkpoint_policies.dots_saveable,
     "blocks": jax.checkpoint_policies.save_only_these_names(BLOCK),
 }
+# Parameters, batch statistics, stream, chunk and key to the loss, and with it stream,
+# statistics and metrics.
+LossFn = Callable[
+    [Params, Params, StreamState, Chunk, jax.Array],
+    tuple[jax.Array, tuple[StreamState, Params, dict[str, jax.Array]]],
+]
 METRICS = ("loss", "segmentation_loss", "clip_loss", "correct_steps", "valid_steps")
 
 
@@ -89,10 +98,12 @@ def lay_out(
     def weights(leaf):
         return sharding.in_parts(leaf.shape, mesh, split_from)
 
-    one, slots = sharding.repeated(mesh), sharding.by_slot(mesh)
+    slots = sharding.by_slot(mesh)
+    one: Any = sharding.repeated(mesh)  # where the carry has an array
     return (
         jax.tree.map(weights, state),
-        carry.replace(
+        dataclasses.replace(
+            carry,
             grads=jax.tree.map(weights, carry.grads),
             stream=jax.tree.map(lambda _: slots, carry.stream),
             metrics=jax.tree.map(lambda _: one, carry.metrics),
@@ -113,7 +124,7 @@ def place(
 
 def make_loss(
     model: Model, *, smooth_weight: float, clip_weight: float, remat: str = "none"
-):
+) -> LossFn:
     """Returns the loss of one chunk, as a function of parameters, batch statistics,
     stream, chunk and random key; also the stream, the statistics and metrics after it.
 
@@ -146,7 +157,7 @@ def accumulate(
     chunks: Chunk,
     key: jax.Array,
     *,
-    loss_fn,
+    loss_fn: LossFn,
     skip_bad: bool = False,
 ) -> tuple[TrainState, BatchCarry]:
     """Adds the gradients of consecutive chunks to the carry.
@@ -183,7 +194,8 @@ def accumulate(
                 counts, (grads, sums), (carry.grads, carry.metrics)
             )
         first_bad = is_bad & (carry.bad_chunk < 0)
-        carry = carry.replace(
+        carry = dataclasses.replace(
+            carry,
             grads=grads,
             stream=keep_unless(counts, stream, carry.stream),
             metrics=sums,
@@ -196,7 +208,7 @@ def accumulate(
     (batch_stats, carry), _ = jax.lax.scan(
         add_chunk, (state.batch_stats, carry), chunks
     )
-    return state.replace(batch_stats=batch_stats), carry
+    return dataclasses.replace(state, batch_stats=batch_stats), carry
 
 
 def apply_gradients(
@@ -215,7 +227,8 @@ def apply_gradients(
     updates, opt_state = tx.update(carry.grads, state.opt_state, state.params)
     metrics = {**carry.metrics, "grad_norm": optax.tree.norm(carry.grads)}
     metrics |= {"bad_chunk": carry.bad_chunk, "num_bad": carry.num_bad}
-    state = state.replace(
+    state = dataclasses.replace(
+        state,
         step=state.step + 1,
         params=optax.apply_updates(state.params, updates),
         opt_state=opt_state,
@@ -229,8 +242,8 @@ def make_train_functions(
     *,
     shardings: tuple[TrainState, BatchCarry] | None = None,
     skip_bad: bool = False,
-    **loss_options,
-):
+    **loss_options: Any,
+) -> tuple[jax.stages.Wrapped, jax.stages.Wrapped]:
     """Returns `accumulate` and `apply_gradients` for this model, compiled.
 
     Args:

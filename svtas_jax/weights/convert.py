@@ -11,6 +11,7 @@ the arrays decide.
 import functools
 import re
 from collections.abc import Callable, Mapping
+from typing import Any
 
 import flax.traverse_util
 import numpy as np
@@ -87,7 +88,7 @@ def to_torch(variables: Params, rules: Rules) -> dict[str, np.ndarray]:
     Raises:
         ValueError: if a variable has no rule.
     """
-    flat = flax.traverse_util.flatten_dict(variables, sep="/")
+    flat: dict[str, Any] = flax.traverse_util.flatten_dict(variables, sep="/")
     shifted = _shifted_blocks(flat)
     state = {}
     for path, array in flat.items():

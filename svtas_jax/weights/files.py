@@ -111,7 +111,9 @@ def _read_safetensors(path: pathlib.Path) -> Arrays:
     return arrays
 
 
-def write_safetensors(path: str | pathlib.Path, arrays: Mapping[str, np.ndarray]):
+def write_safetensors(
+    path: str | pathlib.Path, arrays: Mapping[str, np.ndarray]
+) -> None:
     """Writes float32 arrays for PyTorch (`safetensors.torch.load_file`)."""
     header, body = {}, io.BytesIO()
     for name, array in arrays.items():

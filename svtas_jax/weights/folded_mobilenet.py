@@ -10,6 +10,7 @@ and training starts where it was left.
 import functools
 import re
 from collections.abc import Iterable, Mapping
+from typing import Any
 
 import flax.linen as nn
 import flax.traverse_util
@@ -21,7 +22,7 @@ from svtas_jax.errors import InputError
 from svtas_jax.models.image import with_separate_norms
 from svtas_jax.models.layers import BatchNorm
 from svtas_jax.models.mobilenet_tsm import STAGES
-from svtas_jax.structs import Chunk, Params
+from svtas_jax.structs import Chunk, Model, Params
 
 _EPSILON = BatchNorm.epsilon
 _LEARNED, _MEASURED = ("scale", "bias"), ("mean", "var")
@@ -92,7 +93,7 @@ def _to_our_kernel(array: np.ndarray, part: str | None) -> np.ndarray:
     return array[0, 0] if array.shape[:2] == (1, 1) else array
 
 
-def calibrate(model: nn.Module, variables: Params, batches: Iterable[Chunk]) -> Params:
+def calibrate(model: Model, variables: Params, batches: Iterable[Chunk]) -> Params:
     """Gives the image branch's batch norms the statistics of these chunks.
 
     Args:
@@ -113,9 +114,9 @@ def calibrate(model: nn.Module, variables: Params, batches: Iterable[Chunk]) -> 
         total += float(count)
         moments = jax.tree.map(lambda x: np.asarray(x, np.float64), moments)
         sums = moments if sums is None else jax.tree.map(np.add, sums, moments)
-    if not total:
+    if sums is None or not total:
         raise InputError("there is no frame to calibrate the batch norms on.")
-    flat = flax.traverse_util.flatten_dict(variables, sep="/")
+    flat: dict[str, Any] = flax.traverse_util.flatten_dict(variables, sep="/")
     for module, (first, second) in sums.items():
         flat |= _normed(flat, module, first / total, second / total)
     return flax.traverse_util.unflatten_dict(flat, sep="/")
@@ -131,7 +132,9 @@ def _output_moments(model, variables, chunk):
         capture_intermediates=_is_norm_output,
         mutable=["intermediates"],
     )
-    flat = flax.traverse_util.flatten_dict(captured["intermediates"], sep="/")
+    flat: dict[str, Any] = flax.traverse_util.flatten_dict(
+        captured["intermediates"], sep="/"
+    )
     valid = chunk.step_valid[..., None]
 
     def over_steps(values):

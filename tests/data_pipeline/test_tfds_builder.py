@@ -323,7 +323,7 @@ def test_a_damaged_file_inside_records_is_named_by_its_video(filled):
     config = _prepare(filled, "video")
     record = annotations.read_split(config, "test")[1]
     longer = dataclasses.replace(record, labels=np.zeros(99, np.int32))
-    reader = prepared.open_reader(longer)
+    reader = prepared.open_reader(longer, longer.prepared)
     with pytest.raises(
         DamagedVideoError, match="Video .*/b is damaged.*33 frames of 99"
     ):

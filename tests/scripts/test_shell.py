@@ -105,7 +105,8 @@ def clone(tmp_path):
     for name, text in zip(("setup.cfg", "pyproject.toml"), required, strict=True):
         (root / name).write_text(text)
     program(venv / "bin" / "python", f'exec {sys.executable} "$@"')
-    program(venv / "bin" / "ruff", f'exec {sys.executable} -m ruff "$@"')
+    for name in ("ruff", "pyrefly"):
+        program(venv / "bin" / name, f'exec {sys.executable} -m {name} "$@"')
     for stamp in ("installed.txt", "installed-test.txt"):
         (venv / stamp).write_text("".join(required))
     return root, {"VENV": venv, "PYTHONPATH": root, "JAX_PLATFORMS": "cpu"}
@@ -127,11 +128,15 @@ def test_the_quick_start_ends_with_what_it_made(clone, tiny_flags):
 
 
 @pytest.mark.slow
-def test_the_gate_runs_ruff_and_the_tests(clone):
+def test_the_gate_runs_ruff_the_type_checker_and_the_tests(clone):
     root, variables = clone
     some = "tests/test_stitching.py"
     done = bash("scripts/test.sh", some, cwd=root, **variables)
     assert "All checks passed!" in done.stdout and " passed in " in done.stdout
-    (root / "svtas_jax" / "wrong.py").write_text("import os\n")
+    wrong = root / "svtas_jax" / "wrong.py"
+    wrong.write_text('NUMBER: int = "one"\n')
+    done = bash("scripts/test.sh", some, cwd=root, code=1, **variables)
+    assert "bad-assignment" in done.stdout and " passed in " not in done.stdout
+    wrong.write_text("import os\n")
     done = bash("scripts/test.sh", some, cwd=root, code=1, **variables)
     assert "F401" in done.stdout and " passed in " not in done.stdout
