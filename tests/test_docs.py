@@ -172,7 +172,7 @@ def test_flags_are_there(page):
 
 @pytest.mark.usefixtures("tiny_commands")
 def test_the_examples_of_the_library_run(folder, tiny, tmp_path, monkeypatch, capsys):
-    config = tiny.config("transeger")
+    config = tiny.config("sete")
     config.model.image_stages = 2  # what `tiny_commands` builds
     folder.add("S1_Coffee_C1", 29)
     folder.add("other", 17, subsets=("train",))
