@@ -181,7 +181,7 @@ def _apply(model: nn.Module, variables, stream, inputs, train):
         projected = updates["intermediates"]["head"]["__call__"][0][2]
         text = output.text_features
         if text is None:
-            told = prompts.told_labels(chunk.labels, model.clip_steps), templates
+            told = prompts.prompt_labels(chunk.labels, model.clip_steps), templates
             text = model.apply(variables, *told, method=lambda m, *args: m.text(*args))
         outputs["img_feature"] = jnp.swapaxes(projected, 1, 2)
         outputs["text_feature"] = jnp.swapaxes(text, 1, 2)
