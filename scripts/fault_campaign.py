@@ -394,7 +394,7 @@ def changed_s(path: pathlib.Path) -> float:
 
 def last_start(case: Case) -> str:
     """Returns what the present process has said."""
-    return case.log.read_text().rpartition("videos to select on")[2]
+    return case.log.read_text().rpartition("selection videos")[2]
 
 
 def children(parent: int) -> list[int]:
