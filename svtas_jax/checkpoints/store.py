@@ -247,7 +247,7 @@ def warn_of_other_classes(folder: str, class_names: Sequence[str]) -> None:
 
 
 def merge_matching(variables: Params, loaded: Params, *, source: str) -> Params:
-    """Replaces every array of `variables` that `loaded` has in the same shape.
+    """Returns `variables`, with the arrays of `loaded` that match in name and shape.
 
     Raises:
         InputError: if no array fits.

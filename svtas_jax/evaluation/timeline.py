@@ -311,7 +311,7 @@ def distinct_colours(num_colours: int) -> np.ndarray:
 
 
 def _distance(colours: np.ndarray, one: np.ndarray) -> np.ndarray:
-    """Returns the perceived distances of colours to one, in the worse of both visions."""
+    """Returns the distances of colours to one, in the vision where they are smaller."""
     return np.linalg.norm(colours - one, axis=-1).min(axis=-1)
 
 
