@@ -132,7 +132,7 @@ class Model(Protocol):
     clip_steps: int
 
     def initial_state(self, batch_size: int) -> StreamState:
-        """Returns the state of `batch_size` streams that have seen nothing."""
+        """Returns the state of `batch_size` new streams."""
         ...
 
     def image_features(self, chunk: Chunk) -> jax.Array:

@@ -34,7 +34,7 @@ class Sete(nn.Module):
     train_logit_scale: bool = False
 
     def initial_state(self, batch_size: int) -> StreamState:
-        """Returns the state of `batch_size` streams that have seen nothing."""
+        """Returns the state of `batch_size` new streams."""
         context = self.head.initial_context(batch_size)
         # Only Transeger's prompts read the last chunk's labels.
         labels = jnp.full((batch_size, 1), NO_LABEL, jnp.int32)

@@ -28,7 +28,7 @@ class Transeger(nn.Module):
     dtype: jnp.dtype = jnp.float32
 
     def initial_state(self, batch_size: int) -> StreamState:
-        """Returns the state of `batch_size` streams that have seen nothing."""
+        """Returns the state of `batch_size` new streams."""
         context = ()
         if isinstance(self.joint, joint.MemoryTCNJoint):
             context = tcn.initial_context(

@@ -90,8 +90,8 @@ def _cpu_name() -> str:
 
 @functools.cache
 def git_commit() -> str | None:
-    """Returns the commit of the checkout from which this program runs, as of the first
-    call, with "-dirty" if files differ from it; None outside a checkout."""
+    """Returns the commit of this program's checkout at the time of the first call, with
+    "-dirty" if files differ from it; None outside a checkout."""
     return _git_commit(pathlib.Path(svtas_jax.__file__).resolve().parents[1])
 
 

@@ -168,11 +168,11 @@ class TrainLog:
         self._marked, self._waited_s = now, 0.0
         return share
 
-    def write_selection(self, step: int, scores: dict[str, float]) -> None:
+    def write_selection(self, step: int, metrics: dict[str, float]) -> None:
         """Writes the metrics on the selection videos."""
-        logging.info("step %d selection %s", step, format_metrics(scores))
+        logging.info("step %d selection %s", step, format_metrics(metrics))
         self._writer.write_scalars(
-            step, {f"selection/{name}": value for name, value in scores.items()}
+            step, {f"selection/{name}": value for name, value in metrics.items()}
         )
         self._writer.flush()
 

@@ -250,13 +250,15 @@ class Training:
         )
 
     def _evaluate(self, position: Position, log: TrainLog) -> None:
-        scores = self.selector.evaluate(position.state)
-        log.write_selection(int(position.state.step), scores)
-        self._save(position, scores)
+        metrics = self.selector.evaluate(position.state)
+        log.write_selection(int(position.state.step), metrics)
+        self._save(position, metrics)
 
-    def _save(self, position: Position, scores: dict[str, float] | None = None) -> None:
+    def _save(
+        self, position: Position, metrics: dict[str, float] | None = None
+    ) -> None:
         meta = self._describe(int(position.state.step))
-        resume.save(self.manager, position, meta, scores)
+        resume.save(self.manager, position, meta, metrics)
         if resume.was_interrupted(self.workdir):
             self.manager.wait_until_finished()
             resume.forget_interrupted(self.workdir)
