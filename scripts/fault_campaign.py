@@ -393,8 +393,8 @@ def changed_s(path: pathlib.Path) -> float:
 
 
 def last_start(case: Case) -> str:
-    """Returns the output of the current process."""
-    return case.log.read_text().rpartition("videos to select on")[2]
+    """Returns what the present process has said."""
+    return case.log.read_text().rpartition("selection videos")[2]
 
 
 def children(parent: int) -> list[int]:

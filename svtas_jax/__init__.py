@@ -4,7 +4,7 @@
     run = svtas_jax.load("runs/gtea")
     result = run.segment("video.mp4")
 
-The names in `__all__` are the public interface; each is imported when it is first used.
+The names in `__all__` are the public interface, imported when they are first used.
 """
 
 import importlib
@@ -71,5 +71,5 @@ def __getattr__(name: str) -> Any:
 
 
 def __dir__() -> list[str]:
-    """Lists the public names, also those that are not imported yet."""
+    """Lists all public names, imported or not."""
     return sorted({*globals(), *__all__})

@@ -1,10 +1,10 @@
-"""How fast a system runs here: inference, training, pipeline, from file to labels.
+"""Measures a model's speed here: inference, training, input pipeline, file to labels.
 
     python -m svtas_jax.benchmark --config=configs/gtea_transeger.py [--json=FILE]
         [--video=FILE] [--batches=1,2,4,8]
 
-Needs no data: weights are random, and without --video one is rendered (720x404, as
-GTEA's, MPEG-4).
+It needs no data: weights are random, and without --video it renders an MPEG-4 video of
+720x404 pixels, GTEA's size.
 """
 
 from absl import flags
@@ -23,6 +23,6 @@ def main() -> None:
 
 if __name__ == "__main__":
     cli.define("config", "json")
-    flags.DEFINE_list("batches", ["1", "2", "4", "8"], "Batch sizes of inference.")
-    flags.DEFINE_string("video", None, "Video to read instead of a rendered one.")
+    flags.DEFINE_list("batches", ["1", "2", "4", "8"], "Batch sizes for inference.")
+    flags.DEFINE_string("video", None, "Video to read; by default one is rendered.")
     cli.run(main, required=("config",))

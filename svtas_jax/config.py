@@ -1,7 +1,7 @@
-"""Every setting of the program once, with its default and its rule.
+"""All settings of the program, with their defaults and rules.
 
-A file in `configs/` starts from `default_config()` and sets what differs. Nothing is
-derived inside a config file, so that every field can be overridden on the command line:
+A file in `configs/` starts from `default_config()` and sets what differs. A config file
+derives no value from another, so every field can be overridden on the command line:
 `--config.data.split=2`.
 """
 
@@ -23,7 +23,7 @@ HEADS = ("memory_tcn", "ms_tcn", "tcn_3d", "asformer", "gru", "gtrm")
 
 
 def default_config() -> ml_collections.ConfigDict:
-    """Returns SETE on GTEA with the paper's values (spec of the public code)."""
+    """Returns SETE on GTEA, with the values of the SVTAS paper and its public code."""
     config = ml_collections.ConfigDict()
     config.seed = 0
     config.data = _data_defaults()
@@ -35,25 +35,25 @@ def default_config() -> ml_collections.ConfigDict:
 
 def _data_defaults() -> ml_collections.ConfigDict:
     data = ml_collections.ConfigDict()
-    data.dataset = "gtea"  # names the data in messages; "demo" is rendered when absent
+    data.dataset = "gtea"  # name in messages; "demo" is rendered if it does not exist
     data.root = "data/gtea"  # holds Videos/, groundTruth/, mapping.txt, splits/; or
-    # what data_pipeline.tfds_builder made of them
-    data.features = ""  # folder below the root with NAME.npy: features, not videos
+    # the output of data_pipeline.tfds_builder
+    data.features = ""  # folder below the root with NAME.npy, read instead of videos
     data.layout = "flat"  # "flat": Videos/NAME.mp4; "breakfast": PERSON/CAMERA/...avi
     data.split = 1  # splits/{train,test}.splitK.bundle (or _splitK.txt)
     data.clip_frames = 128  # raw frames in a chunk; 0: a chunk is a whole video
     data.frame_stride = 4  # every frame_stride-th frame is decoded
-    data.max_length_gap = DEFAULT_LENGTH_GAP  # by which labels and video may differ, as
-    # a share of the longer one; a larger one also allows more than one chunk. Up to
-    # frame_stride frames are always allowed. What is longer is cut
-    data.resize = (256, 320)  # height, width every frame is resized to, antialiased
-    data.crop = 224  # square crop: random in training, centre otherwise
+    data.max_length_gap = DEFAULT_LENGTH_GAP  # largest difference in length between
+    # labels and video, as a share of the longer one, which is cut. Up to frame_stride
+    # frames are always allowed; more than one chunk only by a value above the default
+    data.resize = (256, 320)  # height and width of a resized frame (antialiased)
+    data.crop = 224  # side of a square crop: random in training, else in the centre
     data.mean = (0.551, 0.424, 0.179)  # RGB mean of the data, in 0..1
-    data.std = (0.133, 0.141, 0.124)  # RGB standard deviation
-    data.augment = "video"  # "video": one crop and flip a video; "frame": public code's
-    # own draw for every frame; "none"
-    data.frame_cache = ""  # folder for decoded, resized frames: epochs after the first
-    # only read them (H * W * 3 bytes a frame); empty: every epoch decodes the videos
+    data.std = (0.133, 0.141, 0.124)  # RGB standard deviation of the data
+    data.augment = "video"  # one random crop and flip per "video", or per "frame" (as
+    # in SVTAS's public code); or "none"
+    data.frame_cache = ""  # folder for decoded, resized frames, which epochs after the
+    # first read (H * W * 3 bytes per frame); "": every epoch decodes the videos
     data.num_workers = 0  # decoding processes; 0 decodes in threads of this process
     return data
 
@@ -63,28 +63,28 @@ def _model_defaults() -> ml_collections.ConfigDict:
     model.system = "sete"  # "sete", "mete" or "transeger"
     model.backbone = "mobilenet_tsm"  # or "i3d", "r2plus1d", "vit"; "features" reads
     # data.features instead of videos
-    model.head = "memory_tcn"  # SETE's, METE's: or "ms_tcn", "tcn_3d", "asformer",
+    model.head = "memory_tcn"  # of SETE and METE: or "ms_tcn", "tcn_3d", "asformer",
     # "gru", "gtrm"
     model.image_width = 1.0  # multiplies the backbone's channels
     model.image_layers = 12  # blocks of ViT
     model.image_stages = 7  # of MobileNetV2 (ResNets have 4); fewer learn faster from
-    # small pictures
+    # small images
     model.features = 64  # width of the temporal branch, of image and text features
-    model.num_layers = 4  # layers of the head, of each of its stages
-    model.num_stages = 1  # heads in a row that refine each other (TCNs, ASFormer)
-    model.dropout = 0.5  # of the heads that have one: ASFormer, GRU, GTRM
+    model.num_layers = 4  # layers of the head, in each of its stages
+    model.num_stages = 1  # stages of the head, each refining the last (TCNs, ASFormer)
+    model.dropout = 0.5  # of the heads that have dropout: ASFormer, GRU, GTRM
     model.channel_masking = 0.3  # share of the features that ASFormer drops in training
     model.joint = "memory_tcn"  # Transeger: "memory_tcn", "fc" or "transformer"
     model.joint_features = 128  # width of Transeger's joint net
     model.joint_layers = 3  # layers of the transformer joint net
     model.joint_heads = 8  # heads of the transformer joint net
     model.joint_dropout = 0.1  # dropout of the transformer joint net
-    model.joint_positions = "learned"  # of the transformer joint net; "fixed" is sines
-    # of the step, "fixed_by_row" the public code's sines of the batch row
-    model.prompt = "learned"  # "learned" or "fixed"; with "none" Transeger's joint net
-    # hears nothing of the last chunk
-    model.prompt_parts = PROMPT_PARTS  # what a prompt tells, see `models.prompts`
-    model.prompt_len = 50  # tokens of a prompt, padded or cut
+    model.joint_positions = "learned"  # of the transformer joint net; or sinusoids:
+    # "fixed" of the step, "fixed_by_row" of the batch row (SVTAS's public code)
+    model.prompt = "learned"  # "learned" or "fixed"; with "none" Transeger ignores the
+    # last chunk's labels
+    model.prompt_parts = PROMPT_PARTS  # parts of a prompt, see `models.prompts`
+    model.prompt_len = 50  # tokens in a prompt, padded or cut
     model.num_context = 8  # trainable vectors before the class name (learned prompt)
     model.shared_context = False  # one context for all classes
     model.class_position = "end"  # "end", "middle" or "front"
@@ -92,49 +92,49 @@ def _model_defaults() -> ml_collections.ConfigDict:
     model.text_layers = 3
     model.text_heads = 8
     model.train_logit_scale = False  # train METE's temperature (public code: fixed)
-    model.norm_momentum = 0.1  # share of a chunk in the running batch statistics;
-    # short trainings evaluate better with less, such as 0.02
+    model.norm_momentum = 0.1  # weight of a chunk in the running batch statistics;
+    # models trained for a short time evaluate better with less, such as 0.02
     model.reference_padding = False  # True: padded steps enter batch statistics and
-    # shift into their neighbours, as in the public code
-    model.dtype = "float32"  # "bfloat16" computes in bfloat16; parameters stay float32
+    # shift into their neighbours, as in SVTAS's public code
+    model.dtype = "float32"  # of computations, or "bfloat16"; parameters are float32
     return model
 
 
 def _train_defaults() -> ml_collections.ConfigDict:
     train = ml_collections.ConfigDict()
-    train.batch_size = 2  # videos a batch: one optimizer step each
+    train.batch_size = 2  # videos in a batch
     train.num_epochs = 50
     train.learning_rate = 5e-4
     train.weight_decay = 1e-4  # L2 added to the gradient of every parameter
-    train.lr_milestones = (50,)  # epochs after which the rate is multiplied by
+    train.lr_milestones = (50,)  # epochs after which lr_decay multiplies the rate
     train.lr_decay = 0.1
     train.smooth_weight = 0.15  # weight of the truncated smoothing loss
     train.clip_weight = 1.0  # weight of METE's contrastive loss
-    train.chunks_per_step = 0  # of every slot, if the next video follows the last at
-    # once; 0: an optimizer step is `batch_size` whole videos, as in the paper
-    train.chunks_per_call = 1  # chunks handed over at a time; changes nothing
-    train.max_damaged_share = 0.05  # of the videos that may be damaged or vanish during
-    # training: they are left out with a warning, more are an error
-    train.max_bad_chunks = 0  # whose loss or gradient is not finite and which are left
-    # out with a warning, more are an error
-    train.split_from = 0  # arrays of so many numbers lie in parts on the devices; 0:
-    # every device holds all
-    train.remat = "none"  # what the backward pass keeps of the forward pass: "none"
-    # computes nothing twice, "products" and "blocks" save memory and take longer
-    train.selection = "validation"  # picks the best checkpoint on "validation" videos
-    # held out of the training split; "test" is the paper's protocol
+    train.chunks_per_step = 0  # chunks per slot in an optimizer step, with videos back
+    # to back; 0: a step is `batch_size` whole videos, as in the paper
+    train.chunks_per_call = 1  # chunks per call of the device; does not change results
+    train.max_damaged_share = 0.05  # largest share of videos that may be damaged or
+    # missing in training; they are skipped with a warning
+    train.max_bad_chunks = 0  # largest number of chunks whose loss or gradient may be
+    # not finite; they are skipped with a warning
+    train.split_from = 0  # weight arrays with at least this many elements are split
+    # over the devices; 0: every device holds all
+    train.remat = "none"  # what the backward pass recomputes of the forward pass:
+    # "none"; "products" and "blocks" save memory and take longer
+    train.selection = "validation"  # videos that select the best checkpoint:
+    # "validation" videos, held out of the training split; or "test", as in the paper
     train.validation_share = 0.2  # share of the training videos held out
     train.eval_every_epochs = 1
     train.save_every_steps = 50  # between evaluations; 0: only after each of them
     train.log_every_steps = 10
-    train.init_from = ""  # workdir or checkpoint folder to start the weights from
+    train.init_from = ""  # workdir of a run whose best weights are the initial ones
     return train
 
 
 def _eval_defaults() -> ml_collections.ConfigDict:
     evaluate = ml_collections.ConfigDict()
-    evaluate.batch_size = 1  # videos streamed side by side; changes nothing
-    evaluate.background = ("background", "None")  # classes left out of segment metrics
+    evaluate.batch_size = 1  # videos streamed in parallel; does not change results
+    evaluate.background = ("background", "None")  # classes that segment metrics ignore
     return evaluate
 
 
@@ -144,10 +144,10 @@ def stream_spec(config: ml_collections.ConfigDict) -> StreamSpec:
 
 
 def validate_config(config: ml_collections.ConfigDict) -> None:
-    """Checks ranges and relations that ml_collections does not.
+    """Checks ranges and relations, which ml_collections does not check.
 
     Raises:
-        InputError: naming the first field that breaks its rule, and a fix.
+        InputError: names the first field that breaks its rule, and a fix.
     """
     if config.seed < 0:
         raise InputError(f"config.seed={config.seed} must be at least 0.")
@@ -166,7 +166,7 @@ def _check_data(data: ml_collections.ConfigDict) -> None:
     if not 0 <= data.max_length_gap <= 1:
         raise InputError(
             f"config.data.max_length_gap={data.max_length_gap} must lie between 0 and "
-            "1: it is a share of the longer one of labels and video."
+            "1: it is a share of the labels' or the video's length."
         )
     if data.clip_frames % data.frame_stride:
         nearest = (
@@ -239,7 +239,7 @@ def _check_prompt(model) -> None:
     if not parts or len(set(parts)) < len(parts) or set(parts) - set(PROMPT_PARTS):
         raise InputError(
             f"config.model.prompt_parts={parts} must be some of {PROMPT_PARTS}, each "
-            "once; without any, use --config.model.prompt=none."
+            "once; for no prompt at all, use --config.model.prompt=none."
         )
 
 
@@ -247,13 +247,13 @@ def _check_features(data, model) -> None:
     if bool(data.features) != (model.backbone == "features"):
         raise InputError(
             f"config.data.features={data.features!r} and config.model.backbone="
-            f"{model.backbone!r} do not go together: a model of features has "
-            "--config.model.backbone=features --config.data.features=FOLDER, one of "
-            "videos neither."
+            f"{model.backbone!r} do not go together: a model of features needs "
+            "--config.model.backbone=features --config.data.features=FOLDER, a model "
+            "of videos neither."
         )
     if not data.clip_frames and (not data.features or model.system != "sete"):
         raise InputError(
-            "config.data.clip_frames=0, a whole video in one chunk, is for features "
+            "config.data.clip_frames=0, a whole video in one chunk, requires features "
             "and config.model.system='sete'; set the frames of a chunk, such as "
             f"--config.data.clip_frames={32 * data.frame_stride}."
         )
@@ -262,8 +262,8 @@ def _check_features(data, model) -> None:
 def with_clip_frames(
     config: ml_collections.ConfigDict, num_frames: Iterable[int]
 ) -> ml_collections.ConfigDict:
-    """Returns the config with `data.clip_frames` settled: where it says 0, chunks are
-    as long as the longest of these videos, rounded up to 64 steps."""
+    """Returns the config with a `data.clip_frames` of 0 replaced by the length of the
+    longest of these videos, rounded up to a multiple of 64 steps."""
     if config.data.clip_frames:
         return config
     config = config.copy_and_resolve_references()
@@ -296,7 +296,7 @@ def _check_train(train: ml_collections.ConfigDict) -> None:
     if not 0 < train.validation_share < 1:
         raise InputError(
             f"config.train.validation_share={train.validation_share} must lie strictly "
-            "between 0 and 1, such as 0.2; to choose on the test videos as the paper "
+            "between 0 and 1, such as 0.2; to select on the test videos as the paper "
             "does, use --config.train.selection=test."
         )
 

@@ -3,9 +3,9 @@
     python -m svtas_jax.cross_validate --config=configs/gtea_sete.py --workdir=runs/x
         [--splits=1,2,3] [--clip_frames=64,128] [--checkpoint=best|latest]
 
-Split K is a run like any other in WORKDIR/splitK; the table is WORKDIR/table.md and
-table.json. The same command goes on where it was stopped. --clip_frames adds rows: the
-same models as a stream of such chunks.
+WORKDIR/splitK is an ordinary run on split K; the table is in WORKDIR/table.md and
+table.json. The same command resumes where it was stopped. --clip_frames adds rows for
+the same models on chunks of these lengths.
 """
 
 from absl import flags
@@ -33,5 +33,5 @@ def main() -> None:
 
 if __name__ == "__main__":
     cli.define("config", "workdir", "checkpoint", "clip_frames", "distributed")
-    flags.DEFINE_list("splits", [], "Splits to run, such as 1,3; all by default.")
+    flags.DEFINE_list("splits", [], "Splits to use, such as 1,3; all by default.")
     cli.run(main, required=("config", "workdir"))

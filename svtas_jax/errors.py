@@ -1,13 +1,13 @@
-"""The errors that mean: the user's input is wrong, not our code.
+"""Errors for wrong user input, as opposed to bugs.
 
-Commands print their message alone, without a traceback, and exit with 2 (see
+Commands print only their message, without a traceback, and exit with code 2 (see
 `svtas_jax.runtime.cli.run`). A message names the file or field, the value, the rule
-that it breaks, and a remedy.
+that it breaks, and a fix.
 """
 
 
 class InputError(ValueError):
-    """A value that the user gave breaks a rule."""
+    """The user's input breaks a rule."""
 
 
 class MissingInputError(InputError, FileNotFoundError):

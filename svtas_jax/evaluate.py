@@ -1,9 +1,9 @@
-"""Evaluates a run on the test videos: streams, stitches, measures, draws, reports.
+"""Evaluates a run on the test videos; writes metrics, predictions and pictures.
 
     python -m svtas_jax.evaluate --workdir=runs/x [--config=configs/x.py]
         [--checkpoint=best|latest|STEP] [--clip_frames=64,128]
 
-Without --config the run's own config is used.
+The run's own config is the default. --clip_frames sets other chunk lengths.
 """
 
 from absl import flags

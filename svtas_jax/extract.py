@@ -1,10 +1,10 @@
-"""Writes what the image branch of a run sees: one feature file a video.
+"""Writes the image features of every video, from the image branch of a run.
 
     python -m svtas_jax.extract --workdir=runs/x [--config=configs/x.py]
         [--checkpoint=best|latest|STEP] [--output=runs/x/features] [--dtype=float16]
 
 A second stage reads the files with --config.data.features=FOLDER. Running the command
-again writes what is missing or comes from other weights.
+again writes only files that are missing or come from other weights.
 """
 
 import pathlib
@@ -29,7 +29,8 @@ def main() -> None:
     validate_config(run.config)
     if data.features:
         raise InputError(
-            f"--workdir={given.workdir} was trained on features, not on videos."
+            f"--workdir={given.workdir} was trained on features and has no image "
+            "branch; choose a run that was trained on videos."
         )
     render.ensure_configured(data)
     records = annotations.read_all(data)
@@ -42,6 +43,10 @@ def main() -> None:
 
 if __name__ == "__main__":
     cli.define("workdir", "config", "checkpoint")
-    flags.DEFINE_string("output", None, "Folder to write; WORKDIR/features by default.")
-    flags.DEFINE_enum("dtype", "float16", ["float16", "float32"], "Of the files.")
+    flags.DEFINE_string(
+        "output", None, "Folder for the files; WORKDIR/features by default."
+    )
+    flags.DEFINE_enum(
+        "dtype", "float16", ["float16", "float32"], "Number type in the files."
+    )
     cli.run(main)

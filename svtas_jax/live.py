@@ -1,7 +1,6 @@
-"""Streams in progress: frames go in, labels come out, the state stays in hand.
+"""Live streams: they take frames as they come, return labels and keep the state.
 
-Frames go through the same `segment_chunk` as in evaluation, so both give the same
-labels.
+They run the same `segment_chunk` as evaluation, so both give the same labels.
 """
 
 import dataclasses
@@ -35,8 +34,8 @@ class TimedSegment(NamedTuple):
 
     Attributes:
         label: name of the class.
-        start_frame, end_frame: raw frames from the first up to, not including, the end.
-        start_s, end_s: the same as seconds since the stream's first frame.
+        start_frame, end_frame: first raw frame, and one past the last.
+        start_s, end_s: the same in seconds since the stream's first frame.
         confidence: mean probability of the label, 0..1.
     """
 
@@ -50,15 +49,15 @@ class TimedSegment(NamedTuple):
 
 @dataclasses.dataclass(frozen=True, eq=False)
 class VideoResult:
-    """What a model makes of consecutive frames of a stream.
+    """A model's predictions for consecutive frames of a stream.
 
     Attributes:
         class_names: names in the order of the class indices.
         labels: (num_frames,) int32, the class of every frame.
-        scores: (num_frames, K) float32, probability of every class.
-        times_s: (steps + 1,) seconds of the sampled frames and of the end.
+        scores: (num_frames, K) float32, the probability of every class.
+        times_s: (steps + 1,) times of the sampled frames and of the end, in seconds.
         stride: raw frames from one sampled frame to the next.
-        start_frame: raw frames of the stream before the first one.
+        start_frame: raw frames of the stream before the first one here.
     """
 
     class_names: tuple[str, ...]
@@ -75,12 +74,12 @@ class VideoResult:
 
     @property
     def num_frames(self) -> int:
-        """Raw frames."""
+        """The number of raw frames."""
         return len(self.scores)
 
     @property
     def segments(self) -> tuple[TimedSegment, ...]:
-        """The maximal runs of equal labels, in their order of time."""
+        """The maximal runs of equal labels, in temporal order."""
         found = []
         for run in labels_to_segments(self.labels):
             confidence = self.scores[run.start : run.end, run.label].mean()
@@ -103,10 +102,11 @@ class VideoResult:
     def time_of(self, frames: np.ndarray) -> np.ndarray: ...
 
     def time_of(self, frames: np.ndarray | int) -> np.ndarray | float:
-        """Returns the seconds at which frames, counted from the first one here, begin.
+        """Returns the times in seconds at which frames, counted from the first one
+        here, begin.
 
-        Exact at sampled frames, where alone labels change, and at the end; between
-        them it is interpolated.
+        The times of sampled frames (labels change only there) and of the end are exact;
+        those between them are interpolated.
         """
         steps = np.arange(len(self.times_s)) * self.stride
         steps[-1] = self.num_frames
@@ -127,17 +127,17 @@ class VideoResult:
         )
 
     def _repr_png_(self) -> bytes:
-        """Shows the picture where a notebook shows this result."""
+        """Returns the picture that a notebook shows for this result."""
         _, encoded = cv2.imencode(".png", cv2.cvtColor(self.draw(), cv2.COLOR_RGB2BGR))
         return encoded.tobytes()
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
 class ChunkResult(VideoResult):
-    """What a stream makes of one chunk.
+    """A model's predictions for one chunk of a stream.
 
     Attributes:
-        index: of the chunk.
+        index: number of the chunk, from 0.
         decode_s: seconds spent on decoding and resizing its frames.
         compute_s: seconds spent on segmenting it.
     """
@@ -147,8 +147,11 @@ class ChunkResult(VideoResult):
     compute_s: float = 0.0
 
     def to_json(self) -> dict[str, Any]:
-        """Returns the fields of a JSON line; latencies are milliseconds: `wait` until
-        the chunk's frames have been shot, `decode` and `compute` after that."""
+        """Returns the fields of a JSON line.
+
+        Latencies are in milliseconds: `wait` is the time in which the chunk's frames
+        are recorded; `decode` and `compute` follow.
+        """
         end_frame = self.start_frame + self.num_frames
         wait_s = self.times_s[-1] - self.times_s[0]
         latency_s = {"wait": wait_s, "decode": self.decode_s, "compute": self.compute_s}
@@ -170,14 +173,14 @@ class ChunkResult(VideoResult):
 
 
 def join(chunks: Iterable[ChunkResult]) -> VideoResult:
-    """Returns the results of all chunks of a stream as one.
+    """Joins the results of all chunks of a stream.
 
     Raises:
         InputError: if there is no chunk.
     """
     parts = list(chunks)
     if not parts:
-        raise InputError("a stream without frames has no result.")
+        raise InputError("the source has no frames, so there is no result.")
     times = [part.times_s[:-1] for part in parts]
     return VideoResult(
         class_names=parts[0].class_names,
@@ -189,14 +192,14 @@ def join(chunks: Iterable[ChunkResult]) -> VideoResult:
 
 
 class Programs(NamedTuple):
-    """The compiled functions of a stream, see `svtas_jax.streaming`."""
+    """The jitted functions of a stream, see `svtas_jax.streaming`."""
 
     segment: Callable[..., Any]
     prepare: Callable[..., Any]
 
 
 def compile_programs(model: Model) -> Programs:
-    """Returns `segment_chunk` and `look_ahead` of a model, compiled when called."""
+    """Returns `segment_chunk` and `look_ahead` for a model, jitted."""
     return Programs(
         compile_inference(
             functools.partial(segment_chunk, model=model), donate_argnums=1
@@ -206,18 +209,18 @@ def compile_programs(model: Model) -> Programs:
 
 
 class LiveStream:
-    """A stream in progress. Push frames as they come, and close it at the end.
+    """A live stream: push frames as they come, and close it at the end.
 
-    What does not need a chunk's frames is computed after the chunk before it, while the
-    next frames are shot or decoded.
+    The computation that needs no frames (`look_ahead`) runs while the next chunk's
+    frames are recorded or decoded.
 
     Args:
         model, variables: see `svtas_jax.runs.Run`.
         programs: see `compile_programs`.
         class_names: in the order of the class indices.
-        spec: how the stream is cut.
+        spec: how the stream is cut into chunks.
         data_config: `config.data`.
-        fps: frames a second, for the times of frames that come without one.
+        fps: frame rate, for frames that come without a time.
     """
 
     def __init__(
@@ -236,7 +239,7 @@ class LiveStream:
         self.num_frames = 0
         self._programs, self._variables = programs, variables
         self._num_chunks, self._end_s, self._is_open = 0, 0.0, True
-        # Compiles before the first frame is shot.
+        # Compile before the first frame arrives.
         state = start_streams(model, variables, 1)
         blank = blank_chunk(1, spec, data_config.crop)
         programs.segment(variables, state, blank, programs.prepare(variables, state))
@@ -250,17 +253,21 @@ class LiveStream:
 
         Args:
             frames: (n, H, W, 3) or (H, W, 3) uint8 RGB, of any size.
-            times_s: when they were shown, seconds since the first frame of the stream;
-                by default the frame rate tells.
+            times_s: their times in seconds since the first frame of the stream; by
+                default computed from the frame rate.
 
         Raises:
-            InputError: if the frames are something else, or the stream is closed.
+            InputError: if the frames have another shape or type, if the number of times
+                differs, or if the stream is closed.
         """
         frames = self._checked(frames)
         if times_s is None:
             times_s = (self.num_frames + np.arange(len(frames))) / self.fps
         if len(times_s) != len(frames):
-            raise InputError(f"{len(frames)} frames have {len(times_s)} times.")
+            raise InputError(
+                f"{len(frames)} frames came with {len(times_s)} times; give one time "
+                "for each frame, or none at all."
+            )
         results = []
         for frame, time_s in zip(frames, times_s, strict=True):
             if self.num_frames % self.spec.frame_stride == 0:
@@ -281,7 +288,7 @@ class LiveStream:
         return self
 
     def __exit__(self, *error: object) -> None:
-        """Ends the stream; `close` first to have the last chunk."""
+        """Ends the stream without its last chunk; call `close` first to get that."""
         self._is_open = False
 
     def segment(self, live: LiveChunk) -> ChunkResult:
@@ -313,7 +320,7 @@ class LiveStream:
 
     def _checked(self, frames: np.ndarray) -> np.ndarray:
         if not self._is_open:
-            raise InputError("the stream is closed; open another one.")
+            raise InputError("the stream is closed; open a new one.")
         frames = np.asarray(frames)
         frames = frames[None] if frames.ndim == 3 else frames
         if frames.ndim != 4 or frames.shape[-1] != 3 or frames.dtype != np.uint8:
@@ -325,8 +332,8 @@ class LiveStream:
 
 
 def fit_stride(spec: StreamSpec, fps: float, trained_fps: float) -> StreamSpec:
-    """Fits the stride to a source, so that steps are as far apart in time as in
-    training.
+    """Adapts the stride to a source's frame rate, so that steps are as far apart in
+    time as in training.
 
     Args:
         spec: of the training.
@@ -335,16 +342,16 @@ def fit_stride(spec: StreamSpec, fps: float, trained_fps: float) -> StreamSpec:
     """
     if not (fps and trained_fps):
         logging.warning(
-            "the frame rate of the %s is unknown; every %d-th frame is used as in "
+            "the frame rate of the %s is unknown; every %d-th frame is used, as in "
             "training",
-            *("training" if fps else "source", spec.frame_stride),
+            *("training videos" if fps else "source", spec.frame_stride),
         )
         return spec
     stride = max(1, round(spec.frame_stride * fps / trained_fps))
     if stride != spec.frame_stride:
         logging.warning(
-            "the source has %g frames a second, the training had %g: every %d-th frame "
-            "is used instead of every %d-th",
+            "the source has %g frames per second, the training videos had %g: every "
+            "%d-th frame is used instead of every %d-th",
             *(fps, trained_fps, stride, spec.frame_stride),
         )
     return StreamSpec(spec.clip_steps * stride, stride)

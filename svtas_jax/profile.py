@@ -1,13 +1,13 @@
-"""What a model costs per frame: weights, arithmetic, bytes, time. Needs no data.
+"""Reports a model's cost: parameters, multiply-accumulates, bytes, time. Needs no data.
 
     python -m svtas_jax.profile --config=configs/gtea_transeger.py [--json=FILE]
         [--trace=FOLDER]
     python -m svtas_jax.profile --table [--json=FILE]
 
-The model has random weights and sees noise; time is that of the model alone, frames are
-those that it sees (every `frame_stride`-th of the video). --table runs the systems of
-the paper at 224x224, batch 1, 32 steps, beside the paper's own figures.
-`svtas_jax.benchmark` measures training and the way from a file to labels.
+The model has random weights and reads noise; times exclude decoding, and frames are
+decoded frames (every `frame_stride`-th of the video). --table profiles the SVTAS
+paper's models at 224x224, batch 1, 32 steps, and shows the paper's figures beside.
+`svtas_jax.benchmark` measures training and the whole way from a file to labels.
 """
 
 from absl import flags, logging
@@ -29,7 +29,9 @@ def main() -> None:
         report.write_figures({"rows": table()}, given.json)
         return
     if given.config is None:
-        raise MissingInputError("--config is missing; or --table for all systems.")
+        raise MissingInputError(
+            "--config is missing; give one, or --table for the paper's models."
+        )
     validate_config(given.config)
     config = with_clip_frames(given.config, [WHOLE_VIDEO])
     cost = profile(config, batches=BATCHES, trace=given.trace)
@@ -40,6 +42,6 @@ def main() -> None:
 
 if __name__ == "__main__":
     cli.define("config", "json")
-    flags.DEFINE_bool("table", False, "All systems of the paper.")
-    flags.DEFINE_string("trace", None, "Folder for a trace that TensorBoard shows.")
+    flags.DEFINE_bool("table", False, "Profile all models of the paper.")
+    flags.DEFINE_string("trace", None, "Folder for a trace to view in TensorBoard.")
     cli.run(main, required=())

@@ -1,4 +1,4 @@
-"""What the config that a run was made with demands of the one it is used with."""
+"""Checks a config against the one that a run was trained with."""
 
 from typing import Any
 
@@ -9,7 +9,7 @@ from svtas_jax.config import default_config
 from svtas_jax.errors import InputError
 from svtas_jax.runtime.origin import Origin, compared
 
-# May change when a run is resumed.
+# Fields that may change when a run is resumed.
 _FREE = (
     "num_epochs",
     "log_every_steps",
@@ -30,39 +30,39 @@ def load_config(
 ) -> ml_collections.ConfigDict:
     """Returns the config to evaluate a run with: the given one, or the run's own.
 
-    Fields that were added since the run was made have their default.
+    In the run's own, fields that it does not store have their defaults.
 
     Args:
-        given: on the command line.
-        stored: with the run.
-        written: by whom, for the message.
+        given: the command line's config, if any.
+        stored: the run's config.
+        written: the program that wrote the run, for the message.
 
     Raises:
         InputError: if the given config describes another model, or the stored one has
-            fields that this version does not know.
+            fields or values that this version does not know.
     """
     ours = default_config()
-    told = f" {compared(written, FORMAT)}" if written else ""
+    origin = f" {compared(written, FORMAT)}" if written else ""
     if unknown := _unknown_fields(stored, ours):
         raise InputError(
-            f"the run was made by another version of the program, with {unknown[0]}, "
-            f"which this one does not know.{told} Use that version, or train again in "
-            "another --workdir."
+            f"the run was trained by another version of the program, with {unknown[0]},"
+            f" which this version does not know.{origin} Use that version, or train "
+            "again in another --workdir."
         )
     try:
         ours.update(_as_tuples(stored))
     except (AttributeError, TypeError) as error:
         raise InputError(
-            "the run was made by another version of the program, with a value that "
-            f"this one does not know: {error}.{told} Use that version, or train again "
-            "in another --workdir."
+            "the run was trained by another version of the program, with a value that "
+            f"this version does not know: {error}.{origin} Use that version, or train "
+            "again in another --workdir."
         ) from error
     if given is None:
-        ours.data.frame_cache = ""  # a video that is read once needs none
+        ours.data.frame_cache = ""  # each video is read only once
         return ours
     theirs = "the run's checkpoint has"
     _check_same(given.model, ours.model, "model", theirs)
-    # The data may be others, at another size and rate, but pixels mean the same.
+    # Data, frame size and stride may differ, but pixels must be normalised alike.
     pixels = {name: given.data[name] for name in ("mean", "std")}
     _check_same(pixels, ours.data, "data", theirs)
     return given
@@ -83,7 +83,7 @@ def _unknown_fields(
 
 
 def _as_tuples(value: Any) -> Any:
-    """JSON knows no tuples; a config has no lists."""
+    """Converts the lists of JSON to tuples, which configs have instead."""
     if isinstance(value, dict):
         return {name: _as_tuples(item) for name, item in value.items()}
     return tuple(value) if isinstance(value, list) else value
@@ -94,11 +94,11 @@ def check_resumable(
     stored: dict[str, Any],
     written: Origin | None = None,
 ) -> None:
-    """Checks that a run goes on as it began; only its length, what is logged and how it
-    is evaluated may change.
+    """Checks that a resumed run's data, model and train settings are those that it
+    began with, except for the `_FREE` fields.
 
     Raises:
-        InputError: naming a field that differs.
+        InputError: names the first field that differs.
     """
     before = load_config(None, stored, written)
     began = "the run began with"

@@ -1,4 +1,4 @@
-"""A trained run on disk: its model, its classes, and what can be done with them."""
+"""Loads a trained run, segments videos and streams with it, and evaluates it."""
 
 import dataclasses
 import functools
@@ -26,7 +26,7 @@ from svtas_jax.run_config import load_config
 from svtas_jax.runtime import hosts
 from svtas_jax.structs import Chunk, Model, Params, VideoRecord
 
-FALLBACK_FPS = 25.0  # only turns frame numbers into seconds
+FALLBACK_FPS = 25.0  # converts frame numbers to seconds if no frame rate is known
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
@@ -35,9 +35,9 @@ class Run:
 
     Attributes:
         workdir: folder of the run.
-        checkpoint: which one, as `load` was asked: "best", "latest" or a step.
-        meta: what the checkpoint says about itself.
-        config: of the run, or the one that was given instead.
+        checkpoint: "best", "latest" or a step, as passed to `load`.
+        meta: facts that the checkpoint stores about itself.
+        config: of the run, or the one passed to `load`.
         model: a pure function of state and chunk, see `svtas_jax.structs.Model`.
         variables: "params" and "batch_stats" of the model.
     """
@@ -72,14 +72,15 @@ class Run:
         return live.join(self.stream(source))
 
     def stream(self, source: str | os.PathLike) -> Iterator[live.ChunkResult]:
-        """Yields what becomes of every chunk of a source, as it comes.
+        """Segments a source chunk by chunk; yields each result at once.
 
         Args:
             source: a video file, an address (URL), the number of a camera, a pipe, or
                 "-" for standard input.
 
         Raises:
-            InputError: as `segment`; if a live source breaks off, after its last chunk.
+            InputError: as `segment`; also if a live source breaks off, after the last
+                result.
         """
         self._check_reads_videos()
         with open_source(os.fspath(source)) as opened:
@@ -88,10 +89,10 @@ class Run:
                 yield stream.segment(chunk)
 
     def open_stream(self, *, fps: float) -> live.LiveStream:
-        """Opens a stream to push frames to.
+        """Opens a stream that takes frames by `push`.
 
         Args:
-            fps: frames a second that will come; 0 if unknown.
+            fps: frame rate of these frames, 0 if unknown.
         """
         self._check_reads_videos()
         return live.LiveStream(
@@ -123,8 +124,8 @@ class Run:
         if self.config.data.features:
             raise InputError(
                 f"--workdir={self.workdir} was trained on features and cannot read "
-                "videos; stream with a run that was trained on videos, or evaluate "
-                "this one with --clip_frames=FRAMES to see how it does on a stream."
+                "videos; use a run that was trained on videos, or evaluate this one "
+                "with --clip_frames=FRAMES to measure it on a stream."
             )
 
 
@@ -139,7 +140,7 @@ def load(
     Args:
         workdir: folder of the run.
         checkpoint: "best", "latest" or a step.
-        config: instead of the run's own; its model must be the same.
+        config: used instead of the run's own; its model must be the same.
 
     Raises:
         MissingInputError: if there is no such run or checkpoint.
@@ -153,7 +154,7 @@ def load(
 def restore(
     workdir: str, checkpoint: str, meta: store.Meta, config: ml_collections.ConfigDict
 ) -> Run:
-    """Builds the model of a run and reads its weights, see `load`."""
+    """Builds a run's model and reads its weights; arguments as in `load`."""
     model, chunk = model_and_chunk(config, meta.class_names, meta.feature_width)
     template = jax.eval_shape(
         lambda: model.init(jax.random.key(0), model.initial_state(1), chunk)
@@ -169,7 +170,7 @@ def evaluate(
     config: ml_collections.ConfigDict | None = None,
     clip_frames: int | None = None,
 ) -> report.EvalReport:
-    """Evaluates a checkpoint on the test videos; writes the report into the run.
+    """Evaluates a checkpoint on the test videos; writes a report to the run's folder.
 
     Args:
         workdir, checkpoint, config: see `load`.
@@ -197,11 +198,11 @@ def evaluate(
 def model_and_chunk(
     config: ml_collections.ConfigDict, class_names: tuple[str, ...], width: int
 ) -> tuple[Model, Chunk]:
-    """Builds a model, and a chunk of the shapes that it is initialised with.
+    """Builds a model, and a blank chunk to initialise it with.
 
-    `width` is that of the features it reads, 0 for pictures.
+    `width` is the width of the features that the model reads, 0 if it reads images.
     """
-    # The length of a chunk changes no weight of a model that takes whole videos.
+    # A model of whole videos has the same weights for any chunk length.
     config = with_clip_frames(config, [1])
     chunk = blank_chunk(1, stream_spec(config), config.data.crop, feature_width=width)
     return models.build_model(config, class_names), chunk
@@ -210,20 +211,20 @@ def model_and_chunk(
 def check_classes(
     names: tuple[str, ...], meta: store.Meta, config: ml_collections.ConfigDict
 ) -> None:
-    """Raises InputError if the data's classes are not those that were trained."""
+    """Raises InputError if the data's classes differ from those of the training."""
     if names != meta.class_names:
         raise InputError(
-            f"the data in {config.data.root} have the classes {', '.join(names)}, but "
+            f"the data in {config.data.root} has the classes {', '.join(names)}, but "
             f"the checkpoint was trained on {', '.join(meta.class_names)}. Classes and "
-            "their order must agree; train on this data, or use the mapping of the run."
+            "their order must agree; train on this data, or use the run's mapping.txt."
         )
 
 
 def check_width(records: Sequence[VideoRecord], meta: store.Meta) -> None:
-    """Raises InputError if the features are not as wide as those of the training."""
+    """Raises InputError if the features' width differs from that of the training."""
     width = feature_width(records)
     if width != meta.feature_width:
         raise InputError(
-            f"{records[0].video_path} has {width} numbers a row, but the run was "
+            f"{records[0].video_path} has {width} numbers per row, but the run was "
             f"trained on {meta.feature_width}; use features of the same model."
         )

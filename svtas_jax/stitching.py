@@ -1,6 +1,6 @@
-"""From the windows of one video back to its frames, and from logits to labels.
+"""Joins the windows of one video into its frames, and converts logits to labels.
 
-Host-side and numpy only: it runs once a video, after the device has finished.
+Numpy on the host: it runs once per video, after the device has finished.
 """
 
 import numpy as np
@@ -13,7 +13,7 @@ def stitch_steps(
 ) -> np.ndarray:
     """Returns the logits of every raw frame of one video.
 
-    Each step counts for the `frame_stride` frames that it stands for.
+    Each step's logits are repeated for its `frame_stride` frames.
 
     Args:
         logits: (N, T, K) of the N windows of the video.
@@ -28,10 +28,10 @@ def stitch_steps(
 
 
 def stitch_frames(windows: np.ndarray, *, num_frames: int, hop: int) -> np.ndarray:
-    """Joins windows of full frame rate, cut at the video's true length.
+    """Joins windows at full frame rate and cuts them at the video's true length.
 
-    Where windows overlap the later one counts, so that a frame has the same logits
-    whether the video ends there or goes on.
+    Where windows overlap, the later one wins, so that the logits of a frame do not
+    depend on whether the video ends there.
 
     Args:
         windows: (N, F, K) logits of N windows, which start every `hop` frames.
@@ -57,7 +57,7 @@ def stitch_frames(windows: np.ndarray, *, num_frames: int, hop: int) -> np.ndarr
 
 
 def logits_to_labels(logits: np.ndarray) -> np.ndarray:
-    """Returns the best class of every frame; among equals the first class wins.
+    """Returns the class of the highest logit; the first one in a tie.
 
     Args:
         logits: (..., K).
@@ -76,7 +76,7 @@ def logits_to_scores(logits: np.ndarray) -> np.ndarray:
 
 
 def logits_to_confidence(logits: np.ndarray) -> np.ndarray:
-    """Returns the probability of the best class of every frame.
+    """Returns the probability of the most likely class.
 
     Args:
         logits: (..., K).

@@ -3,8 +3,8 @@
     python -m svtas_jax.stream --workdir=runs/x --source=video.mp4|0|rtsp://...|-
         [--checkpoint=best|latest|STEP]
 
-The labels are those of `svtas_jax.evaluate`, the times those of the source's time
-stamps.
+The labels are the same as in `svtas_jax.evaluate`; the times come from the source's
+time stamps.
 """
 
 import json

@@ -1,7 +1,7 @@
-"""The one way through a stream: training, evaluation and live use all come here.
+"""Runs a model over a stream; training, evaluation and live streams share this code.
 
-A stream is a pure function (state, chunk) -> (state, scores). Evaluation scans it over
-the chunks of a video, the live stream calls it chunk by chunk, training differentiates
+A stream is a pure function (state, chunk) -> (state, logits). Evaluation scans it over
+the chunks of a video, a live stream calls it chunk by chunk, training differentiates
 it.
 """
 
@@ -22,15 +22,15 @@ Segmenter = Callable[[Params, StreamState, Chunk], tuple[StreamState, jax.Array]
 def start_streams(model: Model, variables: Params, batch_size: int) -> StreamState:
     """Returns the state of new streams, on the device of the variables.
 
-    A state that lies elsewhere than the one that comes back would compile a segmenter
-    twice.
+    On any other device, a segmenter would compile twice: for this state, and for the
+    next one.
     """
     sharding = jax.tree.leaves(variables)[0].sharding
     return jax.device_put(model.initial_state(batch_size), sharding)
 
 
 def reset_streams(model: Model, state: StreamState, starts: Array) -> StreamState:
-    """Returns the state with every row where `starts` (B,) is True made new."""
+    """Returns the state with the rows reset where `starts` (B,) is True."""
     fresh = model.initial_state(starts.shape[0])
 
     def choose(new, old):
@@ -50,11 +50,12 @@ def apply_chunk(
 ) -> tuple[StreamState, ChunkOutput, Params]:
     """Resets streams that start, then runs the model on one chunk.
 
-    With `rngs` the model trains: batch statistics are used and updated. `ahead` is
-    what `look_ahead` made of the state; streams that start must have a new one then.
+    With `rngs` the model runs in training mode: it uses and updates batch statistics.
+    `ahead` is the result of `look_ahead` for the state, which must then be fresh where
+    `chunk.starts` is True.
 
     Returns:
-        The next state, what the model says, and the batch statistics.
+        The next state, the model's output, and the batch statistics.
     """
     state = reset_streams(model, state, chunk.starts)
     if rngs is None:
@@ -69,8 +70,8 @@ def apply_chunk(
 def look_ahead(
     variables: Params, state: StreamState, *, model: Model
 ) -> jax.Array | None:
-    """Returns what the next chunk needs and its frames do not matter to: Transeger's
-    text features. Made while the frames are shot, it costs no latency."""
+    """Computes the part of the next chunk that needs no frames: Transeger's text
+    features. Done while the camera records the frames, it adds no latency."""
     return model.apply(variables, state, method="ahead")
 
 
@@ -82,13 +83,13 @@ def segment_chunk(
     *,
     model: Model,
 ) -> tuple[StreamState, jax.Array]:
-    """Scores one chunk.
+    """Computes the next state and the logits of one chunk.
 
     Args:
         variables: "params" and "batch_stats" of the model.
         state: of the B streams before this chunk.
         chunk: leaves (B, ...).
-        ahead: what `look_ahead` returned for the state; otherwise it is made here.
+        ahead: the result of `look_ahead` for the state; computed here if None.
         model: see `svtas_jax.models`.
 
     Returns:
@@ -101,9 +102,9 @@ def segment_chunk(
 def segment_video(
     variables: Params, state: StreamState, chunks: Chunk, *, model: Model
 ) -> tuple[StreamState, jax.Array]:
-    """Scores N consecutive chunks, leaves (N, B, ...); returns logits (N, B, T, K).
+    """Runs N consecutive chunks, leaves (N, B, ...); returns logits (N, B, T, K).
 
-    Chunks that are all padding leave the state as it is.
+    A chunk that is all padding does not change the state.
     """
 
     def step(state, chunk):
@@ -114,10 +115,10 @@ def segment_video(
 
 
 def keep_unless(changes: jax.Array, new: Params, old: Params) -> Params:
-    """Returns `new` where `changes` () is True, else `old`.
+    """Returns `new` if `changes` () is True, else `old`.
 
-    A `lax.cond` around a model would save the work on padding, but makes the CPU twice
-    as slow on everything else: XLA does not spread its branches over the cores.
+    A `lax.cond` around the model would skip the work on padding, but make everything
+    else twice as slow on CPU: XLA does not run its branches on several cores.
     """
     return jax.tree.map(lambda a, b: jnp.where(changes, a, b), new, old)
 
@@ -125,10 +126,7 @@ def keep_unless(changes: jax.Array, new: Params, old: Params) -> Params:
 def make_segmenter(
     model: Model, sharding: jax.sharding.Sharding | None = None
 ) -> Segmenter:
-    """Returns `segment_video` for this model, compiled.
-
-    `sharding` says how the streams' states lie on the devices.
-    """
+    """Returns `segment_video` for this model, jitted; `sharding` is for the states."""
     run = functools.partial(segment_video, model=model)
     return compile_inference(run, out_shardings=(sharding, None))
 
@@ -136,7 +134,7 @@ def make_segmenter(
 def compile_inference(
     function: Callable[..., Any], **options: Any
 ) -> jax.stages.Wrapped:
-    """Returns `jax.jit(function, **options)` with what makes inference fast here."""
+    """Returns `jax.jit(function, **options)`, with compiler options for inference."""
     return jax.jit(function, compiler_options=_inference_options(), **options)
 
 
@@ -150,7 +148,7 @@ _CPU_OPTIONS = {
 
 @functools.cache
 def _inference_options() -> dict[str, str | int]:
-    """Returns the options for this CPU that this version of XLA knows."""
+    """Returns the options that this backend and this version of XLA know."""
     known = {}
     if jax.default_backend() != "cpu":
         return known

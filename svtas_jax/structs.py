@@ -13,8 +13,8 @@ import jax
 import numpy as np
 import optax
 
-IGNORE_LABEL = -100  # no frame, or no label: left out of losses and metrics
-NO_LABEL = -1  # a stream that has not seen a chunk yet remembers no action
+IGNORE_LABEL = -100  # no frame, or no label: ignored by losses and metrics
+NO_LABEL = -1  # in the state of a stream that has not seen a chunk yet
 
 Array = jax.Array | np.ndarray  # on a device, or still on the host
 # Of every layer with a memory what it holds; of a layer without one, nothing.
@@ -27,12 +27,12 @@ class Chunk:
     """One window of B videos. Stacked along a leading axis N it is B whole videos.
 
     Attributes:
-        frames: (B, T, H, W, 3) uint8 RGB as the pipeline gives them, or float: already
-            normalised. A model of features reads (B, T, D) float32.
+        frames: (B, T, H, W, 3) uint8 RGB, or float if already normalised; or
+            (B, T, D) float32 features.
         labels: (B, F) int32, IGNORE_LABEL where there is no frame.
         valid: (B, F) bool, True where a real frame exists.
-        starts: (B,) bool, True where a new stream begins: its state is reset.
-        num_chunks: (B,) int32, chunks of the whole video: the loss is divided by it.
+        starts: (B,) bool, True where a new stream begins, whose state is reset.
+        num_chunks: (B,) int32, number of chunks of the whole video, for the loss.
     """
 
     frames: Array
@@ -59,12 +59,13 @@ class Chunk:
 
 @flax.struct.dataclass
 class StreamState:
-    """All that a stream remembers between two chunks.
+    """Everything that a stream remembers between two chunks.
 
     Attributes:
-        labels: (B, T) int32, actions of the last chunk, NO_LABEL before the first;
+        labels: (B, T) int32, labels of the last chunk, NO_LABEL before the first;
             (B, 1) if no prompt reads them.
-        context: for every causal convolution its left context, (B, 2 * dilation, D).
+        context: per recurrent layer its memory: the left context (B, 2 * dilation, D)
+            of a causal convolution, or the hidden state (B, D) of a GRU.
     """
 
     labels: jax.Array
@@ -77,9 +78,8 @@ class ChunkOutput:
 
     Attributes:
         logits: (S, B, T, K) float32, zero in invalid steps; the last stage counts.
-        image_features, text_features: (B, T, D), only where a loss needs them (METE in
-            training).
-        logit_scale: () natural logarithm of the contrastive scale, likewise.
+        image_features, text_features: (B, T, D), only for METE in training.
+        logit_scale: () natural logarithm of the contrastive loss's scale, ditto.
     """
 
     logits: jax.Array
@@ -90,12 +90,12 @@ class ChunkOutput:
 
 @flax.struct.dataclass
 class TrainState:
-    """All that training remembers between two optimizer steps.
+    """Everything that training remembers between two optimizer steps.
 
     Attributes:
         step: () int32, optimizer steps done.
         params, batch_stats: the model's variables.
-        opt_state: the optimizer's.
+        opt_state: the optimizer's state.
     """
 
     step: jax.Array
@@ -106,15 +106,16 @@ class TrainState:
 
 @flax.struct.dataclass
 class BatchCarry:
-    """All that an optimizer step gathers, chunk by chunk.
+    """What an optimizer step accumulates, chunk by chunk.
 
     Attributes:
-        grads: sums of the gradients, like the parameters.
+        grads: sums of the gradients; same tree as the parameters.
         stream: state of the B streams.
         metrics: sums over the chunks so far, see `training.step.METRICS`.
-        chunk_index: () int32, chunks so far.
-        bad_chunk: () int32, the first chunk whose loss is not finite, -1 for none.
-        num_bad: () int32, how many such chunks there are.
+        chunk_index: () int32, number of chunks so far.
+        bad_chunk: () int32, index of the first chunk whose loss (or, with
+            `max_bad_chunks`, gradient) is not finite; -1 for none.
+        num_bad: () int32, number of such chunks.
     """
 
     grads: Params
@@ -126,23 +127,23 @@ class BatchCarry:
 
 
 class Model(Protocol):
-    """What every system is to the rest of the program: a pure function of a chunk.
+    """The interface of every model: a pure function of a state and a chunk.
 
-    Flax's own `init`, `apply` and `clone` belong to it; `apply` calls `__call__`.
+    Flax defines `init`, `apply` and `clone`; `apply` calls `__call__`.
     """
 
     clip_steps: int
 
     def initial_state(self, batch_size: int) -> StreamState:
-        """Returns the state of `batch_size` streams that have seen nothing."""
+        """Returns the state of `batch_size` new streams."""
         ...
 
     def image_features(self, chunk: Chunk) -> jax.Array:
-        """Returns what the temporal branch reads in evaluation, (B, T, D)."""
+        """Returns the image branch's output in evaluation, (B, T, D)."""
         ...
 
     def ahead(self, state: StreamState) -> jax.Array | None:
-        """Returns what the next chunk needs and its frames do not change."""
+        """Returns the part of the next chunk's computation that needs no frames."""
         ...
 
     def init(self, *args: Any, **kwargs: Any) -> Params:
@@ -186,14 +187,14 @@ class StreamSpec:
 
 @dataclasses.dataclass(frozen=True)
 class FeatureFile:
-    """How a file of features lies.
+    """The layout of a file of features.
 
     Attributes:
-        num_rows: vectors in it.
-        width: numbers in a vector (D).
+        num_rows: number of feature vectors.
+        width: length of a vector (D).
         time_axis: 0 for (T, D), 1 for (D, T).
         stride: raw frames from one row to the next.
-        fps: frame rate of the video that it was made from, 0 if unknown.
+        fps: frame rate of the video behind the features, 0 if unknown.
     """
 
     num_rows: int
@@ -205,14 +206,14 @@ class FeatureFile:
 
 @dataclasses.dataclass(frozen=True)
 class PreparedVideo:
-    """Where a video lies in a folder that `data_pipeline.tfds_builder` prepared.
+    """Where a video is stored in a folder that `data_pipeline.tfds_builder` prepared.
 
     Attributes:
-        folder: with the records of all videos.
-        first: the video's first record.
-        count: how many it has.
-        frame_stride: raw frames from a record to the next, each a resized picture; 0
-            if the records are the parts of the video file.
+        folder: holds the records of all videos.
+        first: index of the video's first record.
+        count: number of its records.
+        frame_stride: raw frames from one record to the next, if each is a resized
+            frame; 0 if the records are parts of the video file.
     """
 
     folder: str
@@ -225,9 +226,8 @@ class PreparedVideo:
 class VideoRecord:
     """One annotated video, or its features: host-side facts, no pixels.
 
-    `labels` has the length that counts: the shorter of label file and video.
-    `video_path` is that of the features if `features` says how they lie, and only a
-    name if `prepared` says where the pictures are.
+    `labels` is as long as the shorter of label file and video. `video_path` is the path
+    of the features if `features` is set, and only a name if `prepared` is set.
     """
 
     name: str
@@ -239,7 +239,7 @@ class VideoRecord:
 
     @property
     def num_frames(self) -> int:
-        """Frames that have both a picture and a label."""
+        """The number of frames that have both an image and a label."""
         return len(self.labels)
 
 
@@ -253,7 +253,7 @@ class Segment:
 
 
 def labels_to_segments(labels: np.ndarray) -> list[Segment]:
-    """Returns the maximal runs of equal labels in their order of time.
+    """Returns the maximal runs of equal labels in temporal order.
 
     Args:
         labels: (num_frames,) integers.

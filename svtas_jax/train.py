@@ -2,8 +2,8 @@
 
     python -m svtas_jax.train --config=configs/gtea_transeger.py --workdir=runs/x
 
-The same command resumes a run that was stopped. --config.section.field=value overrides
-a field.
+The same command resumes a run that was stopped. --config.SECTION.FIELD=VALUE overrides
+a field of the config.
 """
 
 from absl import flags

@@ -69,7 +69,7 @@ def test_there_are_configs():
         ("model.system", "seti", "'sete', 'mete', 'transeger'"),
         ("model.dtype", "float16", "'float32', 'bfloat16'"),
         ("model.text_heads", 7, "heads split the width evenly"),
-        ("model.prompt_parts", (), "each once; without any"),
+        ("model.prompt_parts", (), "each once; for no prompt"),
         ("model.prompt_parts", ("name", "nam"), "must be some of"),
         ("model.joint_dropout", 1.0, r"\[0, 1\)"),
         ("train.learning_rate", 0.0, "positive number"),

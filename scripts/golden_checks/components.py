@@ -373,7 +373,7 @@ def text_encoder(file: GoldenFile, dtype: Any = jnp.float32) -> Component:
         labels = jnp.full(shape, NO_LABEL, jnp.int32)
         if "in/labels" in chunk:
             given = jnp.asarray(chunk["in/labels"], jnp.int32)
-            labels = prompts.told_labels(given, num_steps)
+            labels = prompts.prompt_labels(given, num_steps)
         templates = np.maximum(chunk.get("out/template_idx", np.zeros(shape)), 0)
         return {
             "labels": labels,

@@ -80,7 +80,7 @@ def _check_prompt(where, case, arrays: Arrays, class_names) -> Iterator[Result]:
 
     @jax.jit
     def assemble(labels):
-        steps = prompts.told_labels(labels, case["T"])
+        steps = prompts.prompt_labels(labels, case["T"])
         if case.get("first"):
             steps = jnp.full_like(steps, NO_LABEL)
         return steps, prompts.prompt_ids(tables, steps, np.maximum(templates, 0))

@@ -114,7 +114,7 @@ def _compare_outputs(mode, where, outputs, chunk: Arrays, **limits) -> Iterator[
         ours = outputs.get(name, np.zeros(0))
         if reference.dtype.kind in "iub":
             # Ours are labels of the decoded steps, the file's of all frames.
-            labels = prompts.told_labels(jnp.asarray(reference), np.shape(ours)[-1])
+            labels = prompts.prompt_labels(jnp.asarray(reference), np.shape(ours)[-1])
             yield results.exact("label feedback", path, ours, labels)
         else:
             yield results.relative(mode, path, ours, reference, **limits)

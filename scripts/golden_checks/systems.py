@@ -182,7 +182,7 @@ def _apply(model: Model, variables, stream, inputs, train):
         projected = updates["intermediates"]["head"]["__call__"][0][2]
         text = output.text_features
         if text is None:
-            given = prompts.told_labels(chunk.labels, model.clip_steps), templates
+            given = prompts.prompt_labels(chunk.labels, model.clip_steps), templates
             text = model.apply(variables, *given, method=lambda m, *args: m.text(*args))
         outputs["img_feature"] = jnp.swapaxes(projected, 1, 2)
         outputs["text_feature"] = jnp.swapaxes(text, 1, 2)

@@ -1,1 +1,1 @@
-"""Runs on disk: what is written, how small arrays are packed, how a run goes on."""
+"""Runs on disk: storing checkpoints, packing small arrays, resuming."""

@@ -1,7 +1,7 @@
-"""All that a training needs to go on to the bit, wherever it was stopped.
+"""Saves and restores a training so that it resumes bit by bit, wherever it stopped.
 
-Checkpoints lie between optimizer steps. A run that is told to stop also writes one in
-the middle of a step, into a folder of its own, with the gradients so far.
+Ordinary checkpoints are written between optimizer steps. A run that is asked to stop
+can also write one within a step, with the gradients so far, to a separate folder.
 """
 
 import dataclasses
@@ -19,16 +19,16 @@ from svtas_jax.errors import InputError
 from svtas_jax.runtime import hosts
 from svtas_jax.structs import BatchCarry, Params, TrainState
 
-INTERRUPTED = "interrupted"  # folder of the checkpoint of a run that was told to stop
+INTERRUPTED = "interrupted"  # folder for the checkpoint of a run that was stopped
 
 
 @dataclasses.dataclass(frozen=True)
 class Position:
-    """Where a run stands between two batches.
+    """The position of a run between two batches.
 
     Attributes:
         state: parameters, statistics, optimizer.
-        carry: streams, and what a step has gathered so far.
+        carry: streams, and the sums of the current step.
         data: state of the data's iterator.
         log: state of the log, see `TrainLog.get_state`.
     """
@@ -40,7 +40,7 @@ class Position:
 
     @property
     def in_step(self) -> bool:
-        """Whether gradients of a step have been gathered and not applied."""
+        """Whether there are gradients that have not been applied yet."""
         return self.data["calls"] > 0
 
 
@@ -52,55 +52,55 @@ def save(
 ) -> None:
     """Starts to write a checkpoint in the background.
 
-    It is of copies: the next step gives the arrays' memory away while the writer, which
-    on CPU only looks at it, may still be at work.
+    It writes copies of the arrays: on CPU the writer reads an array's own memory, which
+    the next step donates before the writer may have finished.
     """
-    place = {"data": position.data, "log": position.log}
+    progress = {"data": position.data, "log": position.log}
     args = ocp.args.Composite(
         model=store.packed(store.model_item(position.state)),
         optimizer=store.packed(_optimizer_item(position.state)),
         carry=store.packed(_carry_item(position.carry, position.in_step)),
-        place=ocp.args.JsonSave(place),
+        place=ocp.args.JsonSave(progress),
         meta=ocp.args.JsonSave(dataclasses.asdict(meta)),
     )
     manager.save(meta.step, args=args, metrics=metrics)
 
 
 def save_interrupted(workdir: str, position: Position, meta: store.Meta) -> None:
-    """Writes where a run stands, and returns when that is on the disk."""
+    """Writes the position of a stopped run; returns when it is on the disk."""
     forget_interrupted(workdir)
     with store.open_manager(workdir, folder=INTERRUPTED) as manager:
         save(manager, position, meta)
 
 
 def was_interrupted(workdir: str) -> bool:
-    """Whether `save_interrupted` wrote here; the first process alone takes care."""
+    """Whether `save_interrupted` wrote here; False in all but the first process."""
     return hosts.is_first() and (pathlib.Path(workdir) / INTERRUPTED).is_dir()
 
 
 def forget_interrupted(workdir: str) -> None:
-    """Removes what `save_interrupted` wrote."""
+    """Removes the checkpoint of `save_interrupted`."""
     if hosts.is_first():
         shutil.rmtree(pathlib.Path(workdir) / INTERRUPTED, ignore_errors=True)
 
 
 def newest(workdir: str) -> list[tuple[str, int]]:
-    """Returns folder and step of a run's checkpoints, the newest first."""
+    """Returns the folder and step of each of a run's checkpoints, newest first."""
     found = []
     for folder in (store.FOLDER, INTERRUPTED):
         if (pathlib.Path(workdir) / folder).is_dir():
             with store.open_manager(workdir, folder=folder, read_only=True) as manager:
                 found += [(step, folder) for step in manager.all_steps()]
-    # Of one step, the interrupted one was written later: it is removed after the next.
+    # In the same step, the interrupted one is newer: the next save removes it.
     order = sorted(found, key=lambda one: (one[0], one[1] == INTERRUPTED))
     return [(folder, step) for step, folder in reversed(order)]
 
 
 def restore(workdir: str, folder: str, step: int, position: Position) -> Position:
-    """Reads one of `newest`; `position` tells names and shapes.
+    """Reads one of `newest`; `position` gives the names and shapes.
 
     Raises:
-        InputError: if it belongs to another model or another version.
+        InputError: if it belongs to another model, or another version wrote it.
     """
     state, carry = position.state, position.carry
     with store.open_manager(workdir, folder=folder, read_only=True) as manager:
@@ -113,32 +113,33 @@ def restore(workdir: str, folder: str, step: int, position: Position) -> Positio
             carry=_carry_item(carry, in_step),
         )
         items = ocp.args.Composite(place=ocp.args.JsonRestore())
-        place = manager.restore(step, args=items).place
-    if place["data"].keys() != position.data.keys():
+        progress = manager.restore(step, args=items).place
+    if progress["data"].keys() != position.data.keys():
         raise InputError(
-            f"{workdir}/{folder}/{step} stands at a place in the data that means "
-            "nothing to this version of the program. "
-            f"{said_of(pathlib.Path(workdir, folder, str(step)))} Go on with that "
-            f"version, or begin anew from its weights: --config.train.init_from="
+            f"{workdir}/{folder}/{step} stores its position in the data in a way that "
+            "this version of the program does not know. "
+            f"{said_of(pathlib.Path(workdir, folder, str(step)))} Resume it with that "
+            f"version, or start a new run from its weights: --config.train.init_from="
             f"{workdir} and another --workdir."
         )
     return Position(
         state=dataclasses.replace(state, **found["model"], **found["optimizer"]),
         carry=dataclasses.replace(carry, **found["carry"]),
-        data=place["data"],
-        log=place.get("log", {}),
+        data=progress["data"],
+        log=progress.get("log", {}),
     )
 
 
 def restore_newest(
     workdir: str, candidates: Sequence[tuple[str, int]], position: Position
 ) -> Position:
-    """Returns where a run stands, of the first of `newest` that can be read.
+    """Restores the first of `newest` that can be read.
 
-    Those that cannot are moved to `WORKDIR/damaged`: their steps will be saved again.
+    Damaged ones before it are moved to `WORKDIR/damaged`, since the run will save their
+    steps again.
 
     Raises:
-        InputError: if none can be read, or the newest is another model's.
+        InputError: if none can be read, or the newest belongs to another model.
     """
     for number, (folder, step) in enumerate(candidates):
         found = _try_restore(workdir, folder, step, position)
@@ -151,7 +152,7 @@ def restore_newest(
     newest_one = pathlib.Path(workdir, *map(str, candidates[0]))
     raise InputError(
         f"none of the {len(candidates)} checkpoints in {workdir} can be read: they "
-        "are damaged, or of another version of the program. Of the newest: "
+        "are damaged, or another version of the program wrote them. About the newest: "
         f"{said_of(newest_one)} Use another --workdir."
     )
 
@@ -159,19 +160,19 @@ def restore_newest(
 def _try_restore(
     workdir: str, folder: str, step: int, position: Position
 ) -> Position | None:
-    """Returns what `restore` reads, None if any process finds it damaged."""
+    """Returns the result of `restore`, or None if any process finds it damaged."""
     found, trouble = None, ""
     try:
         found = restore(workdir, folder, step, position)
     except InputError:
         raise
-    except Exception as error:  # Orbax and TensorStore raise what they like
+    except Exception as error:  # Orbax and TensorStore raise errors of many types
         trouble = repr(error)[:200]
     troubles = list(filter(None, hosts.gather(trouble)))
     if not troubles:
         return found
     logging.warning(
-        "the checkpoint %s/%s/%d is damaged and left out: %s",
+        "the checkpoint %s/%s/%d is damaged and is skipped: %s",
         *(workdir, folder, step, troubles[0]),
     )
     return None
@@ -190,6 +191,6 @@ def _optimizer_item(state: TrainState) -> Params:
 
 
 def _carry_item(carry: BatchCarry, in_step: bool) -> Params:
-    """Gradients are only stored where there are any: they are as large as the model."""
+    """Returns the arrays to store; gradients, as large as the model, only in a step."""
     names = [field.name for field in dataclasses.fields(carry)]
     return {name: getattr(carry, name) for name in (names if in_step else ["stream"])}

@@ -1,8 +1,7 @@
-"""Trees of hundreds of arrays as a few: a checkpoint costs time by the array.
+"""Packs hundreds of arrays into a few, because each array of a checkpoint costs time.
 
-Small arrays of one type lie behind one another in a vector, in the order of their
-names; large ones stay as they are. What lay where is told by a layout that is stored
-beside them.
+Small arrays of one type are concatenated to a vector, in the order of their names;
+large ones stay as they are. A layout, stored beside them, lists all arrays.
 """
 
 import functools
@@ -19,9 +18,9 @@ from jax.sharding import Mesh, NamedSharding, Sharding
 from svtas_jax.runtime.sharding import put, repeated
 from svtas_jax.structs import Params
 
-SMALL = 2**18  # numbers; larger arrays stay by themselves. Checkpoints rest on it.
+SMALL = 2**18  # most elements of a packed array; stored checkpoints depend on it
 
-Layout = dict[str, list[Any]]  # of every array's name its shape and type, for JSON
+Layout = dict[str, list[Any]]  # name of each array -> [shape, type], for JSON
 
 
 def layout_of(tree: Params) -> Layout:
@@ -33,10 +32,9 @@ def layout_of(tree: Params) -> Layout:
 
 
 def pack(tree: Params) -> tuple[dict[str, jax.Array], Layout]:
-    """Returns copies of a tree's arrays (JAX's), the small ones in few vectors, and
-    what lies where.
+    """Returns copies of a tree's arrays, with the small ones packed, and the layout.
 
-    Large ones lie on the devices as they did, vectors are repeated on all of them.
+    Large arrays keep their sharding; vectors are replicated on all devices.
     """
     leaves = _named(tree)
     layout = layout_of(leaves)
@@ -50,12 +48,13 @@ def pack(tree: Params) -> tuple[dict[str, jax.Array], Layout]:
 
 
 def shapes_of(layout: Layout, template: Params | None = None) -> dict[str, Any]:
-    """Returns what tells Orbax to read what `pack` made.
+    """Returns the template with which Orbax reads the arrays of `pack`.
 
     Args:
         layout: of the tree.
-        template: the tree; its large arrays tell where on the devices they shall lie.
-            What it has no array of is read to the host, as vectors are.
+        template: the tree; Orbax reads large arrays to the devices of the template's
+            arrays of that name, or to the host if there are none. Vectors are read to
+            the host.
     """
     leaves = {} if template is None else _named(template)
     shapes: dict[str, Any] = {}
@@ -74,7 +73,7 @@ def shapes_of(layout: Layout, template: Params | None = None) -> dict[str, Any]:
 
 
 def unpack(packed: Mapping[str, Any], layout: Layout) -> dict[str, Any]:
-    """Returns the arrays of a tree by their names; the small ones on the host."""
+    """Returns the arrays of a tree by name; small ones are on the host."""
     arrays = {name: packed[_key(name)] for name in _large(layout)}
     for kind, names in _small(layout).items():
         sizes = [math.prod(layout[name][0]) for name in names]
@@ -85,7 +84,7 @@ def unpack(packed: Mapping[str, Any], layout: Layout) -> dict[str, Any]:
 
 
 def rebuild(arrays: Mapping[str, Any], template: Params) -> Params:
-    """Returns the tree that `unpack` named, on the devices of the template's arrays."""
+    """Returns the tree of the arrays from `unpack`, on the devices of the template."""
 
     def take(path, leaf):
         array = arrays[_name(path)]
@@ -98,7 +97,7 @@ def rebuild(arrays: Mapping[str, Any], template: Params) -> Params:
 
 @functools.cache
 def _packer(outputs: tuple[tuple[str, Sharding | None], ...]):
-    # Nothing but copies: there is nothing to optimise.
+    # These are only copies, with nothing to optimise.
     quick = {"xla_backend_optimization_level": 0}
     return jax.jit(_packed, out_shardings=dict(outputs), compiler_options=quick)
 
@@ -125,7 +124,7 @@ def _large(layout: Layout) -> list[str]:
 
 
 def _small(layout: Layout) -> dict[str, list[str]]:
-    """Returns the names of the small arrays of every type."""
+    """Returns the names of the small arrays by type."""
     small: dict[str, list[str]] = {}
     for name, (shape, kind) in sorted(layout.items()):
         if math.prod(shape) <= SMALL:
@@ -134,7 +133,7 @@ def _small(layout: Layout) -> dict[str, list[str]]:
 
 
 def _key(name: str) -> str:
-    return name.replace("/", ".")  # a slash would be a folder
+    return name.replace("/", ".")  # Orbax would make a folder of a slash
 
 
 def _vector(kind: str) -> str:

@@ -1,9 +1,8 @@
-"""Checkpoints with orbax: the two newest and the best, whole and self-describing.
+"""Stores checkpoints with Orbax: the two newest and the best of a run.
 
-Each holds `model` (parameters and batch statistics, what evaluation needs) and `meta`
-(config, classes, versions); those of a training also what
-`svtas_jax.checkpoints.resume` needs. Arrays are written as
-`svtas_jax.checkpoints.small_arrays` lays them out.
+Each holds `model` (parameters and batch statistics, for evaluation) and `meta` (config,
+classes, versions). Those of a training also hold the items of
+`svtas_jax.checkpoints.resume`. `svtas_jax.checkpoints.small_arrays` packs the arrays.
 """
 
 import contextlib
@@ -35,7 +34,7 @@ _Processes = ocp.options.MultiprocessingOptions
 
 @dataclasses.dataclass(frozen=True)
 class Meta:
-    """What a checkpoint says about itself."""
+    """The facts that a checkpoint stores about itself."""
 
     config: dict[str, Any]
     class_names: tuple[str, ...]
@@ -43,25 +42,24 @@ class Meta:
     step: int
     epoch: int
     versions: dict[str, str]
-    feature_width: int = 0  # numbers of a step's features; 0: it saw pictures
-    train_videos: tuple[str, ...] = ()  # names: testing on them would prove nothing
+    feature_width: int = 0  # width of a step's features; 0 for a model of images
+    train_videos: tuple[str, ...] = ()  # names, to warn if they are tested on
     format: int = FORMAT
     commit: str | None = dataclasses.field(default_factory=provenance.git_commit)
 
     @property
     def origin(self) -> Origin:
-        """Who wrote it."""
+        """The program that wrote the checkpoint."""
         return origin_of(dataclasses.asdict(self))
 
 
 def open_manager(
     workdir: str, *, folder: str = FOLDER, read_only: bool = False
 ) -> ocp.CheckpointManager:
-    """Opens the checkpoints of a run, or others of its folders; keeps the two
-    newest and the best."""
+    """Opens a folder of a run's checkpoints; keeps the two newest and the best."""
     policy = preservation_policy.AnyPreservationPolicy(
         [
-            preservation_policy.LatestN(2),  # one, and one if that gets damaged
+            preservation_policy.LatestN(2),  # the second in case the first is damaged
             preservation_policy.BestN(
                 n=1,
                 get_metric_fn=_selection,
@@ -94,7 +92,7 @@ def open_manager(
 
 @contextlib.contextmanager
 def _without_notes() -> Iterator[None]:
-    """Drops Orbax's warnings that what is opened to be read cannot be written."""
+    """Hides Orbax's warnings that a folder opened to read cannot be written to."""
     logger = logging.get_absl_logger()
     logger.addFilter(_is_no_note)
     try:
@@ -108,7 +106,7 @@ def _is_no_note(record: LogRecord) -> bool:
 
 
 def _alone() -> _Processes:
-    """Lets every process read by itself: what one cannot read stops no other."""
+    """Lets every process read on its own, so that a failure in one stops no other."""
     own = jax.process_index()
     return _Processes(
         primary_host=own, active_processes={own}, barrier_sync_key_prefix=f"own{own}"
@@ -120,21 +118,21 @@ def _selection(metrics: dict[str, float]) -> float:
 
 
 def check_new(workdir: str) -> None:
-    """Raises InputError if `workdir` holds checkpoints already."""
+    """Raises InputError if `workdir` already holds checkpoints."""
     if not (pathlib.Path(workdir) / FOLDER).is_dir():
         return
     with open_manager(workdir, read_only=True) as manager:
         if manager.all_steps():
             raise InputError(
-                f"--workdir={workdir} holds checkpoints already; choose a new folder."
+                f"--workdir={workdir} already holds checkpoints; choose a new folder."
             )
 
 
 def save_model(workdir: str, variables: Params, meta: Meta) -> None:
-    """Writes a checkpoint of weights alone, to start from or to evaluate.
+    """Writes a checkpoint with weights only, to train from or to evaluate.
 
     Raises:
-        InputError: if `workdir` holds checkpoints already.
+        InputError: if `workdir` already holds checkpoints.
     """
     check_new(workdir)
     with open_manager(workdir) as manager:
@@ -146,8 +144,8 @@ def save_model(workdir: str, variables: Params, meta: Meta) -> None:
 
 
 def model_item(state: TrainState) -> Params:
-    """Returns what evaluation needs of a state."""
-    # Not every model has statistics, and an empty tree has no place on disk.
+    """Returns the part of a state that evaluation needs."""
+    # Not every model has batch statistics, and Orbax cannot store an empty tree.
     items = {"params": state.params, "batch_stats": state.batch_stats}
     return {name: tree for name, tree in items.items() if jax.tree.leaves(tree)}
 
@@ -166,7 +164,7 @@ def restore_model(workdir: str, which: str, template: Params) -> Params:
 
 
 def read_meta(workdir: str, which: str, *, folder: str = FOLDER) -> Meta:
-    """Returns what a checkpoint of a run says about itself.
+    """Returns the facts that a checkpoint stores about itself.
 
     Raises:
         MissingInputError: if there is no such run or checkpoint.
@@ -185,7 +183,7 @@ def read_meta(workdir: str, which: str, *, folder: str = FOLDER) -> Meta:
 
 
 def _meta_of(stored: dict[str, Any]) -> Meta:
-    """Fields that a later version of the same format added say nothing here."""
+    """Converts stored facts; ignores fields that later versions added to the format."""
     known = {field.name for field in dataclasses.fields(Meta)}
     stored = {"format": 1, "commit": None, **stored}
     fields: dict[str, Any] = {
@@ -201,23 +199,23 @@ def find_step(manager: ocp.CheckpointManager, workdir: str, which: str) -> int:
     steps = sorted(manager.all_steps())
     if not steps:
         raise MissingInputError(
-            f"{workdir}/{FOLDER} holds no finished checkpoint; run the training again."
+            f"{workdir}/{FOLDER} holds no complete checkpoint; run the training again."
         )
     if which == "best" and (best := manager.best_step()) is not None:
         return best
-    if which in ("best", "latest"):  # converted weights were never measured
+    if which in ("best", "latest"):  # converted weights have no metrics
         return steps[-1]
     if which.isdecimal() and int(which) in steps:
         return int(which)
     raise InputError(
-        f"--checkpoint={which} does not exist in {workdir}; there are best, latest and "
-        f"the steps {', '.join(map(str, steps))}."
+        f"--checkpoint={which} does not exist in {workdir}; give best, latest or one "
+        f"of the steps {', '.join(map(str, steps))}."
     )
 
 
 def initialise_from(folder: str, variables: Params) -> Params:
-    """Takes over every array of another run's best checkpoint whose name and shape
-    match; logs what did not."""
+    """Replaces every array whose name and shape match one in another run's best
+    checkpoint; logs the others."""
     meta = read_meta(folder, "best")
     with open_manager(folder, read_only=True) as manager:
         layout = read_layout(manager, meta.step, "model")
@@ -231,8 +229,10 @@ def initialise_from(folder: str, variables: Params) -> Params:
 
 
 def warn_of_other_classes(folder: str, class_names: Sequence[str]) -> None:
-    """Says so if weights of as many, but other classes would be taken over from a run:
-    they fit in shape, but a class would begin with the weights of another one."""
+    """Warns if a run to take weights from has other classes, but as many.
+
+    Their arrays fit in shape, so a class would start with another class's weights.
+    """
     theirs, ours = read_meta(folder, "best").class_names, tuple(class_names)
     if len(theirs) == len(ours) and theirs != ours:
         old, new = next(
@@ -240,16 +240,17 @@ def warn_of_other_classes(folder: str, class_names: Sequence[str]) -> None:
         )
         logging.warning(
             "%s was trained on other classes, or on the same in another order: its "
-            "weights of %r begin as those of %r. That is right only to train on.",
+            "weights for class %r become the initial weights for %r. Train further "
+            "before you use them.",
             *(folder, old, new),
         )
 
 
 def merge_matching(variables: Params, loaded: Params, *, source: str) -> Params:
-    """Returns `variables` with every array that `loaded` has in the same shape.
+    """Returns `variables`, with the arrays of `loaded` that match in name and shape.
 
     Raises:
-        InputError: if not one array fits.
+        InputError: if no array fits.
     """
     ours: _Flat = flax.traverse_util.flatten_dict(variables)
     theirs: _Flat = flax.traverse_util.flatten_dict(loaded)
@@ -271,7 +272,7 @@ def merge_matching(variables: Params, loaded: Params, *, source: str) -> Params:
 
 
 def packed(tree: Params) -> ocp.args.StandardSave:
-    """Tells Orbax to write copies of a tree's arrays, and what lies where."""
+    """Returns the arguments for Orbax to save packed copies of a tree's arrays."""
     arrays, layout = small_arrays.pack(tree)
     return ocp.args.StandardSave(arrays, custom_metadata={**layout})
 
@@ -279,10 +280,11 @@ def packed(tree: Params) -> ocp.args.StandardSave:
 def read(
     manager: ocp.CheckpointManager, step: int, **templates: Params
 ) -> dict[str, Params]:
-    """Returns items of a checkpoint, each like its template.
+    """Reads items of a checkpoint; each has the structure of its template.
 
     Raises:
-        InputError: if an item has other arrays than its template.
+        InputError: if an item's arrays differ from its template's in name, shape or
+            type.
     """
     layouts = {}
     for item, template in templates.items():
@@ -304,7 +306,7 @@ def read(
 def read_layout(
     manager: ocp.CheckpointManager, step: int, item: str
 ) -> small_arrays.Layout:
-    """Returns which arrays an item of a checkpoint holds.
+    """Returns the layout of an item of a checkpoint.
 
     Raises:
         InputError: if there is no such item, or another version wrote it.
@@ -318,8 +320,8 @@ def read_layout(
     which = f"the checkpoint of step {step} in {manager.directory}"
     if metadata is None:
         raise InputError(
-            f"{which} has no {item}: it holds weights alone. Begin anew from them: "
-            "--config.train.init_from=WORKDIR and another --workdir."
+            f"{which} has no {item}: it holds weights alone. Start a new run from "
+            "them: --config.train.init_from=WORKDIR and another --workdir."
         )
     if not metadata.custom_metadata:
         raise InputError(
@@ -351,7 +353,7 @@ def _compare(
     )
     raise InputError(
         f"the checkpoint of step {step} in {manager.directory} belongs to another "
-        f"model: {len(wrong)} arrays differ, such as {name}: {there} there and "
-        f"{here} here. Use the config that the run was trained with, or another "
+        f"model: {len(wrong)} arrays differ, such as {name}: {there} in the checkpoint "
+        f"and {here} here. Use the config that the run was trained with, or another "
         "--workdir."
     )

@@ -1,1 +1,1 @@
-"""What a model costs: arithmetic, bytes, time."""
+"""Measures a model's cost: arithmetic, bytes, time."""

@@ -1,7 +1,7 @@
-"""How fast a system runs here: inference, training, pipeline, from file to labels.
+"""Measures a model's speed here: inference, training, input pipeline, file to labels.
 
-Frames are those that the model sees; of files, all that are decoded. Compilation is
-measured without its cache and is part of no other figure.
+Inference and training count the frames that the model reads; the others count all
+decoded frames. Compilation is timed without its cache, and separately.
 """
 
 import dataclasses
@@ -43,25 +43,27 @@ from svtas_jax.streaming import compile_inference, segment_chunk
 from svtas_jax.structs import Model, Params, VideoRecord
 from svtas_jax.training.step import begin_with, init_carry, make_train_functions
 
-SIZE = (404, 720)  # height and width of a rendered video
+# The rendered video.
+SIZE = (404, 720)  # height and width
 FPS = 15.0
-NUM_CHUNKS = 6  # of a rendered video
+NUM_CHUNKS = 6
 
 
 @dataclasses.dataclass(frozen=True)
 class Benchmark:
-    """What was measured; milliseconds, seconds, frames a second, bytes.
+    """The measured figures. Times are milliseconds, unless the name ends in _s.
 
     Attributes:
-        compile_s: of the program for one chunk, and of that for a training chunk.
-        inference: by batch size, p50 and p95 of a chunk and frames/s.
-        ahead_ms: p50 and p95 of a chunk whose text branch has run before; empty without
-            one.
-        training: p50 and p95 of forward and backward of a chunk, its videos, frames/s.
-        pipeline: frames/s of decoding and resizing, of all frames and those kept, and
-            of all where `config.data.frame_cache` holds them.
-        from_file_frames_per_s: all frames of a video, from file to scores.
-        peak_bytes: memory of the device, or of the process where that is the host.
+        compile_s: seconds to compile "inference" and "training", for one chunk.
+        inference: by batch size, p50 and p95 of a chunk, and frames/s.
+        ahead_ms: p50 and p95 of a chunk whose text branch has already run; empty
+            without a text branch.
+        training: p50 and p95 of a chunk's forward and backward pass, the number of its
+            videos, and frames/s.
+        pipeline: frames/s of decoding and resizing: "all" frames, those "kept" by the
+            stride, and all from `config.data.frame_cache` ("cached").
+        from_file_frames_per_s: all frames of a video, from file to logits.
+        peak_bytes: memory of the device, or of the process if it runs on CPU.
     """
 
     compile_s: dict[str, float]
@@ -80,21 +82,21 @@ def run(
     video: str | None = None,
     path: str | None = None,
 ) -> None:
-    """Measures, tells, and writes the figures to `path`.
+    """Measures and logs the figures, and writes them to `path`.
 
     Raises:
-        InputError: if the config has no videos, or a batch would be empty.
+        InputError: if the config reads features, or a batch size is 0.
     """
     validate_config(config)
     if not batches or 0 in batches:
-        raise InputError("--batches wants sizes from 1, such as --batches=1,8.")
+        raise InputError("--batches needs sizes from 1, such as --batches=1,8.")
     if config.data.features:
         raise InputError(
-            "the benchmark is one of videos; --config has features. "
-            "svtas_jax.profile tells what a model of features costs."
+            "the benchmark needs a model of videos, but --config reads features; "
+            "svtas_jax.profile measures a model of features."
         )
     config = with_clip_frames(config, [WHOLE_VIDEO])
-    # What is compiled here must not come from an earlier run.
+    # Programs must be compiled here, not taken from an earlier run.
     jax.config.update("jax_enable_compilation_cache", False)
     with tempfile.TemporaryDirectory() as folder:
         video = video or render(pathlib.Path(folder) / "video.mp4", config)
@@ -125,7 +127,7 @@ def benchmark(
     inference, compile_s, ahead_ms = time_inference(model, variables, config, batches)
     logging.info("training")
     training, train_compile_s = time_training(model, variables, config)
-    logging.info("pipeline, and from file to scores")
+    logging.info("pipeline, and from file to logits")
     return Benchmark(
         compile_s={"inference": compile_s, "training": train_compile_s},
         inference=inference,
@@ -143,8 +145,8 @@ def time_inference(
     config: ml_collections.ConfigDict,
     batches: Sequence[int],
 ) -> tuple[dict[int, dict[str, float]], float, dict[str, float]]:
-    """Returns the figures by batch size, the seconds to compile the first one, and the
-    milliseconds of the latter's chunk after `look_ahead`."""
+    """Returns `Benchmark.inference`, and for the first batch size the seconds to
+    compile and `Benchmark.ahead_ms`."""
     run = compile_inference(functools.partial(segment_chunk, model=model))
     steps, found, compile_s, ahead_ms = stream_spec(config).clip_steps, {}, 0.0, {}
     for size in batches:
@@ -152,8 +154,9 @@ def time_inference(
         lowered = run.lower(variables, state, chunk)
         compiled, seconds = _timed(lowered.compile)
         times = measure(lambda s=state, c=chunk, f=compiled: f(variables, s, c))
-        told = percentiles(times)
-        found[size] = {**told, "frames_per_s": size * steps / told["p50"] * 1e3}
+        latency = percentiles(times)
+        pace = size * steps / latency["p50"] * 1e3
+        found[size] = {**latency, "frames_per_s": pace}
         if size == batches[0]:
             compile_s = seconds
             ahead_ms = time_ahead(run, model, variables, state, chunk)
@@ -163,11 +166,13 @@ def time_inference(
 def time_training(
     model: Model, variables: Params, config: ml_collections.ConfigDict
 ) -> tuple[dict[str, float], float]:
-    """Returns the figures of forward and backward of one chunk, and the seconds to
-    compile it; the optimizer comes once a step and costs little."""
+    """Returns `Benchmark.training` and the seconds to compile.
+
+    It leaves out the optimizer, which runs only once per step and costs little.
+    """
     batch_size, tx = config.train.batch_size, optax.identity()
-    own = jax.tree.map(jnp.copy, variables)  # the step takes the memory of its state
-    state = begin_with(own, tx)
+    copies = jax.tree.map(jnp.copy, variables)  # the step donates its state
+    state = begin_with(copies, tx)
     carry = init_carry(state, model, batch_size)
     chunks = jax.tree.map(lambda leaf: leaf[None], noise(config, batch_size))
     accumulate, _ = make_train_functions(
@@ -186,16 +191,15 @@ def time_training(
         state, carry = compiled(state, carry, chunks, key)
         return carry.chunk_index
 
-    told = percentiles(measure(step, limit_s=20))
-    pace = batch_size * stream_spec(config).clip_steps / told["p50"] * 1e3
-    return {**told, "videos": batch_size, "frames_per_s": pace}, seconds
+    latency = percentiles(measure(step, limit_s=20))
+    pace = batch_size * stream_spec(config).clip_steps / latency["p50"] * 1e3
+    return {**latency, "videos": batch_size, "frames_per_s": pace}, seconds
 
 
 def time_pipeline(
     record: VideoRecord, config: ml_collections.ConfigDict
 ) -> dict[str, float]:
-    """Returns frames/s of reading a video to its end: all frames, those kept, and all
-    once they are in the frame cache."""
+    """Returns `Benchmark.pipeline`, from reading a whole video."""
     pace = _read(record, config.data)
     with tempfile.TemporaryDirectory() as folder:
         cached = ml_collections.ConfigDict(config.data)
@@ -219,7 +223,7 @@ def time_from_file(
     record: VideoRecord,
     config: ml_collections.ConfigDict,
 ) -> float:
-    """Returns frames/s of `evaluate`'s way from a file to scores."""
+    """Returns frames/s from a video file to logits, as in `evaluate`."""
     score = make_scorer(model, config)
 
     def run():
@@ -236,7 +240,7 @@ def render(path: pathlib.Path, config: ml_collections.ConfigDict) -> str:
         str(path), cv2.VideoWriter.fourcc(*"mp4v"), FPS, SIZE[::-1]
     )
     if not writer.isOpened():
-        raise InputError(f"no video can be written to {path}; name one with --video.")
+        raise InputError(f"no video can be written to {path}; give one with --video.")
     rows, columns = np.mgrid[: SIZE[0], : SIZE[1]]
     for index in range(num_frames):
         waves = [
@@ -249,8 +253,7 @@ def render(path: pathlib.Path, config: ml_collections.ConfigDict) -> str:
 
 
 def peak_bytes() -> int:
-    """Returns the most memory that was in use: of the device where it tells, otherwise
-    of the process."""
+    """Returns the peak memory of the device if it reports that, else of the process."""
     stats = jax.local_devices()[0].memory_stats()
     if stats:
         return int(stats["peak_bytes_in_use"])
@@ -258,7 +261,7 @@ def peak_bytes() -> int:
 
 
 def describe(found: Benchmark, config: ml_collections.ConfigDict) -> list[str]:
-    """Returns the lines that a person wants to read."""
+    """Returns the figures as lines of text."""
     crop, steps = config.data.crop, stream_spec(config).clip_steps
     train, pipeline = found.training, found.pipeline
     lines = [
@@ -266,9 +269,9 @@ def describe(found: Benchmark, config: ml_collections.ConfigDict) -> list[str]:
         f"chunk       {steps} x {crop} x {crop}",
     ]
     lines += [
-        f"batch {size:<5} p50 {told['p50']:.1f} ms, p95 {told['p95']:.1f} ms, "
-        f"{told['frames_per_s']:.1f} frames/s"
-        for size, told in found.inference.items()
+        f"batch {size:<5} p50 {row['p50']:.1f} ms, p95 {row['p95']:.1f} ms, "
+        f"{row['frames_per_s']:.1f} frames/s"
+        for size, row in found.inference.items()
     ]
     return [
         *lines,
@@ -277,7 +280,7 @@ def describe(found: Benchmark, config: ml_collections.ConfigDict) -> list[str]:
         f"{train['videos']} videos, {train['frames_per_s']:.1f} frames/s",
         f"pipeline    {pipeline['all']:.0f} frames/s decoded, {pipeline['kept']:.0f} "
         f"kept and resized, {pipeline['cached']:.0f} from the frame cache",
-        f"from file   {found.from_file_frames_per_s:.0f} frames/s to scores",
+        f"from file   {found.from_file_frames_per_s:.0f} frames/s to logits",
         f"memory      {found.peak_bytes / 1e6:.0f} MB at most",
         f"compiling   {found.compile_s['inference']:.1f} s inference, "
         f"{found.compile_s['training']:.1f} s training",

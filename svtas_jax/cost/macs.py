@@ -1,9 +1,9 @@
-"""Counts multiply-accumulates: of products from a jaxpr, of normalisations by module.
+"""Counts multiply-accumulates: of products in a jaxpr, of normalisations by module.
 
-A product is a matrix product or a convolution; a depthwise convolution counts as one,
-however a backend computes it. Normalisations count as in fvcore, which the field's
-tables come from: 2 for a value of batch norm, 5 for one of layer norm. Activations,
-pooling and softmax count nothing.
+Products are matrix products and convolutions; a depthwise convolution counts as such,
+however a backend computes it. Normalisations count as in fvcore, which the field uses:
+2 per value of batch norm, 5 per value of layer norm. Activations, pooling and softmax
+count as 0.
 """
 
 import functools
@@ -41,7 +41,7 @@ def _of_equation(equation) -> int:
     if name == "conv_general_dilated":
         return _of_convolution(equation)
     if name == "cond":
-        # One branch a backend: that of the others has the operation as it is meant.
+        # `platform_dependent` has a branch per backend; the largest has the products.
         return max(_of_jaxpr(branch.jaxpr) for branch in params["branches"])
     if name == "while":
         raise ValueError(
@@ -52,7 +52,7 @@ def _of_equation(equation) -> int:
 
 
 def _inner(params: dict[str, Any]) -> Iterator[core.Jaxpr]:
-    """Yields the function that an equation calls, once: a custom gradient has more."""
+    """Yields the function that an equation calls, if any, without its gradients."""
     for name in ("jaxpr", "call_jaxpr", "fun_jaxpr"):
         if name in params:
             inner = params[name]
@@ -81,8 +81,8 @@ _NORMS = ((BatchNorm, 2), (nn.LayerNorm, 5))
 def count_normalisations(
     model: Model, variables: Params, state: StreamState, chunk: Chunk
 ) -> int:
-    """Returns what the normalisations of one chunk cost; arrays or shapes. Folded ones
-    count, too."""
+    """Returns the multiply-accumulates of one chunk's normalisations, folded ones
+    included; arguments are arrays or shapes."""
     model, total = with_separate_norms(model), 0
     for kind, cost in _NORMS:
         apply = functools.partial(
@@ -99,7 +99,7 @@ def count_normalisations(
 
 
 def parameters_by_module(params: Params) -> dict[str, int]:
-    """Returns the number of parameters of each top module."""
+    """Returns the number of parameters of each top-level module."""
     return {
         name: sum(math.prod(leaf.shape) for leaf in jax.tree.leaves(module))
         for name, module in params.items()

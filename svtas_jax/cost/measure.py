@@ -1,4 +1,4 @@
-"""Measures what a model costs: weights, arithmetic, bytes, time. Needs no data."""
+"""Measures a model's cost: parameters, arithmetic, bytes, time. Needs no data."""
 
 import dataclasses
 import functools
@@ -24,29 +24,29 @@ from svtas_jax.streaming import (
 )
 from svtas_jax.structs import Chunk, Model, Params, StreamState
 
-_WORTH = 1.05  # a batch twice as large must bring this much, or the search ends
-WHOLE_VIDEO = 1024  # frames, where a chunk is a whole video: GTEA's have about as many
-FEATURE_WIDTH = 2048  # of features that no file is at hand for
+_WORTH = 1.05  # the search for the best batch ends if a larger one gains less than this
+WHOLE_VIDEO = 1024  # frames in a chunk that is a whole video, about as long as GTEA's
+FEATURE_WIDTH = 2048  # assumed, because no file of features is read
 
 
 @dataclasses.dataclass(frozen=True)
 class Cost:
-    """What one model costs.
+    """The cost of one model.
 
     Attributes:
-        params: all parameters, those of training included.
-        params_by_module: the same, by top module.
+        params: number of parameters, including those that only training uses.
+        params_by_module: the same, by top-level module.
         macs_per_chunk: products and normalisations (`svtas_jax.cost.macs`), batch 1.
-        products_per_chunk: matrix products and convolutions alone.
-        macs_per_frame: a chunk's, by decoded frame.
-        bytes_per_chunk: memory traffic as XLA counts it for the compiled program.
+        products_per_chunk: matrix products and convolutions only.
+        macs_per_frame: `macs_per_chunk` per decoded frame.
+        bytes_per_chunk: memory traffic of the compiled program, as XLA counts it.
         flops_per_byte: arithmetic intensity of the products.
         latency_ms: p50 and p95 of a chunk at batch 1.
-        latency_ahead_ms: the same from a chunk's last frame on, where the text branch
-            has run before; empty without one.
-        frames_per_s: decoded frames at batch 1.
-        best_batch: batch size with the most frames a second, and how many.
-        branch_ms: p50 of image, text and the rest.
+        latency_ahead_ms: the same if the text branch has run before the chunk's last
+            frame; empty without a text branch.
+        frames_per_s: decoded frames per second at batch 1.
+        best_batch: batch size with the most frames per second, and these.
+        branch_ms: p50 of the image branch, the text branch and the rest.
     """
 
     params: int
@@ -72,8 +72,8 @@ def profile(
     """Measures the model of a config.
 
     Args:
-        config: what `build_model` wants.
-        batches: sizes to try; ends early where a larger one brings nothing.
+        config: see `build_model`.
+        batches: sizes to try, rising; stops when a larger one gains nothing.
         trace: folder for XLA's trace of one chunk.
     """
     model = build_model(config, class_names_of(config.data))
@@ -111,8 +111,10 @@ def profile(
 def measure(
     call: Callable[[], Any], *, least: int = 10, limit_s: float = 5.0
 ) -> list[float]:
-    """Returns the times of a call in ms, after one to warm up: `least` of them, or as
-    many as fit into `limit_s`, but three."""
+    """Times a call, in ms, after one call to warm up.
+
+    It times `least` calls; fewer, but at least three, if they exceed `limit_s`.
+    """
     jax.block_until_ready(call())
     times, start = [], time.perf_counter()
     while len(times) < least:
@@ -130,7 +132,7 @@ def percentiles(times: Sequence[float]) -> dict[str, float]:
 
 
 def noise(config: ml_collections.ConfigDict, batch_size: int) -> Chunk:
-    """Returns a chunk of random pictures or features, leaves (B, ...)."""
+    """Returns a chunk of random images or features, leaves (B, ...)."""
     spec = stream_spec(config)
     width = FEATURE_WIDTH if config.model.backbone == "features" else 0
     chunk = blank_chunk(batch_size, spec, config.data.crop, feature_width=width)
@@ -144,7 +146,7 @@ def noise(config: ml_collections.ConfigDict, batch_size: int) -> Chunk:
 
 
 def random_variables(model: Model, state: StreamState, chunk: Chunk) -> Params:
-    """Returns variables whose values do not matter: what compiles fast."""
+    """Returns random variables without compiling the model's initialisers."""
     shapes = jax.eval_shape(model.init, jax.random.key(0), state, chunk)
     rng = np.random.default_rng(0)
 
@@ -177,8 +179,8 @@ def time_ahead(
     state: StreamState,
     chunk: Chunk,
 ) -> dict[str, float]:
-    """Returns p50 and p95 of `run`, a compiled `segment_chunk`, where the text branch
-    has run before; nothing without one."""
+    """Returns p50 and p95 of `run`, a jitted `segment_chunk`, after `look_ahead` has
+    run; empty if the model computes nothing ahead."""
     prepare = compile_inference(functools.partial(look_ahead, model=model))
     ahead = prepare(variables, state)
     if ahead is None:
@@ -186,26 +188,26 @@ def time_ahead(
     return percentiles(measure(lambda: run(variables, state, chunk, ahead)))
 
 
-def describe_ahead(told: dict[str, float]) -> list[str]:
-    """Returns a line about what `time_ahead` found, if anything."""
-    if not told:
+def describe_ahead(latency: dict[str, float]) -> list[str]:
+    """Returns a line with the result of `time_ahead`, none if that is empty."""
+    if not latency:
         return []
     return [
-        f"ahead       p50 {told['p50']:.1f} ms, p95 {told['p95']:.1f} ms from a "
-        "chunk's last frame on, the text branch having run before"
+        f"ahead       p50 {latency['p50']:.1f} ms, p95 {latency['p95']:.1f} ms after a "
+        "chunk's last frame, if the text branch has already run"
     ]
 
 
 def _branches(model, variables, state, chunk, total_ms) -> dict[str, float]:
-    """Times image and text branch alone; the rest is what is left."""
-    own = functools.partial(model.apply, variables)
-    see = compile_inference(functools.partial(own, method="image_features"))
-    spent = {"image": float(np.median(measure(lambda: see(chunk), least=5)))}
+    """Times the image and the text branch alone; the rest is the difference."""
+    apply = functools.partial(model.apply, variables)
+    image = compile_inference(functools.partial(apply, method="image_features"))
+    times = {"image": float(np.median(measure(lambda: image(chunk), least=5)))}
     if hasattr(model, "text_features"):
-        tell = compile_inference(functools.partial(own, method="text_features"))
-        told = jnp.zeros_like(state.labels)
-        spent["text"] = float(np.median(measure(lambda: tell(told), least=5)))
-    return {**spent, "rest": max(0.0, total_ms - sum(spent.values()))}
+        text = compile_inference(functools.partial(apply, method="text_features"))
+        labels = jnp.zeros_like(state.labels)
+        times["text"] = float(np.median(measure(lambda: text(labels), least=5)))
+    return {**times, "rest": max(0.0, total_ms - sum(times.values()))}
 
 
 def _bytes_accessed(compiled) -> float:

@@ -1,4 +1,4 @@
-"""The paper's systems, and how the cost of a model is shown."""
+"""Profiles the SVTAS paper's models, and formats the cost of a model."""
 
 import dataclasses
 from typing import Any
@@ -13,7 +13,7 @@ from svtas_jax.runtime import provenance
 
 @dataclasses.dataclass(frozen=True)
 class Row:
-    """A row of the paper's table: a system and what the paper says of it."""
+    """A row of the table: a model and the paper's figures."""
 
     name: str
     model: dict[str, Any]
@@ -45,10 +45,11 @@ ROWS = (
 
 
 def table() -> list[dict[str, Any]]:
-    """Profiles the paper's systems and prints its table with ours beside."""
+    """Profiles the paper's models and logs the table, beside the paper's figures."""
     rows = []
     logging.info(
-        "GTEA, 32 steps, batch 1, %s; the paper's in brackets", provenance.hardware()
+        "GTEA, 32 steps, batch 1, %s; the paper's figures in brackets",
+        provenance.hardware(),
     )
     logging.info("MACs: products + normalisations (products alone)")
     logging.info("%-32s %14s %-26s %s", "system", "params", "GMACs a frame", "frames/s")
@@ -68,7 +69,7 @@ def table() -> list[dict[str, Any]]:
 
 
 def config_of(row: Row) -> ml_collections.ConfigDict:
-    """Returns the config of a row: GTEA, the paper's values."""
+    """Returns the config of a row: the paper's for GTEA."""
     config = default_config()
     config.data.crop = row.crop
     config.model.update(row.model)
@@ -77,7 +78,7 @@ def config_of(row: Row) -> ml_collections.ConfigDict:
 
 
 def describe(cost: Cost, config: ml_collections.ConfigDict) -> list[str]:
-    """Returns the lines that a person wants to read."""
+    """Returns the figures as lines of text."""
     spec, share = stream_spec(config), cost.branch_ms
     modules = ", ".join(f"{n} {v:,}" for n, v in sorted(cost.params_by_module.items()))
     total = sum(share.values())
@@ -103,7 +104,7 @@ def describe(cost: Cost, config: ml_collections.ConfigDict) -> list[str]:
 
 
 def facts(cost: Cost, config: ml_collections.ConfigDict) -> dict[str, Any]:
-    """Returns the figures for programs."""
+    """Returns the figures for the JSON file."""
     return {
         **dataclasses.asdict(cost),
         "device": provenance.hardware(),

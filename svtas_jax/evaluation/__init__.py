@@ -1,1 +1,1 @@
-"""From scores to metrics, pictures and reports."""
+"""Converts logits to metrics, pictures and reports."""

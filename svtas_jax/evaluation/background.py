@@ -1,4 +1,4 @@
-"""The names of `config.eval.background` against the classes that there are."""
+"""Checks the names in `config.eval.background` against the data's classes."""
 
 import difflib
 import functools
@@ -14,13 +14,13 @@ from svtas_jax.errors import InputError
 def check_background(
     config: ml_collections.ConfigDict, class_names: Sequence[str]
 ) -> None:
-    """Checks that every background class exists; before anything is measured.
+    """Checks that the background classes exist.
 
-    Of the default's names one is enough: data sets call their background differently.
-    If none exists, a warning says once what the metrics count then.
+    Of the default names one is enough, because data sets name their background
+    differently. If none exists, a warning (once) says what the metrics then count.
 
     Raises:
-        InputError: if the config names a class of its own that does not exist.
+        InputError: if a name that is not the default's does not exist.
     """
     names = tuple(config.eval.background)
     unknown = [name for name in names if name not in class_names]
@@ -36,9 +36,8 @@ def _message(name: str, names: tuple[str, ...], classes: tuple[str, ...]) -> str
     hint = f"did you mean {close[0]!r}? " if close else ""
     return (
         f"config.eval.background={names}: no class is called {name!r}; {hint}The "
-        f"classes are {', '.join(classes)}. Name one of them by "
-        "--config.eval.background=NAME, several by \"('NAME', 'OTHER')\", none by "
-        '"()".'
+        f"classes are {', '.join(classes)}. Set --config.eval.background=NAME for one "
+        "of them, \"('NAME', 'OTHER')\" for several, \"()\" for none."
     )
 
 

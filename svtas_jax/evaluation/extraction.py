@@ -1,7 +1,7 @@
-"""Writes what the image branch of a run sees: one feature file a video.
+"""Writes the image branch's features, one file per video, for a second stage.
 
-NAME.npy holds (T, D), a row for every decoded frame; NAME.json beside it names the
-weights and the frames between two rows. A second stage reads them.
+NAME.npy holds (T, D), a row for every decoded frame. NAME.json beside it stores a
+digest of the weights, the raw frames between two rows, and more.
 """
 
 import functools
@@ -36,7 +36,12 @@ def extract(
     *,
     dtype: str = "float16",
 ) -> None:
-    """Writes NAME.npy and NAME.json of every video to `folder`."""
+    """Writes NAME.npy and NAME.json of every video to `folder`, unless they exist with
+    the same weights, stride and dtype.
+
+    Raises:
+        InputError: if a feature is too large for `dtype`.
+    """
     facts = {
         "model": config.model.backbone,
         "weights": digest(variables),
@@ -58,7 +63,7 @@ def extract(
 
 
 def digest(variables: Params) -> str:
-    """Returns a fingerprint of the image branch's weights and statistics."""
+    """Returns a hash of the image branch's weights and statistics."""
     flat = flax.traverse_util.flatten_dict(variables, sep="/")
     total = hashlib.sha256()
     for name in sorted(name for name in flat if "/image/" in name):
@@ -68,13 +73,13 @@ def digest(variables: Params) -> str:
 
 
 def is_written(folder: pathlib.Path, name: str, facts: dict) -> bool:
-    """Whether the files of a video are there and tell of the same weights."""
+    """Whether a video's files exist and come from the same weights."""
     try:
-        told = json.loads((folder / f"{name}.json").read_text(encoding="utf-8"))
+        stored = json.loads((folder / f"{name}.json").read_text(encoding="utf-8"))
     except (FileNotFoundError, ValueError):
         return False
     same = ("weights", "stride", "dtype")
-    agrees = all(told.get(field) == facts[field] for field in same)
+    agrees = all(stored.get(field) == facts[field] for field in same)
     return agrees and (folder / f"{name}.npy").is_file()
 
 
@@ -84,24 +89,24 @@ def image_features(
     records: Sequence[VideoRecord],
     config: ml_collections.ConfigDict,
 ) -> Iterator[tuple[VideoRecord, np.ndarray]]:
-    """Streams videos through the image branch; yields each with its (T, D) float32."""
-    see = compile_inference(functools.partial(_see, model))
+    """Streams videos through the image branch; yields each with its features (T, D)."""
+    run = compile_inference(functools.partial(_features_of_chunks, model))
 
-    def step(state, chunks):  # an image remembers nothing
-        return state, see(variables, chunks)
+    def step(state, chunks):  # the image branch has no state
+        return state, run(variables, chunks)
 
-    for record, seen in stream_videos(step, None, records, config):
+    for record, features in stream_videos(step, None, records, config):
         num_rows = -(-record.num_frames // config.data.frame_stride)
-        yield record, seen.reshape(-1, seen.shape[-1])[:num_rows]
+        yield record, features.reshape(-1, features.shape[-1])[:num_rows]
 
 
-def _see(model: Model, variables: Params, chunks: Chunk) -> jax.Array:
+def _features_of_chunks(model: Model, variables: Params, chunks: Chunk) -> jax.Array:
     """Maps chunks, leaves (N, B, ...), to features (N, B, T, D)."""
 
     def of_chunk(chunk):
-        seen = model.apply(variables, chunk, method="image_features")
-        # A head that wants feature maps gets them; a file holds their average.
-        return jnp.mean(seen, axis=tuple(range(2, seen.ndim - 1)))
+        features = model.apply(variables, chunk, method="image_features")
+        # Feature maps, which a 3D head reads, are averaged over the image.
+        return jnp.mean(features, axis=tuple(range(2, features.ndim - 1)))
 
     return jax.lax.map(of_chunk, chunks)
 
@@ -109,16 +114,16 @@ def _see(model: Model, variables: Params, chunks: Chunk) -> jax.Array:
 def write_features(
     folder: pathlib.Path, record: VideoRecord, rows: np.ndarray, facts: dict
 ) -> None:
-    """Writes the array, then what it is: a sidecar never tells of a missing file.
+    """Writes the array, then its description, so that no description lacks its array.
 
     Raises:
-        InputError: if a value does not fit into the files' numbers.
+        InputError: if a value is too large for the files' dtype.
     """
     stored = rows.astype(facts["dtype"])
     if not np.isfinite(stored).all():
         raise InputError(
-            f"the features of {record.name} do not fit into {facts['dtype']} (largest "
-            f"{np.abs(rows).max():.3g}); use --dtype=float32."
+            f"the features of {record.name} are too large for {facts['dtype']} "
+            f"(largest {np.abs(rows).max():.3g}); use --dtype=float32."
         )
     buffer = io.BytesIO()
     np.save(buffer, stored)

@@ -1,4 +1,4 @@
-"""Measures a model on the videos of a split, and writes the report."""
+"""Evaluates a model on the videos of a split, and writes the report."""
 
 import pathlib
 import time
@@ -25,7 +25,7 @@ def evaluate(
     records: Sequence[VideoRecord],
     folder: pathlib.Path,
 ) -> report.EvalReport:
-    """Scores all videos, every process its share, and writes the report to `folder`."""
+    """Evaluates all videos, each process its share; writes the report to `folder`."""
     num_known = warn_if_known(records, meta)
     start = time.perf_counter()
     share = share_videos(records)
@@ -67,8 +67,8 @@ def measure(
     *,
     total: int,
 ) -> tuple[metrics.SegmentCounts, dict[str, dict[str, float]]]:
-    """Writes what was predicted for each video; returns the counts and, by name, each
-    video's own metrics."""
+    """Writes each video's predictions; returns the counts, and each video's metrics by
+    name."""
     counts = none = metrics.new_counts(config, meta.class_names)
     rows, num_frames, start = {}, 0, time.perf_counter()
     for video in videos:
@@ -92,7 +92,7 @@ def write_video(
     class_names: tuple[str, ...],
     background: tuple[str, ...],
 ) -> None:
-    """Writes the predictions of a video and their picture."""
+    """Writes a video's predictions, as text and as a picture."""
     record = video.record
     report.write_predictions(folder, record.name, video.labels, class_names)
     shown, fps = _seen_over_time(record)
@@ -122,12 +122,12 @@ def _seen_over_time(record: VideoRecord) -> tuple[np.ndarray, float]:
 
 
 def warn_if_known(records: Sequence[VideoRecord], meta: Meta) -> int:
-    """Says so if videos to test on were trained on; returns how many."""
+    """Warns if test videos were trained on; returns their number."""
     known = sorted({record.name for record in records} & set(meta.train_videos))
     if known:
         logging.warning(
             "%d of the %d test videos were trained on, such as %s: these metrics do "
-            "not tell how the model does on new videos.",
+            "not show how well the model does on new videos.",
             len(known),
             len(records),
             known[0],

@@ -1,21 +1,23 @@
-"""The field's measures of action segmentation, as running sums over videos.
+"""Action segmentation metrics, as running sums over videos.
 
-`SegmentCounts` is filled one video at a time and asked for percentages at any moment:
+`SegmentCounts` takes one video at a time and can compute the metrics at any moment:
 
     counts = SegmentCounts.zero(num_classes, background)
     for video in videos:
         counts = counts.add(prediction, truth, scores)
     counts.compute()  # {"acc": 81.3, "edit": 79.0, "f1_10": ..., ...}
 
-acc is over frames, background included. edit and f1 look at segments, background left
-out: edit is a mean over videos, f1 sums its counts over videos. With scores, segments
-are ranked by the mean score of their class: ar_N is the share of true segments that
-the N best segments find, whatever their class, a mean over IoU 0.10, 0.25, 0.50 and
-over videos; auc is the mean of ar_1 ... ar_100 (the papers' "AUC", which is neither
-ROC's nor ActivityNet's); map_50 and map_avg are ActivityNet's detection average
-precision at IoU 0.50 and over 0.50:0.05:0.95, where a class that does not occur in the
-truth counts 0. The odd corners are those of the public SVTAS code, since published
-numbers contain them.
+acc is the accuracy over frames, background included. edit and f1 compare segments
+without background: edit is a mean over videos, f1 sums its counts over videos.
+
+The other metrics need scores, by which the public code means logits, and rank segments
+by the mean logit of their class. ar_N is the share of true segments that the N best
+segments find, whatever their class, averaged over IoU 0.10, 0.25, 0.50 and over videos.
+auc is the mean of ar_1 ... ar_100 (the papers' "AUC", which is neither ROC's nor
+ActivityNet's). map_50 and map_avg are ActivityNet's detection average precision at IoU
+0.50 and over 0.50:0.05:0.95; a class without true segments counts as 0.
+
+Corner cases follow SVTAS's public code, because published numbers contain them.
 """
 
 import dataclasses
@@ -35,24 +37,24 @@ from svtas_jax.structs import IGNORE_LABEL, Segment, labels_to_segments
 
 F1_OVERLAPS = (0.10, 0.25, 0.50)
 
-# Normalises edit distances. The public code adds it, and a video with few segments and
-# none of them right shows it in the fourth digit of its percentage.
+# SVTAS's public code adds this to the length by which it divides edit distances. For a
+# video with few segments, all wrong, it changes the fourth digit of the percentage.
 _EDIT_EPSILON = 1e-6
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
 class SegmentCounts:
-    """Sums over the videos seen so far; `add` returns a new one.
+    """Sums over the videos so far; `add` returns a new object.
 
     Attributes:
-        background: classes left out of everything about segments.
+        background: classes that segment metrics ignore.
         confusion: frames, by true class (row) and predicted class (column).
-        num_videos: videos with at least one labelled frame.
-        num_predicted: predicted segments, background included.
-        num_true: true segments, background included.
+        num_videos: number of videos with at least one labelled frame.
+        num_predicted: number of predicted segments, background included.
+        num_true: number of true segments, background included.
         edit_sum: sum of the videos' edit scores, each 0..1.
         true_positives, false_positives, false_negatives: segments, by F1_OVERLAPS.
-        ranked: the same for segments ranked by score, over the videos with scores.
+        ranked: sums for the ranked metrics, over the videos with scores.
     """
 
     background: tuple[int, ...]
@@ -68,7 +70,7 @@ class SegmentCounts:
 
     @classmethod
     def zero(cls, num_classes: int, background: Sequence[int] = ()) -> "SegmentCounts":
-        """Returns the sums over no video."""
+        """Returns the sums before the first video."""
         if not all(0 <= label < num_classes for label in background):
             raise ValueError(
                 f"background classes {tuple(background)} must lie in 0 ... "
@@ -89,7 +91,7 @@ class SegmentCounts:
 
     @property
     def num_classes(self) -> int:
-        """Classes, background included."""
+        """The number of classes, background included."""
         return len(self.confusion)
 
     def add(
@@ -101,13 +103,16 @@ class SegmentCounts:
         """Returns the sums with one more video.
 
         Frames whose truth is IGNORE_LABEL are cut out; a video without any other frame
-        counts for nothing.
+        is ignored.
 
         Args:
             prediction: (num_frames,) class of every frame.
             truth: (num_frames,) class of every frame or IGNORE_LABEL.
-            scores: (num_frames, K) logits, for the ranked metrics: either every video
-                has them or none.
+            scores: (num_frames, K) logits, for the ranked metrics; give them for every
+                video or for none.
+
+        Raises:
+            ValueError: if shapes do not fit, or a label is out of range.
         """
         prediction, truth, scores = self._labelled(prediction, truth, scores)
         if not len(truth):
@@ -128,7 +133,11 @@ class SegmentCounts:
         return dataclasses.replace(counts, ranked=ranked)
 
     def merge(self, other: "SegmentCounts") -> "SegmentCounts":
-        """Returns the sums over the videos of both, for the same classes."""
+        """Returns the sums over the videos of both.
+
+        Raises:
+            ValueError: if they count other classes.
+        """
         if (self.num_classes, self.background) != (other.num_classes, other.background):
             raise ValueError("counts of other classes cannot be added.")
         names = [field.name for field in dataclasses.fields(self)]
@@ -144,12 +153,13 @@ class SegmentCounts:
         """Returns the metrics in percent; auc, ar and map only if there were scores.
 
         Raises:
-            InputError: if no labelled frame was seen.
+            InputError: if there was no labelled frame.
+            ValueError: if only some videos had scores.
         """
         if not self.num_videos:
             raise InputError(
-                "There is no labelled frame to measure: the split lists no video, or "
-                "its label files are empty or say 'ignore' throughout; check "
+                "there is no labelled frame to measure: the split lists no video, or "
+                "its label files are empty or label every frame 'ignore'; check "
                 "config.data.split and the groundTruth folder."
             )
         f1 = _f1(self.true_positives, self.false_positives, self.false_negatives)
@@ -173,7 +183,7 @@ class SegmentCounts:
         return self.ranked.compute(self.background)
 
     def _labelled(self, prediction, truth, scores):
-        """Checks one video and keeps the frames that have a true label."""
+        """Checks one video; returns the frames that have a true label."""
         prediction, truth = np.asarray(prediction), np.asarray(truth)
         scores = None if scores is None else np.asarray(scores)
         if prediction.ndim != 1 or prediction.shape != truth.shape:
@@ -190,7 +200,7 @@ class SegmentCounts:
         for name, labels in (("prediction", prediction), ("truth", truth)):
             if np.any((labels < 0) | (labels >= self.num_classes)):
                 raise ValueError(
-                    f"{name} has labels {labels.min()} ... {labels.max()} outside of "
+                    f"{name} has labels {labels.min()} ... {labels.max()}, outside "
                     f"0 ... {self.num_classes - 1}."
                 )
         return prediction, truth, None if scores is None else scores[kept]
@@ -219,11 +229,11 @@ def new_counts(
 
 
 def frame_metrics(counts: SegmentCounts) -> dict[str, float]:
-    """Returns what is worth watching next to the field's metrics.
+    """Returns two further metrics.
 
-    acc_balanced is the mean recall of the classes that occur, in percent: a majority
-    class cannot carry it. segment_ratio is predicted over true segments: 1 is right,
-    more means that the labels flicker.
+    acc_balanced is the mean recall of the classes that occur, in percent; a majority
+    class does not dominate it. segment_ratio is the number of predicted segments over
+    that of true ones; a value above 1 means over-segmentation.
     """
     recall, _ = class_recall_precision(counts.confusion)
     return {
@@ -235,7 +245,7 @@ def frame_metrics(counts: SegmentCounts) -> dict[str, float]:
 def class_recall_precision(confusion: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     """Returns each class's recall and precision over frames, in 0..1.
 
-    NaN where a class has no true (recall) or no predicted (precision) frame.
+    They are NaN where a class has no true (recall) or predicted (precision) frame.
 
     Args:
         confusion: (K, K) frames, by true class (row) and predicted class (column).
@@ -256,7 +266,7 @@ def background_classes(
 
 
 def format_metrics(values: Mapping[str, float]) -> str:
-    """Returns "acc 91.2 edit 88.0 ..." in percent."""
+    """Returns a line such as "acc 91.20 edit 88.00"."""
     return " ".join(f"{name} {value:.2f}" for name, value in values.items())
 
 
@@ -271,20 +281,21 @@ def _confusion(
 def _match(overlaps: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
     """Counts true positives, false positives and false negatives, (3,) each.
 
-    Every predicted segment asks for its best true segment of the class; the first to
-    ask with enough overlap gets it. So a true segment is found if anyone asks.
+    Every predicted segment chooses the true segment of its class with the highest IoU.
+    The first with enough IoU matches it, and later ones are false positives, so a true
+    segment is found if any predicted one chooses it.
 
     Args:
         overlaps: (P, G) IoU, 0 where the classes differ.
     """
     num_predicted, num_true = overlaps.shape
     if not num_true:
-        # The public code: a right "nothing happens" is one hit, a wrong alarm in a
-        # video without actions is not counted at all.
-        nothing = np.zeros(len(F1_OVERLAPS), np.int64)
-        return nothing + (num_predicted == 0), nothing, nothing
-    wanted, overlap = overlaps.argmax(axis=1), overlaps.max(axis=1)
-    found = np.array([len(np.unique(wanted[overlap >= o])) for o in F1_OVERLAPS])
+        # As in SVTAS's public code: in a video without actions, predicting none is one
+        # true positive, and predicted actions are not counted at all.
+        zeros = np.zeros(len(F1_OVERLAPS), np.int64)
+        return zeros + (num_predicted == 0), zeros, zeros
+    chosen, overlap = overlaps.argmax(axis=1), overlaps.max(axis=1)
+    found = np.array([len(np.unique(chosen[overlap >= o])) for o in F1_OVERLAPS])
     return found, num_predicted - found, num_true - found
 
 
@@ -300,7 +311,7 @@ def _edit_score(predicted: list[Segment], true: list[Segment]) -> float:
 
 
 def _levenshtein(a: np.ndarray, b: np.ndarray) -> int:
-    """Returns the least number of insertions, deletions and replacements."""
+    """Returns the edit distance: insertions, deletions and replacements cost 1."""
     columns = np.arange(len(b) + 1)
     row = columns
     for index, symbol in enumerate(a):

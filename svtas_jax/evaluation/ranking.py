@@ -1,7 +1,7 @@
-"""Measures of predicted segments ranked by score: average recall, average precision.
+"""Average recall and average precision of predicted segments ranked by score.
 
-A detection task's measures on a segmentation: see `svtas_jax.evaluation.metrics`, whose
-doc says what they mean and where they come from.
+`svtas_jax.evaluation.metrics` defines these detection metrics. A score is the mean
+logit of a segment's class; the name is that of SVTAS's public code.
 """
 
 import dataclasses
@@ -18,21 +18,21 @@ MAX_PROPOSALS = 100
 
 @dataclasses.dataclass(frozen=True, eq=False)
 class Detections:
-    """Predicted segments of one video that compete in the average precision."""
+    """The predicted segments of one video, for the average precision."""
 
     labels: np.ndarray  # (P,) int64
-    scores: np.ndarray  # (P,) float64, the rank
+    scores: np.ndarray  # (P,) float64, mean logit of the class
     overlaps: np.ndarray  # (P,) float64, best IoU with a true segment of the class
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
 class RankedCounts:
-    """Sums over the videos seen so far; `add` returns a new one.
+    """Sums over the videos so far; `add` returns a new object.
 
     Attributes:
-        num_videos: videos seen.
+        num_videos: number of videos.
         recall_sum: sum over videos of the recall of the 1, 2, ... best segments.
-        class_segments: true segments of each class, for the average precision.
+        class_segments: number of true segments of each class.
         detections: predicted segments of each video.
     """
 
@@ -43,7 +43,7 @@ class RankedCounts:
 
     @classmethod
     def zero(cls, num_classes: int) -> "RankedCounts":
-        """Returns the sums over no video."""
+        """Returns the sums before the first video."""
         return cls(0, np.zeros(MAX_PROPOSALS), np.zeros(num_classes, np.int64), ())
 
     def add(
@@ -52,14 +52,14 @@ class RankedCounts:
         """Returns the sums with one more video.
 
         Args:
-            predicted, true: its segments that are no background.
-            scores: (num_frames, K).
+            predicted, true: its segments, without background.
+            scores: (num_frames, K) logits.
         """
         overlaps = overlaps_of(predicted, true)
-        ranks = np.array([_segment_score(s, scores) for s in predicted])
+        own = np.array([_segment_score(s, scores) for s in predicted])
         best = np.max(overlaps * same_class(predicted, true), axis=1, initial=0.0)
-        detections = Detections(labels_of(predicted), scores=ranks, overlaps=best)
-        order = np.argsort(-ranks, kind="stable")
+        detections = Detections(labels_of(predicted), scores=own, overlaps=best)
+        order = np.argsort(-own, kind="stable")
         per_class = np.bincount(labels_of(true), minlength=len(self.class_segments))
         return RankedCounts(
             num_videos=self.num_videos + 1,
@@ -69,7 +69,7 @@ class RankedCounts:
         )
 
     def merge(self, other: "RankedCounts") -> "RankedCounts":
-        """Returns the sums over the videos of both, for the same classes."""
+        """Returns the sums over the videos of both; classes must be the same."""
         return RankedCounts(
             num_videos=self.num_videos + other.num_videos,
             recall_sum=self.recall_sum + other.recall_sum,
@@ -91,13 +91,13 @@ class RankedCounts:
         }
 
     def _average_precision(self, background) -> np.ndarray:
-        """Returns the mean over classes of the average precision, (10,) in 0..1."""
+        """Returns the mean average precision over classes, (10,) in 0..1."""
         labels, scores, overlaps = (
             np.concatenate([getattr(d, name) for d in self.detections])
             for name in ("labels", "scores", "overlaps")
         )
-        # Among equal scores the worse detection first, so that nothing depends on the
-        # order of the videos.
+        # Equal scores: the worse detection first, so that the result does not depend
+        # on the order of the videos.
         order = np.lexsort((overlaps, -scores))
         labels, overlaps = labels[order], overlaps[order]
         classes = [k for k in range(len(self.class_segments)) if k not in background]
@@ -115,7 +115,7 @@ def labels_of(segments: list[Segment]) -> np.ndarray:
 
 
 def same_class(predicted: list[Segment], true: list[Segment]) -> np.ndarray:
-    """Returns for every pair whether their class is one, (P, G) bool."""
+    """Returns whether the two segments of each pair have the same class, (P, G)."""
     return labels_of(predicted)[:, None] == labels_of(true)
 
 
@@ -129,14 +129,14 @@ def overlaps_of(predicted: list[Segment], true: list[Segment]) -> np.ndarray:
         for edge in ("start", "end")
     )
     shared = np.minimum(*end) - np.maximum(*start)
-    # For segments that touch, the union is their hull; for others it does not matter.
+    # The hull is the union of segments that overlap; otherwise the result is 0 anyway.
     return np.maximum(shared, 0) / (np.maximum(*end) - np.minimum(*start))
 
 
 def _segment_score(segment: Segment, scores: np.ndarray) -> float:
-    """Returns the mean score of the segment's class, (num_frames, K) given.
+    """Returns the mean logit of the segment's class; scores are (num_frames, K).
 
-    The public code takes one frame more than the segment has.
+    As in SVTAS's public code, the mean includes the frame after the segment.
     """
     return scores[segment.start : segment.end + 1, segment.label].mean(dtype=np.float64)
 
@@ -144,9 +144,9 @@ def _segment_score(segment: Segment, scores: np.ndarray) -> float:
 def _recall_of_best(overlaps: np.ndarray) -> np.ndarray:
     """Returns the recall of the 1, 2, ... MAX_PROPOSALS best segments, in 0..1.
 
-    The mean over RECALL_OVERLAPS, whatever the class; matched as in `_match`. Asking
-    for more segments than there are gives the recall of all; asking for exactly as
-    many gives 0, as in the public code.
+    It is a mean over RECALL_OVERLAPS and ignores classes; segments match as in
+    `metrics._match`. If there are P segments, the recall of more than P is that of all,
+    and the recall of exactly P is 0, as in SVTAS's public code.
 
     Args:
         overlaps: (P, G) IoU, best predicted segment first.
@@ -155,11 +155,11 @@ def _recall_of_best(overlaps: np.ndarray) -> np.ndarray:
     recall = np.zeros(MAX_PROPOSALS)
     if not num_predicted or not num_true:
         return recall
-    wanted, overlap = overlaps.argmax(axis=1), overlaps.max(axis=1)
+    chosen, overlap = overlaps.argmax(axis=1), overlaps.max(axis=1)
     for least in RECALL_OVERLAPS:
-        asking = np.flatnonzero(overlap >= least)  # ranks
-        _, first = np.unique(wanted[asking], return_index=True)
-        ranks = asking[first]  # the first to ask for each true segment
+        candidates = np.flatnonzero(overlap >= least)  # ranks
+        _, first = np.unique(chosen[candidates], return_index=True)
+        ranks = candidates[first]  # the best segment that finds each true one
         found = np.bincount(ranks[ranks < MAX_PROPOSALS], minlength=MAX_PROPOSALS)
         recall += np.cumsum(found) / num_true
     if num_predicted <= MAX_PROPOSALS:
@@ -170,13 +170,13 @@ def _recall_of_best(overlaps: np.ndarray) -> np.ndarray:
 def _interpolated_precision(hits: np.ndarray, num_true: int) -> np.ndarray:
     """Returns the area under the interpolated precision-recall curve, (10,) in 0..1.
 
-    From an IoU of 0.5 on, two different segments of a prediction cannot hit the same
-    true one (they would have to tile it, and so be one segment): whether a detection
-    is right does not depend on the others.
+    Whether a detection is right does not depend on the others: from an IoU of 0.5 on,
+    two predicted segments cannot hit the same true one. They would have to tile it, and
+    would then be one segment.
 
     Args:
         hits: (P, 10) whether a detection is right, best first.
-        num_true: true segments of the class.
+        num_true: number of true segments of the class.
     """
     found = np.cumsum(hits, axis=0)
     precision = found / np.arange(1, len(hits) + 1)[:, None]

@@ -1,4 +1,4 @@
-"""What an evaluation leaves behind: report.json for programs, report.md for people."""
+"""Writes evaluation reports: report.json for programs, report.md for people."""
 
 import dataclasses
 import json
@@ -42,11 +42,11 @@ class EvalReport:
     Attributes:
         metrics: name -> value over the split, in percent (see
             `svtas_jax.evaluation.metrics`).
-        videos: name of a video -> its own metrics and `num_frames`.
+        videos: name of a video -> its metrics and `num_frames`.
         class_names: names in the order of the class indices.
         confusion: (K, K) frames, by true class (row) and predicted class (column).
-        run: what was run on what: `run_info()` and the caller's facts, such as
-            config, dataset, split, checkpoint step, seconds, frames per second.
+        run: `run_info()` and the caller's facts, such as config, dataset, split,
+            checkpoint step, seconds, frames per second.
     """
 
     metrics: Mapping[str, float]
@@ -57,9 +57,9 @@ class EvalReport:
 
 
 def write_report(report: EvalReport, folder: str | os.PathLike) -> pathlib.Path:
-    """Writes report.json and report.md, and returns the path of the latter.
+    """Writes report.json and report.md; returns the path of report.md.
 
-    Pictures that lie in `folder`/pictures are shown in report.md: draw them first.
+    report.md shows the pictures in `folder`/pictures, so write them first.
 
     Raises:
         InputError: if the folder cannot be written to.
@@ -80,10 +80,10 @@ def write_predictions(
     labels: np.ndarray,
     class_names: Sequence[str],
 ) -> pathlib.Path:
-    """Writes `folder`/predictions/NAME.txt, one class name a line, one line a frame.
+    """Writes `folder`/predictions/NAME.txt, with a line per frame: its class name.
 
     Args:
-        folder: where the report lies.
+        folder: of the report.
         name: of the video.
         labels: (num_frames,) class of every frame.
         class_names: names in the order of the class indices.
@@ -93,19 +93,19 @@ def write_predictions(
 
 
 def write_figures(content: Mapping[str, Any], path: str | None) -> None:
-    """Writes what a command measured, and the versions, to a file, if one is named."""
+    """Writes a command's figures and all versions as JSON, if `path` is given."""
     if path:
         text = to_json({**content, "versions": provenance.versions()})
         write_atomic(path, text)
 
 
 def to_json(content: Any) -> str:
-    """Returns valid JSON: numpy becomes plain, what is not finite becomes null.
+    """Returns valid JSON: arrays become lists, and numbers that are not finite null.
 
-    Lists of numbers and strings stay on one line each.
+    Each list of numbers or strings is on one line.
     """
     text = json.dumps(_plain(content), indent=2, allow_nan=False, ensure_ascii=False)
-    # Strings in JSON hold no raw line feeds, so that this touches no string.
+    # JSON strings contain no raw line feeds, so the pattern matches no string.
     flat = re.sub(
         r"\[\n\s+([^\[\]{}]*?)\n\s+\]",
         lambda match: "[" + re.sub(r",\n\s+", ", ", match[1]) + "]",
@@ -115,7 +115,7 @@ def to_json(content: Any) -> str:
 
 
 def to_markdown(report: EvalReport, pictures: Mapping[str, str] | None = None) -> str:
-    """Returns the report for people.
+    """Returns the report as Markdown.
 
     Args:
         report: the result.
@@ -144,7 +144,7 @@ def to_markdown(report: EvalReport, pictures: Mapping[str, str] | None = None) -
 
 
 def _plain(value: Any) -> Any:
-    """Turns whatever a report may hold into what JSON knows."""
+    """Converts a value to types that JSON has."""
     if isinstance(value, ml_collections.ConfigDict | ml_collections.FrozenConfigDict):
         value = value.to_dict()
     if isinstance(value, Mapping):
@@ -217,7 +217,7 @@ def _flatten(facts: Mapping[str, Any], prefix: str = "") -> Iterable[tuple[str, 
 
 
 def markdown_table(head: Sequence[str], rows: Iterable[Sequence[str]]) -> str:
-    """Returns a Markdown table, its first column to the left, the others right."""
+    """Returns a Markdown table; the first column is left-aligned, the others right."""
     rule = ["---", *["---:"] * (len(head) - 1)]
     lines = [head, rule, *rows]
     return "\n".join(

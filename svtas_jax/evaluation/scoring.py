@@ -1,4 +1,4 @@
-"""Streams videos through a model, side by side, to the logits of every frame."""
+"""Streams videos through a model, several in parallel; returns every frame's logits."""
 
 import collections
 import contextlib
@@ -21,7 +21,7 @@ from svtas_jax.structs import Chunk, Model, Params, VideoRecord
 
 @dataclasses.dataclass(frozen=True)
 class VideoScores:
-    """What a model makes of every frame of a video.
+    """A model's output for every frame of a video.
 
     Attributes:
         record: the video.
@@ -41,14 +41,17 @@ Scorer = Callable[[Params, Sequence[VideoRecord]], Iterator[VideoScores]]
 
 
 def share_videos(records: Sequence[VideoRecord]) -> tuple[VideoRecord, ...]:
-    """Returns this process's share of the videos, in their order."""
+    """Returns this process's share of the videos, in the same order."""
     return hosts.share_out(records, [record.num_frames for record in records])
 
 
 def make_scorer(model: Model, config: ml_collections.ConfigDict) -> Scorer:
-    """Returns a function that streams videos, `config.eval.batch_size` side by side on
-    the devices of this process, and yields each when it has ended. Memory is that of a
-    few chunks and the scores of one batch."""
+    """Returns a function that streams videos through the model and yields each result
+    when its video has ended.
+
+    It runs `config.eval.batch_size` videos in parallel on this process's devices, and
+    holds only a few chunks and the logits of these videos in memory.
+    """
     mesh = local_mesh(config.eval.batch_size)
     segmenter = make_segmenter(model, by_slot(mesh))
 
@@ -75,13 +78,15 @@ def stream_videos(
     records: Sequence[VideoRecord],
     config: ml_collections.ConfigDict,
 ) -> Iterator[tuple[VideoRecord, np.ndarray]]:
-    """Runs videos, if there are any, through a step; yields each, when it has ended,
-    with what the step made of its chunks, (N, T, ...).
+    """Streams videos through a step function; yields each video, when it has ended,
+    with the outputs of its chunks (N, T, ...).
 
     Args:
-        step: maps a state and chunks, leaves (N, B, ...), to the next state and an
-            array (N, B, T, ...).
-        state: to begin with.
+        step: maps a state and chunks, leaves (N, B, ...), to the next state and
+            outputs (N, B, T, ...).
+        state: the initial one.
+        records: the videos.
+        config: see `svtas_jax.config`.
     """
     if not records:
         return
@@ -91,16 +96,16 @@ def stream_videos(
         config.data,
         batch_size=config.eval.batch_size,
         chunks_per_call=size,
-        chunks_per_step=size,  # packed: no slot waits for the longest video
+        chunks_per_step=size,  # videos back to back: no slot waits for the longest
         train=False,
     )
     parts = collections.defaultdict(list)
     with contextlib.closing(iter(dataset)) as batches:
         for batch in batches:
-            state, made = step(state, batch.chunks)
-            made = np.asarray(made)
-            for place in np.argwhere(batch.videos != EMPTY_SLOT):
-                index = int(batch.videos[tuple(place)])
-                parts[index].append(made[tuple(place)])
+            state, outputs = step(state, batch.chunks)
+            outputs = np.asarray(outputs)
+            for chunk_and_slot in map(tuple, np.argwhere(batch.videos != EMPTY_SLOT)):
+                index = int(batch.videos[chunk_and_slot])
+                parts[index].append(outputs[chunk_and_slot])
                 if len(parts[index]) == dataset.schedule.num_chunks[index]:
                     yield records[index], np.stack(parts.pop(index))

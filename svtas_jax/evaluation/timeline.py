@@ -1,4 +1,4 @@
-"""Pictures of labels over time: what was true, what was said, where they differ."""
+"""Draws labels over time: ground truth, prediction, errors and confidence."""
 
 import dataclasses
 import functools
@@ -14,7 +14,7 @@ from svtas_jax.structs import IGNORE_LABEL, labels_to_segments
 
 WIDTH = 1200
 _MARGIN = 24
-_LEFT = 110  # column of the rows' names
+_LEFT = 110  # width of the column with the rows' names
 _BAR_HEIGHT = 44
 _STRIP_HEIGHT = 12
 _CURVE_HEIGHT = 48
@@ -23,15 +23,15 @@ _TITLE_HEIGHT = 44
 _AXIS_HEIGHT = 38
 _LEGEND_LINE = 26
 _SWATCH = 16
-_TICK_SPACING = 90  # least pixels between two ticks
+_TICK_SPACING = 90  # smallest distance of two ticks in pixels
 _TICKS_S = (0.1, 0.2, 0.5, 1, 2, 5, 10, 15, 30, 60, 120, 300, 600, 1800, 3600, 7200)
 
 _WHITE, _INK, _PALE = (255, 255, 255), (34, 34, 34), (233, 233, 233)
 _BACKGROUND, _WRONG, _LINE = (205, 205, 205), (200, 30, 30), (110, 110, 110)
-_LEAST_LIGHTNESS = 20  # CIELAB's L: darker colours all look black
+_LEAST_LIGHTNESS = 20  # in CIELAB; darker colours all look black
 _FONT = cv2.FONT_HERSHEY_SIMPLEX
 
-# Okabe and Ito's colours, which people with any colour vision tell apart.
+# Okabe and Ito's colours, which also colour-blind people can distinguish.
 _FIRST_COLOURS = (
     (230, 159, 0),
     (86, 180, 233),
@@ -41,7 +41,7 @@ _FIRST_COLOURS = (
     (213, 94, 0),
     (204, 121, 167),
 )
-# What red-green blindness (deuteranopia) leaves of linear RGB: Machado, Oliveira,
+# Maps linear RGB to what red-green blind people (deuteranopia) see: Machado, Oliveira,
 # Fernandes, "A Physiologically-based Model for Simulation of Color Vision Deficiency",
 # 2009, severity 1.
 _DEUTERANOPIA = np.array(
@@ -66,14 +66,14 @@ def draw_timeline(
     """Draws the labels of one video as bars over time.
 
     Args:
-        truth: (num_frames,) true class of every frame, IGNORE_LABEL where there is
-            none; None to draw the prediction alone.
+        truth: (num_frames,) true class of every frame, or IGNORE_LABEL; None to draw
+            only the prediction.
         prediction: (num_frames,) predicted class of every frame.
         class_names: names in the order of the class indices.
-        fps: frames a second; 0 if nobody knows: the axis counts frames then.
-        title: printed above.
+        fps: frame rate; 0 if unknown, then the axis counts frames.
+        title: text above the bars.
         confidence: (num_frames,) in 0..1, drawn as a curve.
-        background: names of the classes drawn in grey.
+        background: names of the classes to draw in grey.
 
     Returns:
         (H, WIDTH, 3) uint8 RGB.
@@ -136,14 +136,14 @@ def _blank(height: int, width: int = WIDTH) -> np.ndarray:
 
 
 def _text(image: np.ndarray, text: str, at: tuple[float, float], **style) -> None:
-    """Writes text that starts at x and is centred on y.
+    """Draws text, vertically centred on y.
 
     Args:
-        image: (H, W, 3), changed.
-        text: what to write.
+        image: (H, W, 3), changed in place.
+        text: the text.
         at: x, y in pixels.
-        style: `scale` of the letters, `colour`, and `align`: the share of the text's
-            width that lies left of x.
+        style: `scale` of the letters, `colour`, and `align`, the share of the text's
+            width to the left of x.
     """
     scale, colour = style.get("scale", 0.45), style.get("colour", _INK)
     width = _text_width(text, scale)
@@ -183,10 +183,10 @@ def _with_name(row: _Row) -> np.ndarray:
 def _bar(
     labels: np.ndarray, class_names: Sequence[str], colours: np.ndarray
 ) -> np.ndarray:
-    """Draws one colour a frame, and the class's name where it fits."""
+    """Draws each frame in its class's colour, with the class's name where it fits."""
     width = _plot_width()
     columns = np.asarray(labels)[np.arange(width) * len(labels) // width]
-    # The last colour is white: that of IGNORE_LABEL, which becomes -1.
+    # IGNORE_LABEL becomes -1, the index of the last colour, which is white.
     bar = np.repeat(colours[np.maximum(columns, -1)][None], _BAR_HEIGHT, axis=0)
     for segment in labels_to_segments(columns):
         if segment.label == IGNORE_LABEL:
@@ -204,7 +204,7 @@ def _bar(
 
 
 def _error_strip(truth: np.ndarray, prediction: np.ndarray) -> np.ndarray:
-    """Draws the share of wrong frames in every column, from pale to red."""
+    """Draws the share of wrong frames in each column, from pale (0) to red (1)."""
     width = _plot_width()
     wrong = (truth != prediction) & (truth != IGNORE_LABEL)
     share = _column_means(wrong.astype(np.float64), width)[:, None]
@@ -213,7 +213,7 @@ def _error_strip(truth: np.ndarray, prediction: np.ndarray) -> np.ndarray:
 
 
 def _curve(confidence: np.ndarray) -> np.ndarray:
-    """Draws values in 0..1 as a filled curve with a line at one half."""
+    """Draws values in 0..1 as a filled curve, with a line at 0.5."""
     width = _plot_width()
     heights = np.clip(_column_means(np.asarray(confidence, np.float64), width), 0, 1)
     level = np.linspace(1, 0, _CURVE_HEIGHT)[:, None]
@@ -223,7 +223,7 @@ def _curve(confidence: np.ndarray) -> np.ndarray:
 
 
 def _column_means(values: np.ndarray, width: int) -> np.ndarray:
-    """Returns the mean of the frames that each of `width` columns stands for."""
+    """Returns the means of the frames in each of `width` columns."""
     starts = np.arange(width) * len(values) // width
     ends = np.maximum(starts + 1, (np.arange(width) + 1) * len(values) // width)
     sums = np.concatenate(([0.0], np.cumsum(values)))
@@ -231,14 +231,14 @@ def _column_means(values: np.ndarray, width: int) -> np.ndarray:
 
 
 def _axis(duration_s: float) -> np.ndarray:
-    """Draws a time axis with round ticks: seconds, minutes for longer videos."""
+    """Draws a time axis with round ticks, in seconds, or minutes for longer videos."""
     least = duration_s * _TICK_SPACING / _plot_width()
     spacing = next((t for t in _TICKS_S if t >= least), 3600 * np.ceil(least / 3600))
     return _ticks(duration_s, spacing, lambda t: _time(t, spacing, duration_s))
 
 
 def _frame_axis(num_frames: int) -> np.ndarray:
-    """Draws an axis of frames, a tick at 1, 2 or 5 times a power of ten of them."""
+    """Draws a frame axis, with ticks at multiples of 1, 2 or 5 times a power of ten."""
     least = max(1, num_frames * _TICK_SPACING / _plot_width())
     unit = 10 ** np.floor(np.log10(least))
     spacing = next(unit * step for step in (1, 2, 5, 10) if unit * step >= least)
@@ -271,7 +271,7 @@ def _time(seconds: float, spacing_s: float, duration_s: float) -> str:
 def _legend(
     seen: Sequence[int], class_names: Sequence[str], colours: np.ndarray
 ) -> np.ndarray:
-    """Draws a swatch and a name for each class that occurs, in equal columns."""
+    """Draws a colour swatch and the name of each class that occurs."""
     widest = max((_text_width(class_names[k], 0.45) for k in seen), default=0)
     column = _SWATCH + 8 + widest + 22
     per_line = max(1, _plot_width() // column)
@@ -291,7 +291,7 @@ def _readable_on(colour: np.ndarray) -> tuple[int, int, int]:
 
 
 def _class_colours(class_names: Sequence[str], background: Sequence[str]) -> np.ndarray:
-    """Returns a colour for each class and white as the last, (K + 1, 3) uint8."""
+    """Returns each class's colour, then white: (K + 1, 3) uint8."""
     actions = [k for k, name in enumerate(class_names) if name not in background]
     colours = np.full((len(class_names), 3), _BACKGROUND, np.uint8)
     colours[actions] = distinct_colours(len(actions))
@@ -300,11 +300,11 @@ def _class_colours(class_names: Sequence[str], background: Sequence[str]) -> np.
 
 @functools.cache
 def distinct_colours(num_colours: int) -> np.ndarray:
-    """Returns colours as far apart as possible, also for the red-green blind.
+    """Returns colours that differ as much as possible, also for red-green blind people.
 
-    The first seven are Okabe and Ito's; every further one is that of a fine grid which
-    is farthest from all before it, from white, from black and from the background's
-    grey, as seen with full and with red-green blind vision. None is nearly black.
+    The first seven are Okabe and Ito's. Each further colour is the one in a grid with
+    the largest distance, in full and in red-green blind vision, to all previous ones,
+    white, black and the background's grey. No colour is nearly black.
 
     Returns:
         (num_colours, 3) uint8 RGB.
@@ -324,7 +324,7 @@ def distinct_colours(num_colours: int) -> np.ndarray:
 
 
 def _distance(colours: np.ndarray, one: np.ndarray) -> np.ndarray:
-    """Returns how far colours look from one: the worse of the two kinds of vision."""
+    """Returns the distances of colours to one, in the vision where they are smaller."""
     return np.linalg.norm(colours - one, axis=-1).min(axis=-1)
 
 

@@ -1,4 +1,4 @@
-"""Builds a model from a config. Every model has
+"""Builds a model from a config. Every model has two functions:
 
 initial_state(batch_size) -> StreamState
 apply(variables, state, chunk, train=...) -> (StreamState, ChunkOutput)
@@ -21,14 +21,14 @@ from svtas_jax.models.text_encoder import TextEncoder
 from svtas_jax.models.transeger import Transeger
 from svtas_jax.models.vit import VisionTransformer
 
-# By name of the head.
+# The kind of TCN for each `config.model.head` that is one.
 _TCN_KINDS = {"memory_tcn": "memory", "ms_tcn": "plain", "tcn_3d": "3d"}
 
 
 def build_model(
     config: ml_collections.ConfigDict, class_names: tuple[str, ...]
 ) -> nn.Module:
-    """Returns the system that `config.model` describes, for these classes."""
+    """Returns the model that `config.model` describes, for these classes."""
     model = config.model
     clip_steps = stream_spec(config).clip_steps
     image = _build_image(config)

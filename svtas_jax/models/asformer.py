@@ -1,8 +1,8 @@
 """ASFormer: attention within windows that grow from layer to layer.
 
-Yi, Wen, Jiang: ASFormer, BMVC 2021. Queries look at a window of 2^i steps around them;
-decoders refine the class probabilities before them and take their values from the
-features of the stage before. It remembers nothing: a chunk is all it sees.
+Yi, Wen, Jiang: ASFormer, BMVC 2021. In layer i a step attends to the 2^i steps around
+it. Each decoder refines the class probabilities of the stage before it and takes its
+values from that stage's features. There is no memory: a chunk is all that it sees.
 """
 
 import math
@@ -15,12 +15,12 @@ from svtas_jax.models.convolution import DilatedConv
 from svtas_jax.models.layers import Linear, where_valid
 from svtas_jax.structs import Contexts
 
-# A key outside of the window counts for this share; the authors' code has it so.
+# The weight of a key outside the window in the softmax, as in the authors' code.
 _LEAK = 1e-6
 
 
 class ASFormer(nn.Module):
-    """An encoder and decoders, each a stage that gives logits of its own."""
+    """An encoder and decoders; each stage returns logits."""
 
     num_classes: int
     features: int = 64
@@ -41,8 +41,8 @@ class ASFormer(nn.Module):
     def __call__(
         self, context: Contexts, x: jax.Array, valid: jax.Array, *, train: bool
     ) -> tuple[Contexts, jax.Array, jax.Array]:
-        """Returns the context as it was, logits (1 + num_decoders, B, T, K) and the
-        projected input (B, T, features); arguments as those of `TCN`."""
+        """Returns the context unchanged, logits (1 + num_decoders, B, T, K) and the
+        projected input (B, T, features); the arguments are those of `TCN`."""
         if not self.reference_padding:
             x = where_valid(valid, x)
         whole_channels = nn.Dropout(self.channel_masking, broadcast_dims=(1,))
@@ -52,11 +52,11 @@ class ASFormer(nn.Module):
         )
         stages = [logits]
         for index in range(self.num_decoders):
-            told = where_valid(valid, nn.softmax(logits))
+            scores = where_valid(valid, nn.softmax(logits))
             memory = where_valid(valid, features)
             weight = math.exp(-3 * index)
             logits, features, _ = self._stage(f"decoders_{index}", weight)(
-                told, memory, valid, train=train
+                scores, memory, valid, train=train
             )
             stages.append(logits)
         return context, jnp.stack(stages), projected
@@ -76,8 +76,10 @@ class ASFormer(nn.Module):
 
 
 class Stage(nn.Module):
-    """1x1 convolution, blocks, 1x1 convolution to the classes; with `memory`, whose
-    steps the values come from, a decoder."""
+    """1x1 convolution, blocks, 1x1 convolution to the classes.
+
+    An encoder has no `memory`; a decoder takes its attention values from `memory`.
+    """
 
     num_classes: int
     features: int
@@ -143,7 +145,7 @@ class Block(nn.Module):
 
 
 def normalise_over_time(x: jax.Array, valid: jax.Array) -> jax.Array:
-    """Instance norm: every channel of (B, T, D) by its moments over the valid steps."""
+    """Instance norm: normalises each channel of (B, T, D) over its valid steps."""
     wide = where_valid(valid, x.astype(jnp.promote_types(x.dtype, jnp.float32)))
     count = jnp.maximum(jnp.sum(valid, axis=1), 1)[:, None, None]
     mean = jnp.sum(wide, axis=1, keepdims=True) / count
@@ -153,7 +155,7 @@ def normalise_over_time(x: jax.Array, valid: jax.Array) -> jax.Array:
 
 
 class WindowAttention(nn.Module):
-    """Attention of every step to the `window` steps around it."""
+    """Attention from every step to the `window` steps around it."""
 
     window: int
     reduction: int
@@ -162,12 +164,12 @@ class WindowAttention(nn.Module):
 
     @nn.compact
     def __call__(self, x: jax.Array, values: jax.Array, valid: jax.Array) -> jax.Array:
-        """Maps queries' and keys' x and `values`, (B, T, D) both, to (B, T, D)."""
+        """Projects queries and keys from x, values from `values`; all (B, T, D)."""
         reduced = x.shape[-1] // self.reduction
 
         def project(name, source):
             y = Linear(reduced, dtype=self.dtype, name=name)(source)
-            # A padded step has no key, and so counts the same at any length.
+            # Without the bias in padded steps, padding to any length gives the same.
             return y if self.reference_padding else where_valid(valid, y)
 
         query = project("query_conv", x)
@@ -187,11 +189,11 @@ def attend_in_windows(
     *,
     window: int,
 ) -> jax.Array:
-    """Attention of step t to steps [t - window // 2, t - window // 2 + window).
+    """Attends from step t to steps [t - window // 2, t - window // 2 + window).
 
-    Steps are handled in blocks of `window`, each with half a block to both sides; what
-    of that lies outside of a step's own window, or is not valid, leaks by 1e-6 in the
-    denominator, as in the authors' code.
+    The queries of a block of `window` steps meet the keys of the block and of half a
+    block on either side. Keys outside a query's own window, and invalid ones, enter
+    only the softmax's denominator, weighted by 1e-6, as in the authors' code.
 
     Args:
         query, key, value: (B, T, D).
@@ -217,15 +219,15 @@ def attend_in_windows(
 
 
 def _blocks(x, size):
-    """(B, T, D) to (B, ceil(T / size), size, D), zeros at the end."""
+    """Splits (B, T, D) into (B, ceil(T / size), size, D), with zeros at the end."""
     missing = -x.shape[1] % size
     x = jnp.pad(x, ((0, 0), (0, missing), (0, 0)))
     return x.reshape(x.shape[0], -1, size, x.shape[-1])
 
 
 def _with_halves(x, size):
-    """(B, T, D) to (B, N, size + 2 * (size // 2), D): blocks and half a block to both
-    sides, zeros around."""
+    """Splits (B, T, D) into N blocks, each with half a block on either side and zeros
+    beyond the ends: (B, N, size + 2 * (size // 2), D)."""
     half = size // 2
     if half == 0:
         return _blocks(x, size)

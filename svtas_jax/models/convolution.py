@@ -1,4 +1,4 @@
-"""The custom operators: shifts in time and convolutions of image, time and both."""
+"""Custom operators: the temporal shift, and convolutions over image, time or both."""
 
 import functools
 from typing import cast
@@ -11,10 +11,10 @@ from svtas_jax.models.layers import torch_uniform, torch_uniform_of
 
 
 def temporal_shift(x: jax.Array, shift_div: int = 8) -> jax.Array:
-    """Moves a share of the channels one step in time, within the chunk.
+    """Shifts a share of the channels by one step within the chunk.
 
     With `fold = C // shift_div`, channels [0, fold) of a step come from the next step,
-    [fold, 2 fold) from the one before, the rest stay; zeros enter at both ends.
+    [fold, 2 fold) from the previous one, and the rest stay; zeros enter at both ends.
     Lin, Gan, Han: TSM, ICCV 2019.
 
     Args:
@@ -31,13 +31,13 @@ def temporal_shift(x: jax.Array, shift_div: int = 8) -> jax.Array:
 def depthwise_conv3x3(x: jax.Array, kernel: jax.Array, stride: int = 1) -> jax.Array:
     """Convolves every channel with its own 3x3 filter, symmetric padding of 1.
 
-    On CPU the convolution and its gradients are nine shifted multiply-adds: XLA's
-    grouped convolution is 5-50 times slower there. Elsewhere it is XLA's.
+    On CPU the convolution and its gradients are nine shifted multiply-adds, because
+    XLA's grouped convolution is 5 to 50 times slower there. Other devices use XLA's.
 
     Args:
         x: (B, H, W, C).
         kernel: (3, 3, 1, C).
-        stride: of both image axes.
+        stride: along both image axes.
 
     Returns:
         (B, ceil(H / stride), ceil(W / stride), C).
@@ -100,9 +100,9 @@ def _shifted_sum(padded, kernel, stride):
 def patches3x3(x: jax.Array, stride: int) -> jax.Array:
     """Returns the 3x3 neighbourhood of every `stride`-th pixel, symmetric padding of 1.
 
-    A convolution of few channels is one matrix product with these. Its filter's
-    gradient then is another; as a convolution it takes XLA's CPU 4 s (3 channels to
-    32, 64 frames of 224x224).
+    One matrix product with these makes a convolution of few channels, and another its
+    filter's gradient; as a convolution, XLA takes 4 s for this gradient on a CPU
+    (3 channels to 32, 64 frames of 224x224).
 
     Args:
         x: (B, H, W, C).
@@ -115,7 +115,8 @@ def patches3x3(x: jax.Array, stride: int) -> jax.Array:
 
 
 def _views(padded, stride):
-    """Returns the nine windows' views of padded (..., H + 2, W + 2, C)."""
+    """Returns the nine shifted views of padded (..., H + 2, W + 2, C), by filter row
+    and column."""
     height, width = ((n - 3) // stride + 1 for n in padded.shape[-3:-1])
     rows = [slice(i, i + stride * (height - 1) + 1, stride) for i in range(3)]
     columns = [slice(j, j + stride * (width - 1) + 1, stride) for j in range(3)]
@@ -123,7 +124,7 @@ def _views(padded, stride):
 
 
 def _shifted_gradients(x, kernel, grad, *, stride):
-    """Gradients to x and kernel: the same shifts."""
+    """Returns the gradients of x and kernel, from the same nine shifts."""
     interior = stride - 1
     high = [x.shape[i] - stride * (grad.shape[i] - 1) for i in (1, 2)]
     zero = jnp.zeros((), grad.dtype)
@@ -134,14 +135,14 @@ def _shifted_gradients(x, kernel, grad, *, stride):
     )
     x_grad = _shifted_sum(spread, kernel[::-1, ::-1], 1)
     padded = jnp.pad(x, ((0, 0), (1, 1), (1, 1), (0, 0)))
-    # A scan over a batch that lies on several devices would send it to each of them.
+    # A scan over a batch that is split over devices would copy it to each of them.
     sums_over = _sums_over_batch if jax.device_count() > 1 else _sums_image_by_image
     sums = jnp.stack(sums_over(padded, grad, stride))
     return x_grad, sums.reshape(kernel.shape).astype(kernel.dtype)
 
 
 def _sums_over_batch(padded, grad, stride):
-    """Returns the filter's nine gradients, (C,) each."""
+    """Returns the gradients of the filter's nine taps, (C,) each."""
     wide = jnp.promote_types(grad.dtype, jnp.float32)
     return [
         jnp.sum(view * grad.astype(wide), axis=(0, 1, 2))
@@ -150,8 +151,9 @@ def _sums_over_batch(padded, grad, stride):
 
 
 def _sums_image_by_image(padded, grad, stride):
-    """Returns the same by nine images of sums over the batch, which stay in the cache.
-    Sums over an image at once take XLA 2.3 times as long: it copies the views."""
+    """Returns the same as `_sums_over_batch`, from nine images of sums over the batch,
+    which stay in the cache. Summing whole images directly takes 2.3 times as long,
+    because XLA copies the views."""
     wide = jnp.promote_types(grad.dtype, jnp.float32)
 
     def add_image(totals, image):
@@ -185,7 +187,7 @@ class CausalConv(nn.Module):
 
 
 class DilatedConv(nn.Module):
-    """A dilated convolution over time, kernel 3, zeros at both ends: it looks ahead."""
+    """A dilated convolution over time, kernel 3, zero-padded: it looks ahead."""
 
     features: int
     dilation: int
@@ -199,7 +201,7 @@ class DilatedConv(nn.Module):
 
 
 def _three_taps(module, extended, dilation):
-    """Convolves (B, T + 2 * dilation, D) to (B, T, features), one matrix product."""
+    """Convolves (B, T + 2 * dilation, D) to (B, T, features) by one matrix product."""
     num_steps, width = extended.shape[1] - 2 * dilation, extended.shape[2]
     features, dtype = module.features, module.dtype
     kernel = module.param("kernel", torch_uniform, (3, width, features))
@@ -212,7 +214,7 @@ def _three_taps(module, extended, dilation):
 
 
 class Conv3x3x3(nn.Module):
-    """A dilated convolution over time and image with a bias, zeros around."""
+    """A dilated, zero-padded convolution over time and image, with a bias."""
 
     features: int
     dilation: int
@@ -235,15 +237,16 @@ def conv3d(
     stride: int = 1,
     dilation: int = 1,
 ) -> jax.Array:
-    """Convolves over time and the image, zeros around; `stride` is the image's alone.
+    """Convolves over time and image, with zero padding.
 
-    The time axis becomes channels, which leaves one convolution of images, or for a
-    kernel of one pixel one matrix product: both are what backends are good at.
+    Neighbouring steps become channels. What remains is one convolution of images, or
+    one matrix product if the kernel is one pixel wide; backends run both fast.
 
     Args:
         x: (B, T, H, W, C).
         kernel: (kt, kh, kw, C, D), odd sizes.
-        dilation: of all three axes.
+        stride: along both image axes.
+        dilation: along all three axes.
 
     Returns:
         (B, T, ceil(H / stride), ceil(W / stride), D).
@@ -269,7 +272,8 @@ def conv3d(
 
 
 def _neighbours_in_time(x, count, dilation):
-    """Returns (B, T, H, W, count * C): a step's neighbours, itself in the middle."""
+    """Concatenates the channels of each step and its neighbours in time, the step
+    itself in the middle: (B, T, H, W, count * C)."""
     if count == 1:
         return x
     num_steps, reach = x.shape[1], dilation * (count // 2)

@@ -1,8 +1,8 @@
-"""m-GRU, and GTRM on top of it: recurrent segmentation, then reasoning on segments.
+"""m-GRU segments with recurrent layers; GTRM then refines its segments with graphs.
 
 Huang, Sugano, Sato: Improving Action Segmentation via Graph-Based Temporal Reasoning,
-CVPR 2020. The paper publishes neither widths nor how refined segments become frames;
-what is ours is said at each place.
+CVPR 2020. The paper gives neither the widths nor the way from refined segments to
+frames; our own choices are marked "ours".
 """
 
 import flax.linen as nn
@@ -13,17 +13,17 @@ import jax.numpy as jnp
 from svtas_jax.models.layers import Linear, torch_uniform_of, where_valid
 from svtas_jax.structs import Contexts
 
-MAX_SEGMENTS = 256  # nodes of a graph; in a chunk with more, the last holds the rest
-NEIGHBOURS = 2  # the classifying graph joins segments that are so many places apart
+MAX_SEGMENTS = 256  # nodes of a graph; the last node holds any further segments
+NEIGHBOURS = 2  # the class graph joins segments whose indices differ by at most this
 GRAPH_LAYERS = 2
 
 
 class MultiGRU(nn.Module):
-    """Layers of bidirectional GRUs over projected features, each step classified.
+    """Bidirectional GRU layers over projected features, then a linear classifier.
 
-    The forward direction's memory crosses chunks; the backward one looks no further
-    than its chunk. With `refined`, GTRM: two graphs refine the segments that the GRUs
-    found, one moves their borders, one their classes.
+    The forward memory crosses chunks; the backward one stays within its chunk. With
+    `refined` (GTRM), two graphs refine the GRUs' segments: one moves the borders, the
+    other changes the classes.
     """
 
     num_classes: int
@@ -34,8 +34,8 @@ class MultiGRU(nn.Module):
     dtype: jnp.dtype = jnp.float32
 
     def initial_context(self, batch_size: int) -> tuple[jax.Array, ...]:
-        """Returns the memory of new streams: a (B, features) per layer, zeros."""
-        # Arrays of their own: a training step takes over the memory of each.
+        """Returns the memory of new streams: zeros (B, features) for each layer."""
+        # Separate arrays, because a training step donates each buffer.
         return tuple(
             jnp.zeros((batch_size, self.features)) for _ in range(self.num_layers)
         )
@@ -44,9 +44,9 @@ class MultiGRU(nn.Module):
     def __call__(
         self, context: Contexts, x: jax.Array, valid: jax.Array, *, train: bool
     ) -> tuple[Contexts, jax.Array, jax.Array]:
-        """Returns the next context, logits (1, B, T, K), or (2, B, T, K) with the
-        refined ones behind the GRUs' own, and the projected input (B, T, features);
-        arguments as those of `TCN`."""
+        """Returns the next context, logits (1, B, T, K), or (2, B, T, K) if `refined`
+        (the refined ones last), and the projected input (B, T, features); the
+        arguments are those of `TCN`."""
         x = Linear(self.features, dtype=self.dtype, name="project")(
             where_valid(valid, x)
         )
@@ -75,7 +75,8 @@ class MultiGRU(nn.Module):
 
 
 class GRU(nn.Module):
-    """Cho et al., EMNLP 2014, in cuDNN's form: the reset gate acts on the product."""
+    """Cho et al., EMNLP 2014, in cuDNN's form: the reset gate multiplies the product
+    of the memory and its kernel."""
 
     features: int
     dtype: jnp.dtype
@@ -84,28 +85,27 @@ class GRU(nn.Module):
     def __call__(
         self, memory: jax.Array, x: jax.Array, valid: jax.Array
     ) -> tuple[jax.Array, jax.Array]:
-        """Returns the memory (B, features) after the last valid step, and the memory
-        after every step (B, T, features), zero in invalid ones, which change nothing.
-        """
+        """Returns the memory after the last step (B, features), and after every step
+        (B, T, features), zero in invalid steps, which leave the memory unchanged."""
         init, width = torch_uniform_of(self.features), 3 * self.features
         kernel = self.param("kernel", init, (x.shape[-1], width)).astype(self.dtype)
         recurrent = self.param("recurrent", init, (self.features, width))
         bias = self.param("bias", init, (2, width))
-        told = jnp.matmul(x.astype(self.dtype), kernel).astype(jnp.float32) + bias[0]
+        gates = jnp.matmul(x.astype(self.dtype), kernel).astype(jnp.float32) + bias[0]
 
         def step(memory, inputs):
-            told, valid = inputs
+            given, valid = inputs
             own = jnp.matmul(memory, recurrent) + bias[1]
             reset, update = (
-                nn.sigmoid(told[:, part] + own[:, part])
+                nn.sigmoid(given[:, part] + own[:, part])
                 for part in (slice(self.features), slice(self.features, -self.features))
             )
-            new = nn.tanh(told[:, -self.features :] + reset * own[:, -self.features :])
+            new = nn.tanh(given[:, -self.features :] + reset * own[:, -self.features :])
             after = new + update * (memory - new)
             memory = jnp.where(valid[:, None], after, memory)
             return memory, memory
 
-        steps = (jnp.swapaxes(told, 0, 1), valid.T)
+        steps = (jnp.swapaxes(gates, 0, 1), valid.T)
         memory, outputs = jax.lax.scan(step, memory, steps)
         return memory, where_valid(valid, jnp.swapaxes(outputs, 0, 1))
 
@@ -121,7 +121,7 @@ class SegmentReasoning(nn.Module):
     def __call__(
         self, hidden: jax.Array, logits: jax.Array, valid: jax.Array
     ) -> jax.Array:
-        """Returns refined logits (B, T, K) of hidden (B, T, D), logits (B, T, K)."""
+        """Maps hidden (B, T, D) and logits (B, T, K) to refined logits (B, T, K)."""
         index, segments = find_segments(logits, valid)
         votes = average_segments(logits, index, segments.real)
         nodes = average_segments(hidden, index, segments.real)
@@ -130,7 +130,7 @@ class SegmentReasoning(nn.Module):
         )
         moved = self._refine("borders", nodes, segments.near(), 2)
         change = self._refine("classes", nodes, segments.adjacent(), self.num_classes)
-        # A border moves by up to half of its segment (ours).
+        # A border moves by up to half its segment's length (ours).
         moved = 0.5 * jnp.tanh(moved) * segments.length[..., None]
         member = segments.membership(moved, hidden.shape[1])
         refined = jnp.einsum("btm,bmk->btk", member, votes + change)
@@ -138,11 +138,11 @@ class SegmentReasoning(nn.Module):
 
     def _refine(self, name, nodes, edges, outputs):
         for layer in range(GRAPH_LAYERS):
-            told = jnp.einsum("bmn,bnd->bmd", edges, nodes)
-            told = Linear(self.features, dtype=self.dtype, name=f"{name}_{layer}")(told)
+            sums = jnp.einsum("bmn,bnd->bmd", edges, nodes)
+            sums = Linear(self.features, dtype=self.dtype, name=f"{name}_{layer}")(sums)
             norm = nn.LayerNorm(dtype=self.dtype, name=f"{name}_norm_{layer}")
-            nodes = nodes + nn.relu(norm(told))
-        # Zeros: training begins with the segments as they were found.
+            nodes = nodes + nn.relu(norm(sums))
+        # Zeros, so that training begins without any refinement.
         zeros = nn.initializers.zeros
         last = nn.Dense(outputs, kernel_init=zeros, name=f"{name}_out")
         return last(nodes.astype(jnp.float32))
@@ -150,10 +150,10 @@ class SegmentReasoning(nn.Module):
 
 @flax.struct.dataclass
 class Segments:
-    """The runs of one predicted class in each video: M places, `real` of them taken.
+    """The runs of equal predicted classes in each video, padded to M segments.
 
     Attributes:
-        real: (B, M) bool.
+        real: (B, M) bool, False where a segment is padding.
         start, end: (B, M) float32, in steps; `end` is one past the last.
     """
 
@@ -163,12 +163,12 @@ class Segments:
 
     @property
     def length(self) -> jax.Array:
-        """(B, M) in steps, zero where there is no segment."""
+        """(B, M) in steps, zero in padding."""
         return jnp.where(self.real, self.end - self.start, 0)
 
     def near(self) -> jax.Array:
-        """Edges (B, M, M) that fall off with the distance of the mid-points, measured
-        in mean segments (ours); rows sum to 1."""
+        """Edges (B, M, M) that decay with the distance of the mid-points, in units of
+        the mean segment length (ours); rows sum to 1."""
         middle = (self.start + self.end) / 2
         scale = jnp.sum(self.length, 1) / jnp.maximum(jnp.sum(self.real, 1), 1)
         apart = jnp.abs(middle[:, :, None] - middle[:, None])
@@ -176,16 +176,17 @@ class Segments:
         return _rows_to_one(jnp.exp(-apart), self.real)
 
     def adjacent(self) -> jax.Array:
-        """Edges (B, M, M) between segments at most `NEIGHBOURS` places apart."""
-        place = jnp.arange(self.real.shape[1])
-        close = jnp.abs(place[:, None] - place) <= NEIGHBOURS
+        """Edges (B, M, M) between segments whose indices differ by `NEIGHBOURS` at
+        most; rows sum to 1."""
+        index = jnp.arange(self.real.shape[1])
+        close = jnp.abs(index[:, None] - index) <= NEIGHBOURS
         edges = jnp.broadcast_to(close, (len(self.real), *close.shape))
         return _rows_to_one(edges.astype(jnp.float32), self.real)
 
     def membership(self, moved: jax.Array, num_steps: int) -> jax.Array:
-        """Returns how much each step belongs to each segment, (B, T, M), when its
-        borders move by `moved` (B, M, 2) steps: soft at the borders, so that they can
-        be learned from the frames' loss alone (ours)."""
+        """Returns the weight of each segment in each step, (B, T, M), after its borders
+        move by `moved` (B, M, 2) steps. Borders are soft, so that the loss of the steps
+        alone can train them (ours)."""
         middle = jnp.arange(num_steps)[:, None] + 0.5
         start = (self.start + moved[..., 0])[:, None]
         end = (self.end + moved[..., 1])[:, None]
@@ -199,15 +200,15 @@ def find_segments(logits: jax.Array, valid: jax.Array) -> tuple[jax.Array, Segme
 
     Args:
         logits: (B, T, K).
-        valid: (B, T) bool, a prefix of the steps.
+        valid: (B, T) bool; the valid steps come first.
 
     Returns:
-        The place of every step's segment, (B, T) int32, and the segments.
+        The index of every step's segment, (B, T) int32, and the segments.
     """
     labels = jnp.where(valid, jnp.argmax(logits, axis=-1), -1)
     new = jnp.diff(labels, axis=1, prepend=jnp.full_like(labels[:, :1], -2)) != 0
     index = jnp.minimum(jnp.cumsum(new, axis=1) - 1, MAX_SEGMENTS - 1)
-    index = jnp.where(valid, index, MAX_SEGMENTS)  # padding has a place of its own
+    index = jnp.where(valid, index, MAX_SEGMENTS)  # one more segment for padding
     steps = jnp.broadcast_to(
         jnp.arange(labels.shape[1], dtype=jnp.float32), index.shape
     )
@@ -221,7 +222,7 @@ def find_segments(logits: jax.Array, valid: jax.Array) -> tuple[jax.Array, Segme
 
 
 def average_segments(x: jax.Array, index: jax.Array, real: jax.Array) -> jax.Array:
-    """Averages (B, T, D) over each segment: (B, M, D), zero where there is none."""
+    """Averages (B, T, D) over each segment: (B, M, D), zero in padding."""
     count = _sum_by_segment(jnp.ones((*x.shape[:2], 1)), index)
     mean = _sum_by_segment(x.astype(jnp.float32), index) / jnp.maximum(count, 1)
     return jnp.where(real[..., None], mean, 0)

@@ -1,4 +1,4 @@
-"""The image branch: frames of a chunk to one feature vector, or map, per step."""
+"""The image branch: maps a chunk's frames to a feature vector, or map, per step."""
 
 from collections.abc import Sequence
 from typing import Any
@@ -14,7 +14,7 @@ from svtas_jax.structs import Array, Chunk, Model
 def normalise(frames: Array, mean: Sequence[float], std: Sequence[float]) -> Array:
     """Scales uint8 RGB (..., 3) to 0..1, subtracts `mean`, divides by `std`.
 
-    Float frames are taken as already normalised.
+    Float frames must be normalised already; they are returned as they are.
     """
     if frames.dtype != jnp.uint8:
         return frames
@@ -23,14 +23,14 @@ def normalise(frames: Array, mean: Sequence[float], std: Sequence[float]) -> Arr
 
 
 def pool(features: jax.Array, valid: Array) -> jax.Array:
-    """Averages (B, T, H, W, D) over the image; zero in invalid steps."""
+    """Averages (B, T, H, W, D) over the image to (B, T, D); zero in invalid steps."""
     return where_valid(valid, jnp.mean(features, axis=(2, 3)))
 
 
 class ImageBranch(nn.Module):
-    """Normalise, a backbone, and, if `pooled`, the average over the image.
+    """Normalises, applies the backbone and, if `pooled`, averages over the image.
 
-    `backbone` maps frames (B, T, H, W, 3) and which steps are valid to feature maps
+    `backbone` maps frames (B, T, H, W, 3) and `valid` (B, T) to feature maps
     (B, T, h, w, D).
     """
 
@@ -41,7 +41,7 @@ class ImageBranch(nn.Module):
 
     @nn.compact
     def __call__(self, chunk: Chunk, *, train: bool) -> jax.Array:
-        """Returns (B, T, D), or (B, T, h, w, D); zero in invalid steps."""
+        """Returns (B, T, D), or (B, T, h, w, D) if not `pooled`; zero where invalid."""
         valid = chunk.step_valid
         x = normalise(chunk.frames, self.mean, self.std)
         x = self.backbone(x, valid, train=train)
@@ -49,8 +49,8 @@ class ImageBranch(nn.Module):
 
 
 def with_separate_norms(model: Model) -> Model:
-    """Returns the model with its batch norms standing alone in evaluation, too, for
-    what counts or measures them."""
+    """Returns the model with batch norms that are not folded into convolutions in
+    evaluation, for code that counts or inspects them."""
     image: Any = getattr(model, "image", None)
     if not hasattr(getattr(image, "backbone", None), "folded"):
         return model
@@ -59,7 +59,7 @@ def with_separate_norms(model: Model) -> Model:
 
 
 class FeatureBranch(nn.Module):
-    """Stands where the image branch does when a chunk's frames are features."""
+    """Replaces the image branch when a chunk's frames are already features."""
 
     @nn.compact
     def __call__(self, chunk: Chunk, *, train: bool) -> jax.Array:

@@ -1,5 +1,5 @@
-"""Transeger's joint nets: the image feature of this chunk and the text feature of the
-last one to class scores. All return (next context, logits (S, B, T, K))."""
+"""Transeger's joint nets map image features of this chunk and text features of the last
+one to class logits. All return (next context, logits (S, B, T, K))."""
 
 import math
 
@@ -13,10 +13,10 @@ from svtas_jax.structs import Contexts
 
 
 class MemoryTCNJoint(nn.Module):
-    """Concatenates the image with the time-reversed text, then one memory TCN.
+    """Concatenates image and time-reversed text features; then one memory TCN.
 
-    Reversing lets step t of the image meet the text of step T - 1 - t, as in the public
-    code; only this joint net does so.
+    The image of step t meets the text of step T - 1 - t, as in SVTAS's public code;
+    only this joint net reverses the text.
     """
 
     num_classes: int
@@ -36,7 +36,7 @@ class MemoryTCNJoint(nn.Module):
         *,
         train: bool,
     ) -> tuple[Contexts, jax.Array]:
-        """Args: context see `tcn.initial_context`; image, text (B, T, D)."""
+        """Takes the context of `tcn.initial_context`, image and text (B, T, D)."""
         x = jnp.concatenate((image, text[:, ::-1]), axis=-1)
         context, logits, _ = Stage(
             num_classes=self.num_classes,
@@ -51,7 +51,7 @@ class MemoryTCNJoint(nn.Module):
 
 
 class FullyConnectedJoint(nn.Module):
-    """Concatenate, linear, tanh, linear. No memory."""
+    """Concatenates both features; then linear, tanh, linear. No memory."""
 
     num_classes: int
     features: int = 128
@@ -67,7 +67,7 @@ class FullyConnectedJoint(nn.Module):
         *,
         train: bool,
     ) -> tuple[Contexts, jax.Array]:
-        """Args: context the empty tuple; image, text (B, T, D)."""
+        """Takes an empty context, image and text (B, T, D)."""
         x = jnp.concatenate((image, text), axis=-1)
         x = jnp.tanh(Linear(self.features, dtype=self.dtype, name="fc1")(x))
         logits = Linear(self.num_classes, dtype=self.dtype, name="fc2")(x)
@@ -75,10 +75,11 @@ class FullyConnectedJoint(nn.Module):
 
 
 class TransformerJoint(nn.Module):
-    """Transformer decoder: causal over the image's steps, across to the text's.
+    """Transformer decoder: causal self-attention over the image's steps, unmasked
+    cross-attention to the text's.
 
-    Wang et al.: OadTR, ICCV 2021. `positions` is "learned", "fixed" (sines of the step)
-    or "fixed_by_row", where the public code takes the row of the batch for the step.
+    Wang et al.: OadTR, ICCV 2021. `positions` is "learned", "fixed" (sinusoids of the
+    step) or "fixed_by_row" (sinusoids of the batch row, as in SVTAS's public code).
     """
 
     num_classes: int
@@ -100,7 +101,7 @@ class TransformerJoint(nn.Module):
         *,
         train: bool,
     ) -> tuple[Contexts, jax.Array]:
-        """Args: context the empty tuple; image, text (B, T, D)."""
+        """Takes an empty context, image and text (B, T, D)."""
         x = (image + self._positions(image)).astype(self.dtype)
         for layer in range(self.num_layers):
             x = DecoderLayer(
@@ -126,7 +127,7 @@ class TransformerJoint(nn.Module):
 
 
 def sinusoids(num_positions: int, width: int) -> jax.Array:
-    """Returns the fixed positions of Vaswani et al. 2017, (num_positions, width)."""
+    """Returns the position encodings (num_positions, width) of Vaswani et al. 2017."""
     position = jnp.arange(num_positions, dtype=jnp.float32)[:, None]
     frequency = jnp.exp(jnp.arange(0, width, 2) * (-math.log(10000.0) / width))
     waves = (jnp.sin(position * frequency), jnp.cos(position * frequency))
@@ -163,7 +164,7 @@ class DecoderLayer(nn.Module):
 
 
 class Attention(nn.Module):
-    """Multi-head attention of x (B, T, D) over source (B, T', D)."""
+    """Multi-head attention from x (B, T, D) to source (B, T', D)."""
 
     num_heads: int
     dropout: float

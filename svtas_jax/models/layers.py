@@ -1,4 +1,4 @@
-"""What all branches are made of: linear maps, batch norm, masking."""
+"""Layers that all branches share: linear maps, batch norm, masking, ReLU6."""
 
 import functools
 import math
@@ -10,7 +10,7 @@ import jax.numpy as jnp
 
 from svtas_jax.structs import Array
 
-BLOCK = "block"  # name of what a block of layers puts out, see `train_step.REMAT`
+BLOCK = "block"  # checkpoint name of a block's output, see `training.step.REMAT`
 
 # PyTorch's default for linear and convolution weights: uniform in +-1/sqrt(fan_in).
 torch_uniform = nn.initializers.variance_scaling(1 / 3, "fan_in", "uniform")
@@ -18,7 +18,7 @@ kaiming_fan_out = nn.initializers.variance_scaling(2.0, "fan_out", "normal")
 
 
 def where_valid(valid: Array, x: Array) -> jax.Array:
-    """Sets invalid steps to zero, whatever they held (a product would keep NaN).
+    """Sets invalid steps to zero, also where they hold NaN (a product would keep it).
 
     Args:
         valid: (B, T) bool.
@@ -29,8 +29,8 @@ def where_valid(valid: Array, x: Array) -> jax.Array:
 
 
 class Linear(nn.Module):
-    """A linear map of the last axis, i.e. also a 1x1 convolution, initialised as
-    PyTorch does."""
+    """A linear map of the last axis, so also a 1x1 convolution; initialised as in
+    PyTorch."""
 
     features: int
     use_bias: bool = True
@@ -50,13 +50,13 @@ class Linear(nn.Module):
 
 def product(x: jax.Array, kernel: jax.Array) -> jax.Array:
     """Multiplies the last axis of x (..., C) with kernel (C, D)."""
-    # As a matrix: XLA copies the transpose of a gradient with more than two axes.
+    # With two axes only: XLA copies the transpose of a gradient that has more.
     y = jnp.matmul(x.reshape(-1, x.shape[-1]), kernel)
     return y.reshape(*x.shape[:-1], kernel.shape[-1])
 
 
 class Kernel(nn.Module):
-    """Holds a filter under the name that all kernels have."""
+    """Holds one filter, named "kernel" as in every other layer."""
 
     initializer: nn.initializers.Initializer
 
@@ -66,7 +66,7 @@ class Kernel(nn.Module):
 
 
 def torch_uniform_of(fan_in: int) -> nn.initializers.Initializer:
-    """PyTorch's default for what belongs to `fan_in` inputs: +-1/sqrt(fan_in)."""
+    """PyTorch's default for a bias: uniform in +-1/sqrt(fan_in)."""
     bound = 1 / math.sqrt(fan_in)
 
     def init(key, shape, dtype=jnp.float32):
@@ -76,10 +76,10 @@ def torch_uniform_of(fan_in: int) -> nn.initializers.Initializer:
 
 
 class BatchNorm(nn.Module):
-    """Batch normalisation with PyTorch's statistics over the valid steps only.
+    """Batch normalisation as in PyTorch, over the valid steps only.
 
-    The running variance takes the unbiased batch variance. Statistics are float32
-    whatever `x` is. A batch without a valid step leaves the statistics alone.
+    The running variance averages unbiased batch variances. Statistics are float32,
+    whatever the type of `x`. A batch without a valid step does not change them.
     """
 
     momentum: float = 0.1
@@ -88,7 +88,7 @@ class BatchNorm(nn.Module):
     def __call__(
         self, x: jax.Array, valid: jax.Array | None, *, train: bool
     ) -> jax.Array:
-        """Normalises x (B, T, ..., D); valid (B, T) bool, None counts every step."""
+        """Normalises x (B, T, ..., D); valid (B, T) bool, None if all steps count."""
         scale, bias, mean, var = self._arrays(x.shape[-1])
         if not train:
             return _scale_shift(x, mean.value, var.value, scale, bias, self.epsilon)
@@ -112,16 +112,26 @@ class BatchNorm(nn.Module):
         folded: bool,
         dtype: jnp.dtype,
     ) -> jax.Array:
-        """Normalises what a convolution, a function of its kernel, puts out; in
-        evaluation the convolution does it alone if `folded`."""
+        """Applies a convolution and normalises its output.
+
+        In evaluation with `folded`, the convolution's kernel and bias contain the norm.
+
+        Args:
+            conv: maps a kernel to the output (B, T, ..., D).
+            kernel: (..., D).
+            counted: (B, T) bool, steps that enter the statistics; None for all.
+            train: use batch statistics.
+            folded: see above.
+            dtype: of the computation.
+        """
         if train or not folded:
             return self(conv(kernel.astype(dtype)), counted, train=train)
         kernel, bias = self.fold(kernel)
         return conv(kernel.astype(dtype)) + bias.astype(dtype)
 
     def fold(self, kernel: jax.Array) -> tuple[jax.Array, jax.Array]:
-        """Returns kernel (..., D) and bias (D,) of the convolution that does what one
-        with `kernel` and this norm do in evaluation."""
+        """Returns the kernel (..., D) and bias (D,) of a convolution that equals, in
+        evaluation, one with `kernel` followed by this norm."""
         scale, bias, mean, var = self._arrays(kernel.shape[-1])
         factor, offset = _affine(mean.value, var.value, scale, bias, self.epsilon)
         return kernel * factor, offset
@@ -142,10 +152,10 @@ def _moved(old, new, rate):
 
 @functools.partial(jax.custom_vjp, nondiff_argnums=(4,))
 def _normalise(x, scale, bias, valid, epsilon):
-    """Returns y, batch mean and biased variance (D,), and the positions they cover.
+    """Returns y, the batch mean and biased variance (D,), and the number of positions.
 
-    Its gradient reads x and y's gradient twice, where that of the moments' own code
-    would pass over them five times.
+    The custom gradient reads x and y's gradient twice; automatic differentiation reads
+    them five times.
     """
     return _normalise_forward(x, scale, bias, valid, epsilon)[0]
 
@@ -157,8 +167,11 @@ def _normalise_forward(x, scale, bias, valid, epsilon):
 
 
 def _normalise_backward(epsilon, residuals, grads):
-    """Ioffe, Szegedy: Batch Normalization, ICML 2015, section 3; the moments' own
-    gradients are nobody's: they only move the running statistics."""
+    """The gradient in Ioffe, Szegedy: Batch Normalization, ICML 2015, section 3.
+
+    The gradients of the returned moments are ignored: the moments only update the
+    running statistics.
+    """
     x, scale, valid, mean, var, count = residuals
     axes = tuple(range(x.ndim - 1))
     grad = grads[0].astype(mean.dtype)
@@ -166,8 +179,8 @@ def _normalise_backward(epsilon, residuals, grads):
     bias_grad = jnp.sum(grad, axes)
     x_wide = x.astype(mean.dtype)
     scale_grad = jnp.sum(grad * (x_wide - mean), axes) * inverse
-    # x - mean is written in a way of its own wherever it stands, here and in _moments:
-    # what is the same XLA keeps in memory, twice the traffic of subtracting anew.
+    # x - mean is spelt differently each time, here and in _moments: XLA would store a
+    # common subexpression, which costs twice the memory traffic of subtracting again.
     divisor = jnp.maximum(count, 1)
     slope = inverse * scale_grad / divisor
     through = x_wide * slope + (bias_grad / divisor - mean * slope)
@@ -181,7 +194,7 @@ _normalise.defvjp(_normalise_forward, _normalise_backward)
 
 
 def _moments(x, valid):
-    """Returns mean, biased variance (D,) and the number of positions they cover."""
+    """Returns the mean and biased variance (D,), and the number of positions."""
     x = x.astype(jnp.promote_types(x.dtype, jnp.float32))
     if valid is None:
         valid = jnp.ones(x.shape[:2], bool)
@@ -189,7 +202,7 @@ def _moments(x, valid):
     divisor = jnp.maximum(count, 1)
 
     def average(values):
-        # Whole steps first: sums that a mask interrupts are three times slower.
+        # Sum each step, then mask: a masked sum over all axes is three times slower.
         steps = jnp.sum(values, tuple(range(2, x.ndim - 1)))
         return jnp.sum(where_valid(valid, steps), (0, 1)) / divisor
 
@@ -209,8 +222,11 @@ def _affine(mean, var, scale, bias, epsilon):
 
 @jax.custom_vjp
 def relu6(x: jax.Array) -> jax.Array:
-    """Clips to [0, 6]; no gradient at both ends, as in PyTorch, and none of the
-    divisions by which JAX shares a tie's gradient."""
+    """Clips to [0, 6]. The gradient at 0 and 6 is zero, as in PyTorch.
+
+    The custom gradient also avoids the divisions with which JAX splits the gradient of
+    a tie.
+    """
     return jnp.clip(x, 0, 6)
 
 

@@ -1,7 +1,7 @@
 """MobileNetV2 with temporal shift: the image branch of SETE, METE and Transeger.
 
 Sandler et al.: MobileNetV2, CVPR 2018; Lin, Gan, Han: TSM, ICCV 2019. Submodule names
-follow the public PyTorch code, so that converting its weights is a table.
+follow SVTAS's public PyTorch code, so that a table can convert its weights.
 """
 
 import functools
@@ -28,7 +28,7 @@ from svtas_jax.models.layers import (
     where_valid,
 )
 
-# Of each stage: expansion, channels at width 1, blocks, stride of the first block.
+# Per stage: expansion, channels at width 1, blocks, stride of the first block.
 STAGES = (
     (1, 16, 1, 1),
     (6, 24, 2, 2),
@@ -41,17 +41,17 @@ STAGES = (
 
 
 def num_channels(channels: int, width: float) -> int:
-    """Returns `channels * width`, rounded to a multiple of 8 and never by over 10 %
-    down, as MobileNet's authors do."""
+    """Rounds `channels * width` to a multiple of 8, down by at most 10 %, as
+    MobileNet's authors do."""
     wanted = channels * width
     rounded = max(8, int(wanted + 4) // 8 * 8)
     return rounded + 8 if rounded < 0.9 * wanted else rounded
 
 
 class MobileNetTSM(nn.Module):
-    """Frames (B, T, H, W, 3) to features (B, T, H/32, W/32, 1280).
+    """Maps frames (B, T, H, W, 3) to features (B, T, H/32, W/32, 1280).
 
-    If `folded`, evaluation runs with the batch norms folded into the convolutions.
+    If `folded`, evaluation folds the batch norms into the convolutions.
     """
 
     width: float = 1.0
@@ -64,8 +64,13 @@ class MobileNetTSM(nn.Module):
 
     @nn.compact
     def __call__(self, x: jax.Array, valid: jax.Array, *, train: bool) -> jax.Array:
-        """Args: x normalised frames; valid (B, T) bool; train selects batch
-        statistics. Invalid steps come out as zeros."""
+        """Computes features; zero in invalid steps.
+
+        Args:
+            x: normalised frames.
+            valid: (B, T) bool.
+            train: use batch statistics.
+        """
         if not self.reference_padding:
             x = where_valid(valid, x)
         counted = None if self.reference_padding else valid
@@ -94,14 +99,17 @@ class MobileNetTSM(nn.Module):
 
 
 class InvertedResidual(nn.Module):
-    """Expand, convolve each channel, project; a residual and a shift where shapes
-    allow."""
+    """Expands, convolves each channel, projects.
+
+    If input and output shapes agree there is a residual, and with an expansion also a
+    temporal shift.
+    """
 
     expansion: int
     features: int
     stride: int
     shift_div: int
-    norm: Mapping[str, Any]  # of its `ConvNorm`s
+    norm: Mapping[str, Any]  # momentum, folded and dtype of each `ConvNorm`
 
     @nn.compact
     def __call__(
@@ -113,7 +121,7 @@ class InvertedResidual(nn.Module):
         y, position = x, 0
         if self.expansion != 1:
             if residual:
-                # A padded step must look like the chunk's end to its neighbour.
+                # Shift zeros out of padded steps, as at a chunk's end.
                 y = y if counted is None else where_valid(counted, y)
                 y = temporal_shift(y, self.shift_div)
             expand = ConvNorm((x.shape[-1], hidden), **self.norm, name="conv_0")
@@ -129,10 +137,10 @@ class InvertedResidual(nn.Module):
 
 
 class ConvNorm(nn.Module):
-    """A convolution without bias, and batch normalisation.
+    """A convolution without bias, then batch normalisation.
 
-    The shape of the kernel says which: (C, D) a 1x1, (3, 3, 1, D) a depthwise 3x3,
-    (3, 3, C, D) a full 3x3 convolution.
+    The kernel's shape selects the convolution: (C, D) is 1x1, (3, 3, 1, D) depthwise
+    3x3, (3, 3, C, D) full 3x3.
     """
 
     shape: tuple[int, ...]
@@ -167,6 +175,6 @@ class ConvNorm(nn.Module):
 
 
 def of_images(function: Callable[[jax.Array], jax.Array], x: jax.Array) -> jax.Array:
-    """Applies a function of images (N, H, W, C) to steps (B, T, H, W, C)."""
+    """Applies a function of images (N, H, W, C) to every step of (B, T, H, W, C)."""
     y = function(x.reshape((-1, *x.shape[2:])))
     return y.reshape((*x.shape[:2], *y.shape[1:]))

@@ -1,13 +1,13 @@
-"""Label sequences to prompts, inside jit: tables built once, indexed per step.
+"""Converts label sequences to prompts inside jit, by indexing precomputed tables.
 
 A prompt describes one decoded step of a labelled chunk:
 
     [SOS] ordinal[k] "This action lasted {n} frames in current windows, "
           "This is frame {t+1} of the action, "  context vectors  "{name}." [EOS]
 
-with k the number of the step's run of equal labels, n the run's length in steps and t
-the step's place in the chunk. CLIP's byte pair encoding never merges across words, so a
-prompt is a concatenation of table rows chosen by k, n, t and the class.
+where k is the number of the step's run of equal labels, n the run's length in steps and
+t the step's index in the chunk. CLIP's byte pair encoding never merges across words, so
+a prompt is a concatenation of table rows chosen by k, n, t and the class.
 """
 
 import dataclasses
@@ -22,9 +22,9 @@ from svtas_jax.config import PROMPT_PARTS
 from svtas_jax.models import tokenizer
 from svtas_jax.structs import IGNORE_LABEL, NO_LABEL, Array
 
-PAD = -1  # a zero vector
-CONTEXT = -2  # context vector i of the step's class is CONTEXT - i
-MAX_RUNS = 35  # ordinals there are; later runs use the last one
+PAD = -1  # stands for a zero vector
+CONTEXT = -2  # CONTEXT - i stands for context vector i of the step's class
+MAX_RUNS = 35  # number of ordinals; later runs use the last one
 
 TEMPLATES = (
     "the person is {}.",
@@ -49,7 +49,7 @@ _ORDINAL_TEENS = (
     "eighteenth nineteenth"
 ).split()
 _ORDINAL_TENS = {20: "twentieth", 30: "thirtieth"}
-# The public code's own spelling of three learned and six fixed prompts' ordinals.
+# SVTAS's public code spells three learned and six fixed ordinals irregularly.
 _LEARNED_ODD = {
     11: "This is the eleventhly, ",
     12: "This is the twelfthly action, ",
@@ -70,20 +70,20 @@ def _ordinal(number: int) -> str:
 
 
 def learned_ordinal(number: int) -> str:
-    """Returns how a learned prompt begins in run `number` (from 1)."""
+    """Returns the beginning of a learned prompt in run `number` (from 1)."""
     plain = f"This is the {_ordinal(number)} action, "
     return _LEARNED_ODD.get(number, plain)
 
 
 def fixed_ordinal(number: int) -> str:
-    """Returns how a fixed prompt begins in run `number` (from 1)."""
+    """Returns the beginning of a fixed prompt in run `number` (from 1)."""
     suffix = "" if number in _FIXED_WITHOUT_LY else "ly"
     return f"{_ordinal(number)}{suffix}, ".capitalize()
 
 
 @dataclasses.dataclass(frozen=True)
 class Table:
-    """Token sequences of unequal length: row i holds `lengths[i]` of `ids[i]`."""
+    """Token sequences of different lengths; sequence i is `ids[i, :lengths[i]]`."""
 
     ids: np.ndarray  # (rows, longest) int32
     lengths: np.ndarray  # (rows,) int32
@@ -100,13 +100,13 @@ class Table:
 
 @dataclasses.dataclass(frozen=True)
 class PromptTables:
-    """The parts of a prompt in order; each is chosen by one index per step."""
+    """The parts of a prompt in order; one index per step chooses a row of each."""
 
-    parts: tuple[tuple[str, Table], ...]  # (index name, table)
+    parts: tuple[tuple[str, Table], ...]  # (index name, see `prompt_ids`, and table)
     max_len: int
 
     def token_ids(self) -> np.ndarray:
-        """Returns every id that a prompt can hold, ascending."""
+        """Returns every token id that a prompt can contain, ascending."""
         ids = [table.ids[table.ids >= 0] for _, table in self.parts]
         return np.unique(np.concatenate([*ids, [tokenizer.START, tokenizer.END]]))
 
@@ -126,12 +126,12 @@ def build_tables(
     Args:
         class_names: by class index.
         kind: "learned" (context vectors and the name) or "fixed" (a template).
-        clip_steps: steps of a chunk: the largest count and position.
-        max_len: tokens of a prompt, padded or cut.
-        num_context: context vectors of a learned prompt.
+        clip_steps: steps in a chunk: the largest count and position.
+        max_len: tokens in a prompt, padded or cut.
+        num_context: context vectors in a learned prompt.
         class_position: "end", "middle" or "front".
-        parts: what is told. The context of a learned prompt is its vectors, that of a
-            fixed one the sentence around the name.
+        parts: the parts to include, from `PROMPT_PARTS`. "context" means the vectors of
+            a learned prompt, or the sentence around the name in a fixed one.
     """
     numbers = [tokenizer.number_words(n) for n in range(1, clip_steps + 1)]
     ordinal = learned_ordinal if kind == "learned" else fixed_ordinal
@@ -145,17 +145,17 @@ def build_tables(
             _sentences("This is frame {} of the action, ", numbers),
         ),
     }
-    prefix = tuple(told for part, told in sentences.items() if part in parts)
+    prefix = tuple(table for part, table in sentences.items() if part in parts)
     names = class_names if "name" in parts else ("",) * len(class_names)
     if kind == "learned":
         num_context = num_context if "context" in parts else 0
         context = tuple(CONTEXT - i for i in range(num_context))
-        told = _learned_parts(names, context, prefix, class_position)
+        tables = _learned_parts(names, context, prefix, class_position)
     else:
         templates = TEMPLATES if "context" in parts else ("{}.",) * len(TEMPLATES)
-        told = _fixed_parts(names, templates, prefix, class_position)
+        tables = _fixed_parts(names, templates, prefix, class_position)
     start = ("zero", Table.of([(tokenizer.START,)]))
-    return PromptTables((start, *told), max_len)
+    return PromptTables((start, *tables), max_len)
 
 
 def _sentences(template, words):
@@ -185,18 +185,18 @@ def _fixed_parts(class_names, templates, prefix, class_position):
             for template in templates
         ]
     )
-    # Two ends, as in the public code: the template's own and the prompt's.
+    # Two END tokens, as in SVTAS's public code: the template's and the prompt's.
     end = ("zero", Table.of([(tokenizer.END, tokenizer.END)]))
     if class_position == "front":
         return (("template", label), *prefix, end)
     return (*prefix, ("template", label), end)
 
 
-def told_labels(labels: Array, num_steps: int) -> jax.Array:
-    """Returns the labels of the decoded steps, (B, T) int32, as prompts tell them.
+def prompt_labels(labels: Array, num_steps: int) -> jax.Array:
+    """Returns the labels (B, T) int32 of the decoded steps, for prompts.
 
-    A row with any frame to ignore is IGNORE_LABEL throughout, also where that frame
-    lies between two decoded steps.
+    If any raw frame of a row is IGNORE_LABEL, even between two decoded steps, the whole
+    row is IGNORE_LABEL.
 
     Args:
         labels: (B, F) int32 of all raw frames.
@@ -207,7 +207,7 @@ def told_labels(labels: Array, num_steps: int) -> jax.Array:
 
 
 def run_lengths(labels: jax.Array) -> tuple[jax.Array, jax.Array]:
-    """Returns for each step the index of its run and the run's length, (B, T) int32.
+    """Returns each step's run of equal labels: its index and its length, both (B, T).
 
     Args:
         labels: (B, T) int32.
@@ -221,10 +221,10 @@ def run_lengths(labels: jax.Array) -> tuple[jax.Array, jax.Array]:
 def prompt_ids(
     tables: PromptTables, labels: jax.Array, template: Array | int = 0
 ) -> jax.Array:
-    """Returns the prompts' ids (B, T, max_len): tokens, PAD, or CONTEXT - i.
+    """Returns the prompts' ids (B, T, max_len): token ids, PAD, or CONTEXT - i.
 
-    A row whose labels are all NO_LABEL (a stream's first chunk) is SOS everywhere; one
-    that holds IGNORE_LABEL is EOS everywhere.
+    A row whose labels are all NO_LABEL (a stream's first chunk) is START everywhere; a
+    row with an IGNORE_LABEL is END everywhere.
 
     Args:
         tables: see `build_tables`.
@@ -251,13 +251,13 @@ def prompt_ids(
 
 
 def _concatenate(parts, max_len):
-    """Joins one table row per step and part: ids (B, T, max_len)."""
-    place = jnp.arange(max_len, dtype=jnp.int32)
+    """Joins one table row per part for each step: ids (B, T, max_len)."""
+    position = jnp.arange(max_len, dtype=jnp.int32)
     start = jnp.zeros_like(parts[0][1])[..., None]
     ids = jnp.full((*parts[0][1].shape, max_len), PAD, jnp.int32)
     for table, index in parts:
         length = jnp.asarray(table.lengths)[index][..., None]
-        offset = place - start
+        offset = position - start
         inside = (offset >= 0) & (offset < length)
         row = jnp.asarray(table.ids)[index]
         column = jnp.clip(offset, 0, table.ids.shape[1] - 1)
@@ -273,28 +273,29 @@ def embed(
     tokens: jax.Array,
     context: jax.Array | None,
 ) -> jax.Array:
-    """Returns the prompts' vectors (B, T, max_len, D).
+    """Returns the prompts' token vectors (B, T, max_len, D).
 
     Args:
-        ids: (B, T, max_len) of `prompt_ids`.
+        ids: (B, T, max_len) from `prompt_ids`.
         labels: (B, T) int32, choose the row of `context`.
-        vocabulary: (V,) every id that there may be, ascending.
+        vocabulary: (V,) the token ids that can occur, ascending.
         tokens: (V, D) their vectors.
-        context: (K, num_context, D); (num_context, D) shared by all classes; None.
+        context: (K, num_context, D); (num_context, D) if all classes share it; None
+            for fixed prompts.
     """
     vectors = tokens[jnp.searchsorted(vocabulary, ids, method="compare_all")]
     vectors = jnp.where((ids == PAD)[..., None], 0, vectors)
     if context is None:
         return vectors
-    place = jnp.clip(CONTEXT - ids, 0, context.shape[-2] - 1)
+    index = jnp.clip(CONTEXT - ids, 0, context.shape[-2] - 1)
     if context.ndim == 2:
-        learned = context[place]
+        learned = context[index]
     else:
-        learned = context[jnp.maximum(labels, 0)[..., None], place]
+        learned = context[jnp.maximum(labels, 0)[..., None], index]
     return jnp.where((ids <= CONTEXT)[..., None], learned, vectors)
 
 
 @functools.partial(jax.jit, static_argnames=("shape",))
 def draw_templates(key: jax.Array, shape: tuple[int, ...]) -> jax.Array:
-    """Draws one template per step, as the public code does."""
+    """Draws one template index per step, as SVTAS's public code does."""
     return jax.random.randint(key, shape, 0, len(TEMPLATES))

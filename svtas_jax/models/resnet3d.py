@@ -2,7 +2,7 @@
 
 Carreira, Zisserman: Quo Vadis, CVPR 2017, in its ResNet form; Tran et al.: A Closer
 Look at Spatiotemporal Convolutions, CVPR 2018. Time is never strided. Submodule names
-follow the public PyTorch code, so that converting its weights is a table.
+follow SVTAS's public PyTorch code, so that a table can convert its weights.
 """
 
 from typing import Any
@@ -15,17 +15,17 @@ from jax.ad_checkpoint import checkpoint_name
 from svtas_jax.models.convolution import conv3d
 from svtas_jax.models.layers import BLOCK, BatchNorm, kaiming_fan_out, where_valid
 
-BLOCKS = (3, 4, 6, 3)  # residual blocks of each of the four stages, in both networks
-# Which blocks of I3D look at three steps.
+BLOCKS = (3, 4, 6, 3)  # residual blocks in each stage, in both networks
+# Per stage and block of I3D: whether the first convolution covers three steps.
 INFLATED = ((1, 1, 1), (1, 0, 1, 0), (1, 0, 1, 0, 1, 0), (0, 1, 0))
 
 
 class ResNet3D(nn.Module):
-    """Frames (B, T, H, W, 3) to features (B, T, H/32, W/32, D).
+    """Maps frames (B, T, H, W, 3) to features (B, T, H/32, W/32, D).
 
-    `kind` "i3d" has bottleneck blocks and D = 2048, "r2plus1d" basic blocks whose
-    convolutions are split into image and time and D = 512, both at `width` 64. If
-    `folded`, evaluation runs with the batch norms folded into the convolutions.
+    At `width` 64, `kind` "i3d" has bottleneck blocks and D = 2048; "r2plus1d" has basic
+    blocks of convolutions split into space and time, and D = 512. If `folded`,
+    evaluation folds the batch norms into the convolutions.
     """
 
     kind: str = "i3d"
@@ -38,15 +38,20 @@ class ResNet3D(nn.Module):
 
     @nn.compact
     def __call__(self, x: jax.Array, valid: jax.Array, *, train: bool) -> jax.Array:
-        """Args: x normalised frames; valid (B, T) bool; train selects batch
-        statistics. Invalid steps come out as zeros."""
+        """Computes features; zero in invalid steps.
+
+        Args:
+            x: normalised frames.
+            valid: (B, T) bool.
+            train: use batch statistics.
+        """
         if not self.reference_padding:
             x = where_valid(valid, x)
         counted = None if self.reference_padding else valid
         norm = dict(counted=counted, train=train, momentum=self.norm_momentum)
         split = self.kind == "r2plus1d"
-        own = dict(folded=self.folded, dtype=self.dtype)
-        shape = dict(split=split, **own)
+        common = dict(folded=self.folded, dtype=self.dtype)
+        shape = dict(split=split, **common)
         x = ConvNorm(self.width, (3, 7, 7), 2, **shape, name="conv1")(
             x.astype(self.dtype), **norm
         )
@@ -57,7 +62,7 @@ class ResNet3D(nn.Module):
                     width=self.width * 2**stage,
                     stride=2 if stage and index == 0 else 1,
                     name=f"layer{stage + 1}_{index}",
-                    **own,
+                    **common,
                 )
                 if split:
                     block = SplitBlock(**options)
@@ -80,21 +85,23 @@ class Bottleneck(nn.Module):
     @nn.compact
     def __call__(self, x: jax.Array, **norm: Any) -> jax.Array:
         features = 4 * self.width
-        own = dict(folded=self.folded, dtype=self.dtype)
+        kind = dict(folded=self.folded, dtype=self.dtype)
         first = (3, 1, 1) if self.inflated else (1, 1, 1)
-        y = ConvNorm(self.width, first, **own, name="conv1")(_clean(x, norm), **norm)
-        y = ConvNorm(self.width, (1, 3, 3), self.stride, **own, name="conv2")(y, **norm)
-        own["act"] = False
-        y = ConvNorm(features, (1, 1, 1), **own, name="conv3")(y, **norm)
+        y = ConvNorm(self.width, first, **kind, name="conv1")(_clean(x, norm), **norm)
+        y = ConvNorm(self.width, (1, 3, 3), self.stride, **kind, name="conv2")(
+            y, **norm
+        )
+        kind["act"] = False
+        y = ConvNorm(features, (1, 1, 1), **kind, name="conv3")(y, **norm)
         if self.stride != 1 or x.shape[-1] != features:
-            x = ConvNorm(features, (1, 1, 1), self.stride, **own, name="downsample")(
+            x = ConvNorm(features, (1, 1, 1), self.stride, **kind, name="downsample")(
                 x, **norm
             )
         return checkpoint_name(nn.relu(x + y), BLOCK)
 
 
 class SplitBlock(nn.Module):
-    """Two 3x3x3 convolutions, each split into image and time, residual."""
+    """Two 3x3x3 convolutions, each split into space and time, residual."""
 
     width: int
     stride: int
@@ -123,15 +130,14 @@ class SplitBlock(nn.Module):
 
 
 def _clean(x, norm):
-    """A padded step must look like the chunk's end to its neighbour in time."""
+    """Zeros padded steps, so that their neighbours see the zeros of a chunk's end."""
     return x if norm["counted"] is None else where_valid(norm["counted"], x)
 
 
 class ConvNorm(nn.Module):
     """Convolution over time and image, batch normalisation and, if `act`, ReLU.
 
-    If `split`, the convolution is one of the image, batch normalisation, ReLU, and one
-    of time.
+    If `split`, the convolution is a `SplitConv`.
     """
 
     features: int
@@ -151,21 +157,21 @@ class ConvNorm(nn.Module):
         train: bool,
         momentum: float,
     ) -> jax.Array:
-        own = dict(folded=self.folded, dtype=self.dtype)
+        common = dict(folded=self.folded, dtype=self.dtype)
         norm = BatchNorm(momentum, name="bn")
         if self.split:
             conv = SplitConv(
-                self.features, self.kernel, self.stride, **own, name="conv"
+                self.features, self.kernel, self.stride, **common, name="conv"
             )
             x = conv(x, norm, counted=counted, train=train, momentum=momentum)
         else:
-            conv = Conv(self.features, self.kernel, self.stride, **own, name="conv")
+            conv = Conv(self.features, self.kernel, self.stride, **common, name="conv")
             x = conv(x, norm, counted=counted, train=train)
         return nn.relu(x) if self.act else x
 
 
 class Conv(nn.Module):
-    """A convolution over time and image, zeros around, and a batch norm."""
+    """A zero-padded convolution over time and image, and a batch norm."""
 
     features: int
     kernel: tuple[int, int, int]
@@ -177,7 +183,7 @@ class Conv(nn.Module):
     def __call__(
         self, x: jax.Array, norm: BatchNorm, *, counted: jax.Array | None, train: bool
     ) -> jax.Array:
-        # A kernel of one pixel and step is a matrix: the converter keeps them so.
+        # A 1x1x1 kernel is stored as a matrix; the weight converter relies on it.
         shape = (*self.kernel, x.shape[-1], self.features)
         stored = shape[3:] if self.kernel == (1, 1, 1) else shape
         kernel = self.param("kernel", kaiming_fan_out, stored)
@@ -192,10 +198,10 @@ class Conv(nn.Module):
 
 
 class SplitConv(nn.Module):
-    """A convolution of the image, batch norm, ReLU, a convolution of time, batch norm.
+    """A convolution over the image, batch norm, ReLU, one over time, batch norm.
 
-    The width between them keeps the number of weights of the whole convolution (for
-    three steps, whatever the kernel: so has it the public code).
+    The width between them gives about as many weights as the unsplit convolution has
+    (computed for three steps whatever the kernel, as in SVTAS's public code).
     """
 
     features: int
@@ -217,17 +223,17 @@ class SplitConv(nn.Module):
         times, height, width = self.kernel
         area = x.shape[-1] * height * width
         middle = 3 * area * self.features // (area + 3 * self.features)
-        own = dict(folded=self.folded, dtype=self.dtype)
+        common = dict(folded=self.folded, dtype=self.dtype)
         norm_s = BatchNorm(momentum, name="bn_s")
-        conv_s = Conv(middle, (1, height, width), self.stride, **own, name="conv_s")
-        conv_t = Conv(self.features, (times, 1, 1), 1, **own, name="conv_t")
+        conv_s = Conv(middle, (1, height, width), self.stride, **common, name="conv_s")
+        conv_t = Conv(self.features, (times, 1, 1), 1, **common, name="conv_t")
         x = nn.relu(conv_s(x, norm_s, counted=counted, train=train))
         x = x if counted is None else where_valid(counted, x)
         return conv_t(x, norm, counted=counted, train=train)
 
 
 def _max_pool(x):
-    """3x3, stride 2, symmetric padding, of every step."""
+    """Max-pools every step: 3x3, stride 2, symmetric padding of 1."""
     images = x.reshape(-1, *x.shape[2:])
     pads = ((1, 1), (1, 1))
     y = nn.max_pool(images, (3, 3), strides=(2, 2), padding=pads)

@@ -1,7 +1,7 @@
 """SETE and METE: an image branch and a temporal head, trained end to end on a stream.
 
-Any backbone goes with any head: with I3D and MS-TCN it is the paper's single-stage
-baseline, with features in place of the image branch the second of two stages.
+Any backbone works with any head. I3D and MS-TCN make the SVTAS paper's single-stage
+baseline; precomputed features make the second stage of a two-stage system.
 """
 
 import dataclasses
@@ -23,9 +23,9 @@ class Sete(nn.Module):
     """Streaming End-to-end Training framEwork. With a text encoder it is METE.
 
     A head maps (context, features, valid) to (context, logits, projected input) and
-    has `initial_context`. METE trains the head's projected input to match a text
-    feature of the same chunk's labels. At inference the text branch does not run, so
-    METE costs what SETE costs.
+    has `initial_context`. METE trains the head's projected input to match the text
+    features of the same chunk's labels. The text branch runs in training only, so at
+    inference METE costs as much as SETE.
     """
 
     image: ImageBranch | FeatureBranch
@@ -35,18 +35,19 @@ class Sete(nn.Module):
     train_logit_scale: bool = False
 
     def initial_state(self, batch_size: int) -> StreamState:
-        """Returns the state of `batch_size` streams that have seen nothing."""
+        """Returns the state of `batch_size` new streams."""
         context = self.head.initial_context(batch_size)
-        # Only prompts read the last chunk's labels; SETE and METE have no such prompt.
+        # Only Transeger's prompts read the last chunk's labels.
         labels = jnp.full((batch_size, 1), NO_LABEL, jnp.int32)
         return StreamState(labels=labels, context=context)
 
     def image_features(self, chunk: Chunk) -> jax.Array:
-        """Returns what the head gets to see of a chunk in evaluation, (B, T, D)."""
+        """Returns the image branch's output in evaluation: (B, T, D), or
+        (B, T, h, w, D) for a 3D head."""
         return self.image(chunk, train=False)
 
     def ahead(self, state: StreamState) -> None:
-        """Returns nothing: no part of a chunk can be computed before its frames."""
+        """Returns None: nothing about a chunk can be computed before its frames."""
         del state
 
     @nn.compact
@@ -59,15 +60,15 @@ class Sete(nn.Module):
         ahead: None = None,
         templates: jax.Array | None = None,
     ) -> tuple[StreamState, ChunkOutput]:
-        """Scores one chunk.
+        """Computes the next state and the logits of one chunk.
 
         Args:
             state: of the stream before this chunk.
             chunk: leaves (B, ...).
-            train: batch statistics, and METE's text feature.
-            ahead: see `ahead`.
-            templates: (B, T) the sentence of every step's fixed prompt; drawn in
-                training (rng "templates") if not given.
+            train: use batch statistics, and compute METE's text features.
+            ahead: None, see `ahead`.
+            templates: (B, T) the template index of every step's fixed prompt; by
+                default drawn with the rng "templates", or 0 if there is none.
         """
         del ahead
         valid = chunk.step_valid
@@ -79,7 +80,7 @@ class Sete(nn.Module):
         output = ChunkOutput(logits=logits)
         if self.text is None or not (train or self.is_initializing()):
             return state, output
-        labels = prompts.told_labels(chunk.labels, self.clip_steps)
+        labels = prompts.prompt_labels(chunk.labels, self.clip_steps)
         if templates is None:
             templates = _draw_templates(self, labels.shape)
         scale = jnp.float32(LOGIT_SCALE)

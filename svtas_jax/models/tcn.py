@@ -1,13 +1,14 @@
 """Temporal convolution networks: stages of dilated layers, each refining the last.
 
-Three kinds of convolution make three heads:
+There are three kinds of head:
 
-memory  causal; what lies left of a chunk is its state (SVTAS's memory TCN)
-plain   looks both ways, and no further than the chunk: MS-TCN (Abu Farha, Gall, CVPR
-        2019) with the batch norm that the public SVTAS code puts in place of dropout;
-        one stage of four layers is the plain TCN of the paper's ablation
-3d      the same over time and image alike, averaged over the image at the end; later
-        stages, which see class probabilities, are plain
+memory  causal convolutions, whose left context is the stream's state (SVTAS's memory
+        TCN)
+plain   convolutions that see both directions within the chunk: MS-TCN (Abu Farha,
+        Gall, CVPR 2019), with batch norm instead of dropout as in SVTAS's public code;
+        one stage of four layers is the plain TCN in the SVTAS paper's ablation
+3d      convolutions over time and image, averaged over the image at the end; later
+        stages read class probabilities and are plain
 """
 
 from typing import Any
@@ -29,7 +30,7 @@ def initial_context(
     num_stages: int = 1,
     kind: str = "memory",
 ) -> Contexts:
-    """Returns the contexts of new streams, one a layer in the order of the layers."""
+    """Returns the contexts of new streams: zeros, one entry per layer, in order."""
     if kind != "memory":
         return ((),) * (num_stages * num_layers)
     return tuple(
@@ -40,14 +41,14 @@ def initial_context(
 
 
 def dilations(num_layers: int, kind: str) -> tuple[int, ...]:
-    """Returns the layers' dilations: widest first (8, 4, 2, 1) with a memory, as in the
-    public code, otherwise widest last."""
+    """Returns the layers' dilations: falling (8, 4, 2, 1) for "memory", as in SVTAS's
+    public code, otherwise rising."""
     rising = tuple(2**layer for layer in range(num_layers))
     return rising[::-1] if kind == "memory" else rising
 
 
 class TCN(nn.Module):
-    """One or more stages; each later one refines the class probabilities before it."""
+    """Stages in a row; each later one refines the class probabilities of the last."""
 
     num_classes: int
     features: int = 64
@@ -77,7 +78,7 @@ class TCN(nn.Module):
 
         Args:
             context: see `initial_context`.
-            x: (B, T, D) features, or maps (B, T, h, w, D) for the kind "3d".
+            x: features (B, T, D), or feature maps (B, T, h, w, D) if kind is "3d".
             valid: (B, T) bool.
             train: use batch statistics.
         """
@@ -142,7 +143,7 @@ class Stage(nn.Module):
 
 
 def _over_image(x):
-    """Averages (B, T, h, w, D) to (B, T, D); leaves (B, T, D) alone."""
+    """Averages (B, T, h, w, D) to (B, T, D); returns (B, T, D) as it is."""
     return jnp.mean(x, axis=(2, 3)) if x.ndim == 5 else x
 
 

@@ -1,4 +1,4 @@
-"""The text branch: the labels of a chunk, told as prompts, to one feature per step."""
+"""The text branch: maps a chunk's labels, as prompts, to one feature per step."""
 
 import flax.linen as nn
 import jax
@@ -12,8 +12,9 @@ from svtas_jax.models.layers import BLOCK, Linear
 class TextEncoder(nn.Module):
     """CLIP's text transformer over the tokens of each step's prompt.
 
-    Steps do not see each other, pads are seen, nothing is masked. Radford et al.:
-    CLIP, ICML 2021; public SVTAS code for how a prompt becomes one vector.
+    Attention stays within a prompt and masks nothing, not even padding. The
+    transformer is that of Radford et al.: CLIP, ICML 2021; SVTAS's public code defines
+    how a prompt becomes one vector.
     """
 
     tables: prompts.PromptTables
@@ -51,11 +52,11 @@ class TextEncoder(nn.Module):
     def embed_prompts(
         self, labels: jax.Array, templates: jax.Array | int = 0
     ) -> jax.Array:
-        """Returns the prompts' vectors (B, T, max_len, width), without positions."""
+        """Returns the prompts' token vectors (B, T, max_len, width), no positions."""
         ids = prompts.prompt_ids(self.tables, labels, templates)
         context = self.ctx if self.num_context else None
-        # Of the vocabulary's 49,408 rows prompts hold some hundred. Taking these out
-        # first makes the gradient that devices tell each other one of theirs alone.
+        # Prompts use about a hundred of the vocabulary's 49,408 rows. Selecting these
+        # first lets devices exchange the gradients of these rows only.
         used = self.tables.token_ids()
         return prompts.embed(ids, labels, used, self.token_embedding[used], context)
 
@@ -64,7 +65,7 @@ class TextEncoder(nn.Module):
 
         Args:
             labels: (B, T) int32 of a chunk's decoded steps.
-            templates: () or (B, T) int32, see `prompts.TEMPLATES`.
+            templates: () or (B, T) int32, indices into `prompts.TEMPLATES`.
         """
         x = self.embed_prompts(labels, templates) + self.positional_embedding
         batch_size, num_steps = labels.shape
@@ -77,7 +78,7 @@ class TextEncoder(nn.Module):
 
 
 class TransformerBlock(nn.Module):
-    """Pre-norm attention and MLP with x * sigmoid(1.702 x), as in CLIP."""
+    """Pre-norm attention and an MLP with CLIP's x * sigmoid(1.702 x)."""
 
     num_heads: int
     dtype: jnp.dtype
@@ -95,7 +96,7 @@ class TransformerBlock(nn.Module):
 
 
 class SelfAttention(nn.Module):
-    """Multi-head attention over the tokens (B, L, D), no mask."""
+    """Multi-head self-attention over tokens (B, L, D), without a mask."""
 
     num_heads: int
     dtype: jnp.dtype

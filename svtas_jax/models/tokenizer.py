@@ -1,4 +1,4 @@
-"""Text to the token ids of CLIP's vocabulary (49,408 entries)."""
+"""Converts text to the token ids of CLIP's vocabulary (49,408 entries)."""
 
 import functools
 import html
@@ -20,10 +20,10 @@ def _tokenizer() -> instant_clip_tokenizer.Tokenizer:
 
 
 def encode(text: str) -> tuple[int, ...]:
-    """Returns the ids of `text`, without start and end.
+    """Returns the token ids of `text`, without start and end tokens.
 
-    As in CLIP's own tokenizer, HTML entities are resolved (twice), typographic quotes
-    become plain ones, and the names of the two special tokens stand for them.
+    Like CLIP's own tokenizer, it unescapes HTML twice, replaces typographic quotes by
+    plain ones, and converts "<|startoftext|>" and "<|endoftext|>" to START and END.
     """
     text = html.unescape(html.unescape(text)).translate(_QUOTES)
     ids: list[int] = []
@@ -41,7 +41,7 @@ _TENS = "twenty thirty forty fifty sixty seventy eighty ninety".split()
 
 
 def number_words(number: int) -> str:
-    """Returns an English number: 128 is "one hundred and twenty-eight".
+    """Spells a number in English: 128 is "one hundred and twenty-eight".
 
     Raises:
         ValueError: outside 0..999.

@@ -1,4 +1,4 @@
-"""Transeger: what was done in the last chunk, told in words, helps to read this one."""
+"""Transeger: text prompts about the last chunk's actions help to segment this one."""
 
 import flax.linen as nn
 import jax
@@ -14,10 +14,10 @@ from svtas_jax.structs import NO_LABEL, Chunk, ChunkOutput, Contexts, StreamStat
 class Transeger(nn.Module):
     """Image branch, text branch over the previous chunk's labels, joint net.
 
-    Without a text branch the joint net is given zeros for its features.
+    Without a text branch the text features are zeros.
 
     In training the previous labels are the true ones (teacher forcing), otherwise the
-    model's own: the class of the highest score, 0 in padded steps.
+    model's own: the class of the highest logit, 0 in padded steps.
     """
 
     image: ImageBranch | FeatureBranch
@@ -28,7 +28,7 @@ class Transeger(nn.Module):
     dtype: jnp.dtype = jnp.float32
 
     def initial_state(self, batch_size: int) -> StreamState:
-        """Returns the state of `batch_size` streams that have seen nothing."""
+        """Returns the state of `batch_size` new streams."""
         context: Contexts = ()
         if isinstance(self.joint, joint.MemoryTCNJoint):
             context = tcn.initial_context(
@@ -40,18 +40,18 @@ class Transeger(nn.Module):
         return StreamState(labels=labels, context=context)
 
     def image_features(self, chunk: Chunk) -> jax.Array:
-        """Returns what the rest gets to see of a chunk in evaluation, (B, T, D)."""
+        """Returns the image branch's output in evaluation, (B, T, D)."""
         return self.image(chunk, train=False)
 
     def text_features(self, labels: jax.Array) -> jax.Array:
-        """Returns what the text branch makes of labels (B, T), (B, T, features)."""
+        """Maps labels (B, T) to text features (B, T, features)."""
         if self.text is None:
             return jnp.zeros((*labels.shape, self.features), self.dtype)
         return self.text(labels)
 
     def ahead(self, state: StreamState) -> jax.Array | None:
-        """Returns the text features of the chunk after this state, before its frames
-        are there; None without a text branch."""
+        """Returns the text features that the next chunk needs, which do not depend on
+        its frames; None without a text branch."""
         return None if self.text is None else self.text_features(state.labels)
 
     @nn.compact
@@ -63,8 +63,14 @@ class Transeger(nn.Module):
         train: bool = False,
         ahead: jax.Array | None = None,
     ) -> tuple[StreamState, ChunkOutput]:
-        """Scores one chunk; `state.labels` holds the previous chunk's labels, `ahead`
-        what `ahead` returned for the state, if that was asked before."""
+        """Computes the next state and the logits of one chunk.
+
+        Args:
+            state: of the stream; `state.labels` are the previous chunk's labels.
+            chunk: leaves (B, ...).
+            train: use batch statistics, and the true labels for the next chunk.
+            ahead: the result of `ahead(state)`; computed here if None.
+        """
         valid = chunk.step_valid
         project = Linear(
             self.features, use_bias=False, dtype=self.dtype, name="project"
@@ -73,7 +79,7 @@ class Transeger(nn.Module):
         text = self.text_features(state.labels) if ahead is None else ahead
         context, logits = self.joint(state.context, image, text, valid, train=train)
         if train:
-            labels = prompts.told_labels(chunk.labels, self.clip_steps)
+            labels = prompts.prompt_labels(chunk.labels, self.clip_steps)
         else:
             labels = jnp.argmax(logits[-1], axis=-1)
         state = StreamState(labels=labels.astype(jnp.int32), context=context)

@@ -1,7 +1,7 @@
-"""ViT-B/16 as CLIP has it: a feature of every frame alone.
+"""CLIP's ViT-B/16: one feature vector per frame, independent of other frames.
 
 Dosovitskiy et al., ICLR 2021; Radford et al.: CLIP, ICML 2021. Bridge-Prompt (Li et
-al., CVPR 2022) extracts the features of its second stage with it.
+al., CVPR 2022) uses it to extract the features for its second stage.
 """
 
 import flax.linen as nn
@@ -13,7 +13,7 @@ from svtas_jax.models.text_encoder import TransformerBlock
 
 
 class VisionTransformer(nn.Module):
-    """Frames (B, T, H, W, 3) to features (B, T, 1, 1, output): the class token."""
+    """Maps frames (B, T, H, W, 3) to the class token, (B, T, 1, 1, output)."""
 
     width: int = 768
     num_layers: int = 12
@@ -24,8 +24,13 @@ class VisionTransformer(nn.Module):
 
     @nn.compact
     def __call__(self, x: jax.Array, valid: jax.Array, *, train: bool) -> jax.Array:
-        """Args: x normalised frames, H and W multiples of `patch`; valid (B, T) bool.
-        Invalid steps come out as zeros; training and evaluation are the same."""
+        """Computes features; zero in invalid steps.
+
+        Args:
+            x: normalised frames; H and W are multiples of `patch`.
+            valid: (B, T) bool.
+            train: has no effect.
+        """
         del train
         batch_size, num_steps = valid.shape
         tokens = self._patches(where_valid(valid, x).astype(self.dtype))
@@ -48,8 +53,8 @@ class VisionTransformer(nn.Module):
         size = self.patch
         if height % size or width % size:
             raise ValueError(
-                f"frames of {height}x{width} do not divide into patches of {size}; "
-                f"try --config.data.crop={height // size * size}."
+                f"frames of {height}x{width} pixels cannot be cut into patches of "
+                f"{size}x{size}; try --config.data.crop={height // size * size}."
             )
         x = x.reshape(-1, height // size, size, width // size, size, channels)
         x = jnp.swapaxes(x, 2, 3).reshape(len(x), -1, size * size * channels)

@@ -1,1 +1,1 @@
-"""What surrounds a computation: flags, processes, devices, files, progress, logs."""
+"""The surroundings of a computation: flags, processes, devices, files, logs."""

@@ -1,6 +1,6 @@
-"""The flags that commands share, and how a command ends when the input is wrong.
+"""The flags that commands share, and the messages and exit codes of failures.
 
-Flags are defined when a command starts, never when a module is imported.
+Flags are defined when a command starts, not when a module is imported.
 """
 
 import pathlib
@@ -20,23 +20,23 @@ from svtas_jax.runtime import configs, hosts, interruption, process
 _TEXTS = {
     "workdir": (None, "Folder of a run: checkpoints, logs, reports."),
     "checkpoint": ("best", "best, latest or a step of the run."),
-    "json": (None, "File to write the figures to."),
+    "json": (None, "JSON file for the figures."),
     "distributed": (
         "",
-        "Several processes as one: auto (what SLURM, MPI or Kubernetes report), "
-        "HOST:PORT,N,I (this is process I, from 0, of N; the first listens at "
-        "HOST:PORT) or none. By default auto under srun and mpirun.",
+        "How several processes work as one: auto (found from SLURM, MPI or "
+        "Kubernetes), HOST:PORT,N,I (this is process I, from 0, of N; the first "
+        "listens at HOST:PORT) or none. By default auto under srun and mpirun.",
     ),
 }
 _LISTS = {
-    "clip_frames": "Raw frames in a chunk, instead of the run's: cuts the whole videos "
-    "that a model of features was trained on into a stream. 0: whole videos. Several, "
-    "with commas between them, evaluate several times.",
+    "clip_frames": "Raw frames in a chunk, instead of the config's; 0: whole videos. A "
+    "model trained on whole videos of features then runs on a stream. A list such as "
+    "64,128 evaluates once for each.",
 }
 
 
 def define(*names: str) -> None:
-    """Defines shared flags; a command refuses those that it does not define.
+    """Defines shared flags.
 
     Args:
         names: of "config", "workdir", "checkpoint", "json", "distributed" and
@@ -45,7 +45,7 @@ def define(*names: str) -> None:
     for name in names:
         if name == "config":
             config_flags.DEFINE_config_file(
-                name, None, "Config file, or the name of one in configs/: gtea_sete."
+                name, None, "Path of a config, or a name from configs/: gtea_sete."
             )
         elif name in _LISTS:
             flags.DEFINE_list(name, [], _LISTS[name])
@@ -58,7 +58,7 @@ def integers(name: str) -> tuple[int, ...]:
     """Returns the value of a list flag.
 
     Raises:
-        InputError: if an item is not a whole number from 0.
+        InputError: if an item is not a non-negative integer.
     """
     items: list[str] = flags.FLAGS[name].value or []
     for item in items:
@@ -72,8 +72,8 @@ def integers(name: str) -> tuple[int, ...]:
 def run(main: Callable[[], None], *, required: Sequence[str] = ("workdir",)) -> None:
     """Parses the flags and calls `main`.
 
-    A user's mistake ends with one message on stderr and exit code 2, without a
-    traceback; an unfinished disk operation likewise with 1, SIGTERM with 75.
+    A user's mistake prints one message to stderr, without a traceback, and exits with
+    code 2; so does a disk error, with code 1. SIGTERM exits with code 75.
     """
     process.log_to_stderr()
     process.quiet_threads()
@@ -94,7 +94,7 @@ def _guard(main: Callable[[], None], argv: list[str], required: Sequence[str]) -
         hosts.wait()
     except InputError as error:
         _fail(str(error), 2)
-    except interruption.Interrupted as error:  # all processes at once
+    except interruption.Interrupted as error:  # in all processes at the same time
         print(error, file=sys.stderr)
         sys.exit(interruption.EXIT_CODE)
     except Exception as error:
@@ -104,7 +104,11 @@ def _guard(main: Callable[[], None], argv: list[str], required: Sequence[str]) -
         if not jax.distributed.is_initialized():
             raise
         traceback.print_exc()
-        _fail("this process failed, or lost another: see what that one says.", 1)
+        _fail(
+            "this process failed, or lost the connection to another one; see the "
+            "other processes' messages.",
+            1,
+        )
 
 
 def _parse_flags(argv: list[str]) -> list[str]:
@@ -117,7 +121,7 @@ def _parse_flags(argv: list[str]) -> list[str]:
 
 
 def _with_config_paths(argv: list[str]) -> list[str]:
-    """Returns the arguments with the names of known configs as paths."""
+    """Returns the arguments, with the names of known configs replaced by paths."""
     found = list(argv)
     for index, argument in enumerate(argv[1:], 1):
         flag, equals, value = argument.partition("=")

@@ -1,4 +1,4 @@
-"""The configs that come with the program, found by name as well as by path."""
+"""Finds configs by path, or by name if they come with the program."""
 
 import difflib
 import importlib.util
@@ -12,22 +12,22 @@ from svtas_jax.errors import InputError, MissingInputError
 
 
 def folder() -> pathlib.Path:
-    """Returns the folder of the configs: in the installed package, or the checkout."""
+    """Returns the configs' folder, in the installed package or in the checkout."""
     package = pathlib.Path(svtas_jax.__file__).resolve().parent
     installed = package / "configs"
     return installed if installed.is_dir() else package.parent / "configs"
 
 
 def names() -> tuple[str, ...]:
-    """Returns the names of all configs that come with the program, sorted."""
+    """Returns the sorted names of the configs that come with the program."""
     return tuple(sorted(p.stem for p in folder().glob("*.py") if p.stem != "__init__"))
 
 
 def find(name: str | os.PathLike) -> pathlib.Path:
-    """Returns the path of a config, which may not exist.
+    """Returns the path of a config; the file may not exist.
 
     Args:
-        name: a path, or a name such as "gtea_sete". A file at that path comes first;
+        name: a path, or a name such as "gtea_sete". An existing path has priority;
             "configs/gtea_sete.py" is also found from outside a checkout.
     """
     path = pathlib.Path(name)

@@ -1,4 +1,4 @@
-"""Files that are either whole or not there."""
+"""Writes files atomically: a file is complete or does not exist."""
 
 import contextlib
 import os
@@ -10,12 +10,12 @@ from svtas_jax.errors import InputError
 
 
 def write_atomic(path: str | os.PathLike, content: str | bytes) -> pathlib.Path:
-    """Writes a file through a temporary neighbour, so that no reader sees half of it.
+    """Writes a file through a temporary one, so that no reader sees half of it.
 
-    Folders on the way are made. Text is encoded as UTF-8.
+    Creates missing folders. Text is encoded as UTF-8.
 
     Raises:
-        InputError: if the place cannot be written to.
+        InputError: if the path cannot be written to.
     """
     path = pathlib.Path(path)
     data = content.encode() if isinstance(content, str) else content
@@ -26,12 +26,12 @@ def write_atomic(path: str | os.PathLike, content: str | bytes) -> pathlib.Path:
 
 
 def make_folder(path: str | os.PathLike, *, option: str = "--workdir") -> pathlib.Path:
-    """Makes a folder, and a file in it for a moment: better now than after an hour.
+    """Creates a folder and, to test it early, a temporary file in it.
 
-    `option` is what the user names another one by.
+    `option` is the flag that sets the folder, for the message.
 
     Raises:
-        InputError: if it cannot be written to.
+        InputError: if the folder cannot be written to.
     """
     path = pathlib.Path(path)
     probe = draft_of(path / "writable")
@@ -44,24 +44,24 @@ def make_folder(path: str | os.PathLike, *, option: str = "--workdir") -> pathli
 
 @contextlib.contextmanager
 def writing(path: pathlib.Path, *, option: str = "--workdir") -> Iterator[None]:
-    """Turns what the system says about a place that cannot be written into ours.
+    """Converts an OSError into an InputError that says what cannot be written.
 
     Raises:
         InputError: instead of an OSError.
     """
     try:
         yield
-    except InputError:  # a missing input is an OSError, too
+    except InputError:  # `MissingInputError` is also an OSError
         raise
     except OSError as error:
         raise InputError(
             f"{path} cannot be written: {error.strerror or error}; choose another "
-            f"{option}, or make room and check the rights of this one."
+            f"{option}, or free some space and check the permissions of this one."
         ) from error
 
 
 def draft_of(path: pathlib.Path) -> pathlib.Path:
-    """Returns a hidden name beside `path` that no other process uses, on any host."""
+    """Returns a hidden path beside `path` that no other process on any host uses."""
     return path.with_name(f".{path.name}.{secrets.token_hex(8)}")
 
 

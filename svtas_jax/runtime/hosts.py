@@ -1,8 +1,8 @@
-"""Several processes, on one machine or on many, that train or evaluate as one.
+"""Runs several processes, on one machine or on many, as one training or evaluation.
 
-Every process runs the same program on the same folders. JAX connects them; what they
-compute together is `svtas_jax.runtime.sharding`'s. Here: finding each other, sharing
-out videos, and telling each other what lies on the hosts.
+Every process runs the same program on the same folders. This module connects them
+through JAX, shares out videos and exchanges host values;
+`svtas_jax.runtime.sharding` distributes arrays.
 """
 
 import heapq
@@ -23,47 +23,46 @@ from svtas_jax.errors import InputError
 
 Item = TypeVar("Item")
 
-# A process that vanished without a word is missed after so long (JAX's own: 100 s).
-_HEARTBEAT_S = 30
-_MEET_S = 300
+_HEARTBEAT_S = 30  # after this time a silent process counts as lost (JAX: 100 s)
+_MEET_S = 300  # within this time all processes must connect
 _TASKS = ("SLURM_STEP_NUM_TASKS", "OMPI_COMM_WORLD_SIZE")  # set by srun and mpirun
 
 
 def connect(where: str) -> None:
-    """Joins the processes of a run; before JAX touches a device.
+    """Connects the processes of a run; call it before JAX uses a device.
 
     Args:
         where: "HOST:PORT,N,I" for process I of N, the first of which listens at
-            HOST:PORT; "auto" for what the scheduler tells JAX (SLURM, MPI, Kubernetes,
-            TPU); "none" for a single process; "" for "auto" in a step of several tasks
-            of SLURM or MPI and "none" elsewhere.
+            HOST:PORT; "auto" to let JAX ask the scheduler (SLURM, MPI, Kubernetes,
+            TPU); "none" for a single process; "" for "auto" if srun or mpirun started
+            several tasks, else "none".
 
     Raises:
         InputError: if `where` is none of these, or the processes do not meet.
     """
     if where == "none" or (not where and not _is_launched()):
         return
-    place = {} if where in ("", "auto") else _parse(where)
-    # JAX ends the process, without a word of ours, if the others do not come in time.
+    options = {} if where in ("", "auto") else _parse(where)
+    # If the others do not connect in time, JAX ends this process with its own message.
     logging.info("waiting up to %d s for all processes of the run", _MEET_S)
-    if place and place["process_id"]:
-        _reach(place["coordinator_address"], where)
-    # SIGTERM is answered by `svtas_jax.runtime.interruption`.
+    if options and options["process_id"]:
+        _reach(options["coordinator_address"], where)
+    # `svtas_jax.runtime.interruption` handles SIGTERM.
     jax.config.update("jax_enable_preemption_service", False)
     try:
         jax.distributed.initialize(
             initialization_timeout=_MEET_S,
             heartbeat_timeout_seconds=_HEARTBEAT_S,
-            **place,
+            **options,
         )
     except (ValueError, RuntimeError, KeyError) as error:
         raise InputError(
-            f"--distributed={where or 'auto'}: the processes do not find each other "
-            f"({str(error).splitlines()[0]}). Tell each by --distributed=HOST:PORT,N,I "
-            "where the first one listens, how many they are, and its number from 0."
+            f"--distributed={where or 'auto'}: the processes cannot find each other "
+            f"({str(error).splitlines()[0]}). Give each --distributed=HOST:PORT,N,I: "
+            "where the first one listens, how many there are, and its number from 0."
         ) from error
     if not is_first():
-        logging.set_verbosity(logging.WARNING)  # the first one tells it all
+        logging.set_verbosity(logging.WARNING)  # the first one logs for all
     logging.info("%d processes, %d devices", jax.process_count(), len(jax.devices()))
 
 
@@ -84,14 +83,14 @@ def _parse(where: str) -> dict[str, Any]:
     count, index = map(int, numbers)
     if index >= count:
         raise InputError(
-            f"--distributed={where}: processes are numbered from 0, so that of "
-            f"{count} the last is {count - 1}."
+            f"--distributed={where}: processes are numbered from 0, so the last of "
+            f"{count} is {count - 1}."
         )
     return dict(coordinator_address=address, num_processes=count, process_id=index)
 
 
 def _reach(address: str, where: str) -> None:
-    """Returns when the first process listens."""
+    """Waits until the first process listens."""
     host, _, port = address.rpartition(":")
     deadline = time.monotonic() + _MEET_S
     while True:
@@ -108,15 +107,15 @@ def _reach(address: str, where: str) -> None:
 
 
 def is_first() -> bool:
-    """Whether this is the process that writes what is written once."""
+    """Whether this is the first process, which alone writes shared files."""
     return jax.process_index() == 0
 
 
 def share_out(items: Sequence[Item], sizes: Sequence[int]) -> tuple[Item, ...]:
-    """Returns this process's share of some items, in their order.
+    """Returns this process's share of the items, in the same order.
 
-    The largest go first, each to the process that has least to do. Every item is in
-    exactly one share; there may be none for a process.
+    The largest items are assigned first, each to the process with the smallest load.
+    Every item is in exactly one share; a share may be empty.
     """
     loads = [(0, process) for process in range(jax.process_count())]
     kept = []
@@ -129,9 +128,9 @@ def share_out(items: Sequence[Item], sizes: Sequence[int]) -> tuple[Item, ...]:
 
 
 def gather(value: Any) -> list[Any]:
-    """Returns what every process gave, in the order of their numbers; all must call.
+    """Returns the values of all processes, in their order; all must call.
 
-    Values must be picklable: they go between processes of one run, never to a file.
+    Values are pickled, which is safe: they come only from processes of the same run.
     """
     if jax.process_count() == 1:
         return [value]
@@ -147,25 +146,25 @@ def gather(value: Any) -> list[Any]:
 
 
 def once(work: Callable[..., None], *arguments: Any) -> None:
-    """Lets the first process do some work that the others wait for."""
+    """Lets the first process do some work, while the others wait."""
     if is_first():
         work(*arguments)
     wait()
 
 
 def wait() -> None:
-    """Returns when all processes have come here."""
+    """Waits until all processes have called it."""
     if jax.distributed.is_initialized():
         gather(None)
 
 
 def leave(code: int) -> NoReturn:
-    """Ends a process that failed; the others must not wait for it.
+    """Ends a failed process at once.
 
-    Python's own way out would: it ends with a barrier of all processes.
+    With several processes, Python's normal exit would wait for all of them.
     """
     if jax.distributed.is_initialized():
-        if is_first():  # the others end with it: let them say what they have to say
+        if is_first():  # its end stops the others: leave them time for their messages
             time.sleep(1)
         sys.stdout.flush()
         sys.stderr.flush()

@@ -1,5 +1,4 @@
-"""Being told to stop: a scheduler that takes a machine back sends SIGTERM and waits a
-few seconds."""
+"""Handles SIGTERM, which schedulers send a few seconds before they stop a process."""
 
 import collections
 import signal
@@ -12,21 +11,21 @@ import jax
 
 from svtas_jax.runtime.sharding import any_of
 
-EXIT_CODE = 75  # of sysexits.h: a failure that passes, try again
-_LAG = 2  # calls between a question to all processes and its answer
+EXIT_CODE = 75  # EX_TEMPFAIL of sysexits.h: run the same command again
+_LAG = 2  # `check` reads the answer to a question from this many calls before
 
 _Handler = Callable[[int, types.FrameType | None], Any] | signal.Handlers | int
 
 
 class Interrupted(Exception):
-    """The run was asked to stop and has saved where it stands."""
+    """The run was asked to stop."""
 
 
 class Interruption:
-    """Remembers SIGTERM instead of dying of it, while it is entered.
+    """Records SIGTERM, instead of ending the process, while it is entered.
 
-    Outside the main thread, where Python allows no handlers, it never happens. Several
-    processes stop at the same place, whichever of them it came to.
+    Outside the main thread, where Python allows no signal handlers, it does nothing.
+    Several processes stop at the same step, whichever of them receives the signal.
     """
 
     def __init__(self) -> None:
@@ -35,21 +34,21 @@ class Interruption:
         self._asked: collections.deque[jax.Array] = collections.deque()
 
     def __enter__(self) -> "Interruption":
-        """Begins to listen."""
+        """Installs the signal handler."""
         if threading.current_thread() is threading.main_thread():
             self._before = signal.signal(signal.SIGTERM, self._remember)
         return self
 
     def __exit__(self, *error: object) -> None:
-        """Puts back what was before."""
+        """Restores the previous handler."""
         if self._before is not None:
             signal.signal(signal.SIGTERM, self._before)
 
     def check(self) -> None:
         """Raises Interrupted if the signal has come; all processes must call.
 
-        Of several processes the answers are read some calls later: the devices are not
-        waited for.
+        With several processes it reads the answer of an earlier call, so as not to wait
+        for the devices.
         """
         if jax.process_count() == 1:
             requested = self.requested

@@ -1,11 +1,11 @@
-"""One program at a time writes to the folder of a run; a second one is refused at once.
+"""Lets only one program at a time write to the folder of a run; refuses a second one.
 
-The first process of a run holds WORKDIR/run.lock. On one machine that is a lock of the
-system, which vanishes with its process, however that ends. Machines that share a folder
-may not see each other's locks. So the file also says who holds it, and a number in it
-that grows every few seconds shows that the holder lives. Who finds the record of
-another machine watches the number, and takes over if it stands still: no two clocks are
-compared.
+The first process of a run holds WORKDIR/run.lock. On one machine this is a lock of the
+operating system, which ends with its process, however that ends. But machines that
+share a folder may not see each other's locks. So the file also names its holder, and
+contains a counter, the beat, that grows every few seconds while the holder lives. A
+process that finds the record of another machine watches the beat, and takes the folder
+over if it stands still. This compares no two machines' clocks.
 """
 
 import _thread
@@ -34,15 +34,15 @@ from svtas_jax.runtime.files import make_folder, writing
 
 try:
     import fcntl
-except ImportError:  # not on Windows: the number in the file must do
+except ImportError:  # Windows has none: the beat must suffice
     fcntl = None
 
 FILE = "run.lock"
-BEAT_S = 5.0  # the holder counts
-STALE_S = 60.0  # a number that stands still for so long belongs to nobody
+BEAT_S = 5.0  # interval of the beat
+STALE_S = 60.0  # a holder whose beat stands still this long is dead
 POLL_S = 1.0
-SETTLE_S = 2.0  # of two machines that take over at the same time, the later one wins
-_SIZE = 512  # bytes; records of one length overwrite each other whole
+SETTLE_S = 2.0  # wait after a takeover; of two at the same time, the later one wins
+_SIZE = 512  # bytes of a record; equal lengths, so that one overwrites another whole
 _FREE = "{}"
 
 P = ParamSpec("P")
@@ -51,19 +51,19 @@ R = TypeVar("R")
 
 @dataclasses.dataclass(frozen=True)
 class Owner:
-    """Who writes to a folder: what the file says."""
+    """The process that writes to a folder, as the file names it."""
 
     host: str
     pid: int
     since: str
-    machine: str  # one kernel: processes on it see each other's locks
+    machine: str  # names a running kernel, whose processes see each other's locks
     token: str
 
 
 def one_at_a_time(
     command: Callable[Concatenate[ml_collections.ConfigDict, str, P], R],
 ) -> Callable[Concatenate[ml_collections.ConfigDict, str, P], R]:
-    """Lets a function of a config and a workdir hold the folder while it runs."""
+    """Makes a function of a config and a workdir hold the workdir while it runs."""
 
     @functools.wraps(command)
     def alone(config, workdir, *args, **kwargs):
@@ -75,26 +75,26 @@ def one_at_a_time(
 
 @contextlib.contextmanager
 def held(workdir: str | os.PathLike) -> Iterator[None]:
-    """Holds the folder of a run, which is made if it is not there.
+    """Holds the folder of a run; creates it if it does not exist.
 
-    All processes of the run must enter. The first one holds it for all.
+    All processes of the run must enter; the first one holds the folder for all.
 
     Raises:
-        InputError: in all of them, if another program writes to the folder.
+        InputError: in all processes, if another program writes to the folder.
     """
     path = make_folder(workdir) / FILE
     attempts = _acquire(path)
     taken: tuple[int, Owner] | None = None
     while True:
-        trouble = ""
+        refusal = ""
         if hosts.is_first():
             try:
                 taken = next(attempts)
             except InputError as error:
-                trouble = str(error)
-        is_taken, trouble = hosts.gather((taken is not None, trouble))[0]
-        if trouble:
-            raise InputError(trouble)
+                refusal = str(error)
+        is_taken, refusal = hosts.gather((taken is not None, refusal))[0]
+        if refusal:
+            raise InputError(refusal)
         if is_taken:
             break
     with _beating(path, *taken) if taken else contextlib.nullcontext():
@@ -102,7 +102,7 @@ def held(workdir: str | os.PathLike) -> Iterator[None]:
 
 
 def _acquire(path: pathlib.Path) -> Iterator[tuple[int, Owner] | None]:
-    """Yields None while it waits, then the open file and what was written into it."""
+    """Yields None while it waits, then the open file and the owner written to it."""
     while True:
         with contextlib.ExitStack() as opened, writing(path):
             handle, is_new = _open(path)
@@ -119,35 +119,40 @@ def _acquire(path: pathlib.Path) -> Iterator[tuple[int, Owner] | None]:
 
 
 def _open(path: pathlib.Path) -> tuple[int, bool]:
-    """Opens the file; returns the handle and whether it was made just now."""
+    """Opens the file; returns the handle and whether the file is new."""
     while True:
         with contextlib.suppress(FileExistsError):
             return os.open(path, os.O_RDWR | os.O_CREAT | os.O_EXCL, 0o666), True
-        with contextlib.suppress(FileNotFoundError):  # gone between the two
+        with contextlib.suppress(FileNotFoundError):  # removed in the meantime
             return os.open(path, os.O_RDWR), False
 
 
 def _is_free(
     path: pathlib.Path, handle: int, is_new: bool
 ) -> Generator[None, None, bool]:
-    """Returns whether what was opened may be taken; False: open the file anew."""
+    """Returns whether the open file may be taken; if not, it must be opened again.
+
+    Raises:
+        InputError: if another program holds it.
+    """
     is_locked = _lock(handle)
     record = _read(path)
     if is_locked is False:
         raise InputError(_in_use(path, record))
     if record is None or not os.path.samestat(os.fstat(handle), os.stat(path)):
-        return False  # its holder has removed it just now
+        return False  # its holder has just removed it
     owner = _owner(record)
     if is_new or record.strip() == _FREE:
         return True
     if is_locked and owner and owner.machine == _machine():
-        logging.info("%s was left by process %d, which is gone", path, owner.pid)
+        logging.info("%s is left from process %d, which has ended", path, owner.pid)
         return True
     return (yield from _watch(path, record))
 
 
 def _lock(handle: int) -> bool | None:
-    """Locks an open file; None if the system or the disk knows no locks."""
+    """Locks an open file; returns False if another process has locked it, None if the
+    system or the file system has no locks."""
     if fcntl is None:
         return None
     try:
@@ -160,16 +165,16 @@ def _lock(handle: int) -> bool | None:
 
 
 def _watch(path: pathlib.Path, before: str) -> Generator[None, None, bool]:
-    """Returns True when a record has stood still for long, False if it is gone.
+    """Returns True once a record has stood still for long, False if it is gone.
 
     Raises:
         InputError: as soon as it changes.
     """
-    # Who has just made the file writes into it at once.
+    # A file is empty only for a moment after its creation.
     limit_s = STALE_S if before else SETTLE_S
     who = _named(_owner(before))
     logging.warning(
-        "%s: %s may still be at work: waiting up to %g s for a sign of life",
+        "%s: %s may still be running: waiting up to %g s for a sign of life",
         *(path, who, limit_s),
     )
     end = time.monotonic() + limit_s
@@ -186,7 +191,11 @@ def _watch(path: pathlib.Path, before: str) -> Generator[None, None, bool]:
 
 
 def _settle(path: pathlib.Path, owner: Owner) -> Iterator[None]:
-    """Returns if no other machine has taken the folder at the same time."""
+    """Waits, then checks that no other machine has taken the folder at the same time.
+
+    Raises:
+        InputError: if one has.
+    """
     end = time.monotonic() + SETTLE_S
     while time.monotonic() < end:
         time.sleep(min(POLL_S, SETTLE_S))
@@ -198,7 +207,7 @@ def _settle(path: pathlib.Path, owner: Owner) -> Iterator[None]:
 
 @contextlib.contextmanager
 def _beating(path: pathlib.Path, handle: int, owner: Owner) -> Iterator[None]:
-    """Counts in the file while it is entered, and removes the file in the end."""
+    """Writes the beat to the file while it is entered; removes the file at the end."""
     stop = threading.Event()
     thread = threading.Thread(
         target=_beat, args=(path, handle, owner, stop), daemon=True
@@ -220,10 +229,10 @@ def _beat(path: pathlib.Path, handle: int, owner: Owner, stop: threading.Event) 
     for number in itertools.count(1):
         if stop.wait(BEAT_S):
             return
-        with contextlib.suppress(OSError):  # of a full disk; the next time, perhaps
+        with contextlib.suppress(OSError):  # a full disk, for example; try again later
             if _is_lost(path, owner):
                 logging.error(
-                    "%s This process was not seen for %g s and stops here.",
+                    "%s This process showed no sign of life for %g s and stops now.",
                     *(_in_use(path, _read(path)), STALE_S),
                 )
                 _thread.interrupt_main()
@@ -243,8 +252,10 @@ def _write(handle: int, record: str) -> None:
 
 
 def _read(path: pathlib.Path) -> str | None:
-    """Returns what the file says, None if it is gone; opened anew, which makes a
-    network's disk ask its server."""
+    """Returns the content of the file, None if it is gone.
+
+    Opening it again makes a network file system ask its server.
+    """
     try:
         return path.read_text(encoding="utf-8", errors="replace").strip()
     except FileNotFoundError:
@@ -257,8 +268,8 @@ def _record(owner: Owner, beat: int) -> str:
 
 def _owner(record: str | None) -> Owner | None:
     try:
-        told = json.loads(record or "")
-        return Owner(**{f.name: told[f.name] for f in dataclasses.fields(Owner)})
+        stored = json.loads(record or "")
+        return Owner(**{f.name: stored[f.name] for f in dataclasses.fields(Owner)})
     except (ValueError, TypeError, KeyError):
         return None
 
@@ -274,7 +285,7 @@ def _ourselves() -> Owner:
 
 
 def _machine() -> str:
-    """Names the running kernel; a host's name may be that of others, too."""
+    """Names the running kernel, because several hosts may have the same name."""
     try:
         return pathlib.Path("/proc/sys/kernel/random/boot_id").read_text().strip()
     except OSError:
@@ -284,13 +295,13 @@ def _machine() -> str:
 def _in_use(path: pathlib.Path, record: str | None) -> str:
     return (
         f"--workdir={path.parent} is in use: {_named(_owner(record))} writes to it. "
-        "Two at once would overwrite each other's checkpoints. Wait until that one "
-        "ends, stop it, or choose another --workdir. evaluate and stream may read it "
-        "meanwhile."
+        "Two at once would overwrite each other's checkpoints. Wait until that process "
+        "ends, stop it, or choose another --workdir. evaluate and stream may read the "
+        "folder meanwhile."
     )
 
 
 def _named(owner: Owner | None) -> str:
     if owner is None:
-        return "another process, which has just begun,"
-    return f"process {owner.pid} on host {owner.host}, begun at {owner.since},"
+        return "another process, which has just started,"
+    return f"process {owner.pid} on host {owner.host}, started at {owner.since},"

@@ -1,4 +1,4 @@
-"""Which program wrote what lies on the disk, against the one that reads it."""
+"""Compares the program that wrote a file with the program that reads it."""
 
 import dataclasses
 from collections.abc import Mapping
@@ -10,10 +10,10 @@ from svtas_jax.runtime import provenance
 
 @dataclasses.dataclass(frozen=True)
 class Origin:
-    """Who wrote something, as it says itself.
+    """The program that wrote a file, as stored in the file.
 
     Attributes:
-        format: number of its layout; it was raised whenever the layout changed.
+        format: number of the file's format.
         version: of this package, "" if unknown.
         commit: of its repository, None if it was installed without one.
     """
@@ -28,8 +28,10 @@ class Origin:
 
 
 def origin_of(facts: Mapping[str, Any]) -> Origin:
-    """Reads it from the facts that are stored beside something: "format", "versions"
-    and "commit". Before 0.2.0 only the versions were stored, and all was format 1."""
+    """Converts stored facts: "format", "versions" and "commit".
+
+    Versions before 0.2.0 stored only "versions"; their format is 1.
+    """
     return Origin(
         format=int(facts.get("format", 1)),
         version=str(facts.get("versions", {}).get("svtas_jax", "")),
@@ -38,12 +40,12 @@ def origin_of(facts: Mapping[str, Any]) -> Origin:
 
 
 def this_program(format_number: int) -> Origin:
-    """Returns what this program writes as, in a format of this number."""
+    """Returns this program's origin, for a format with this number."""
     return Origin(format_number, svtas_jax.__version__, provenance.git_commit())
 
 
 def compared(written: Origin, format_number: int) -> str:
-    """Returns a sentence on who wrote something and who cannot read it."""
+    """Returns a sentence that compares a file's origin with this program."""
     return (
         f"It was written in format {written.format} by {written}; this is "
         f"{this_program(format_number)}, which reads format {format_number}."

@@ -1,4 +1,4 @@
-"""How this process behaves: memory, compiled programs, the log, errors of the disk."""
+"""Settings of this process: the log, memory, the compilation cache, disk errors."""
 
 import ctypes
 import errno
@@ -12,8 +12,8 @@ from logging import INFO, WARNING, LogRecord
 import jax
 from absl import logging
 
-# Of malloc.h: M_MMAP_THRESHOLD, M_TRIM_THRESHOLD, M_TOP_PAD (bytes to grow by), and
-# M_ARENA_MAX: XLA allocates in threads of its own, whose arenas hold 64 MB at most.
+# mallopt's M_MMAP_THRESHOLD, M_TRIM_THRESHOLD, M_TOP_PAD (bytes to grow by), and
+# M_ARENA_MAX: XLA allocates in its own threads, whose arenas hold at most 64 MB.
 _KEEP_ALL = ((-3, 2**31 - 1), (-1, 2**31 - 1), (-2, 200_000_000), (-8, 1))
 _FULL = (errno.ENOSPC, errno.EDQUOT)
 _REFUSED = (errno.EACCES, errno.EPERM, errno.EROFS)
@@ -21,7 +21,7 @@ _OURS = {"svtas_jax", "data_pipeline"}
 
 
 def log_to_stderr() -> None:
-    """Logs our notes and every library's warnings as plain lines on stderr."""
+    """Logs our messages and every library's warnings as plain lines on stderr."""
     logging.set_verbosity(logging.INFO)
     logging.set_stderrthreshold("info")
     logging.use_absl_handler()
@@ -30,7 +30,7 @@ def log_to_stderr() -> None:
 
 
 def quiet_threads() -> None:
-    """Leaves it to the main thread to report a full disk, once."""
+    """Lets only the main thread report a full disk."""
     threading.excepthook = _hook_thread
     sys.unraisablehook = _hook_callback
 
@@ -38,9 +38,9 @@ def quiet_threads() -> None:
 def keep_freed_memory() -> None:
     """Makes glibc keep freed memory for the next allocation.
 
-    XLA's CPU programs allocate and free megabytes for every call. By default glibc
-    returns them to the kernel, which clears every page anew: a third of the time of a
-    small model's training. Whoever sets MALLOC_ variables knows better.
+    XLA's CPU programs allocate and free megabytes in every call. By default glibc
+    returns them to the kernel, which has to clear every page again: a third of the time
+    of a small model's training. MALLOC_ variables of the user have priority.
     """
     tuned = any(name.startswith(("MALLOC_", "GLIBC_TUNABLES")) for name in os.environ)
     if tuned or platform.libc_ver()[0] != "glibc":
@@ -51,7 +51,7 @@ def keep_freed_memory() -> None:
 
 
 def use_compilation_cache() -> None:
-    """Keeps compiled programs between runs: a second start takes seconds."""
+    """Stores compiled programs for later runs, which then start within seconds."""
     # pyrefly: ignore[missing-attribute]  JAX defines its options as it starts
     if jax.config.jax_compilation_cache_dir is None:
         cache = os.environ.get("XDG_CACHE_HOME", os.path.expanduser("~/.cache"))
@@ -59,31 +59,28 @@ def use_compilation_cache() -> None:
 
 
 def explain_disk_error(error: BaseException | None, folder: str = "") -> str:
-    """Returns a message for an error of the disk, "" for any other error.
+    """Returns a message for a full disk or a lack of permission, else "".
 
     Args:
-        error: what was raised.
-        folder: named in the message if the error names no file.
+        error: the exception.
+        folder: named in the message if the exception names no file.
     """
     where = getattr(error, "filename", None) or folder or "the run's folder"
     number = getattr(error, "errno", None)
     if number in _FULL or any(f"os_error_code='{n}'" in str(error) for n in _FULL):
         return (
-            f"no space left for {where}. What was written before is whole: free some "
-            "space (checkpoints of other runs, or all but the newest of this one) and "
-            "run the same command again: it goes on."
+            f"no space left for {where}. Earlier files are intact: free some space "
+            "(checkpoints of other runs, or all but the newest of this one) and run "
+            "the same command again to resume."
         )
     if isinstance(error, OSError) and number in _REFUSED:
-        return f"{where}: {error.strerror}. Choose a --workdir that you may write to."
+        return f"{where}: {error.strerror}. Choose a --workdir that you can write to."
     return ""
 
 
 def _is_wanted(record: LogRecord) -> bool:
-    """Keeps the libraries' notes out of the log, not their warnings.
-
-    Every thread and task of Orbax would report a full disk; `quiet_threads` says why
-    they do not.
-    """
+    """Drops the libraries' messages below a warning, and their reports of a full disk,
+    which every thread and task of Orbax would repeat."""
     if record.exc_info and explain_disk_error(record.exc_info[1]):
         return False
     folders = pathlib.Path(record.pathname).parts
@@ -100,6 +97,6 @@ def _hook_thread(args: threading.ExceptHookArgs) -> None:
 
 
 def _hook_callback(args: "sys.UnraisableHookArgs") -> None:
-    """Hides what TensorStore's threads report after Orbax has given up a save."""
+    """Hides the errors of TensorStore's threads after Orbax has given up a save."""
     if str(args.exc_value) != "Event loop is closed":
         sys.__unraisablehook__(args)

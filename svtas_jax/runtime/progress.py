@@ -1,4 +1,4 @@
-"""One line that says how far long work is, how fast it goes and when it ends."""
+"""Formats a line with the progress, the pace and the remaining time of long work."""
 
 import collections
 import dataclasses
@@ -6,12 +6,12 @@ import math
 import time
 from collections.abc import Callable
 
-WINDOW_S = 60.0  # the rate is that of the last minute: compilation soon drops out of it
+WINDOW_S = 60.0  # the pace covers the last minute, so it soon excludes compilation
 
 
 @dataclasses.dataclass
 class Progress:
-    """Keeps the pace of work that goes from step `first` to step `last`.
+    """Measures the pace of work from step `first` to step `last`.
 
         progress = Progress(first=0, last=500)
         ...
@@ -20,10 +20,10 @@ class Progress:
         # step 120/500 (24%) loss 0.51 | 85 frames/s | ETA 3m20s
 
     Attributes:
-        first: steps that were done before, by a run that is resumed.
-        last: steps when all is done.
+        first: steps done before, by a run that is resumed.
+        last: steps in total.
         unit: what `add` counts.
-        clock: gives seconds.
+        clock: returns the time in seconds.
     """
 
     first: int
@@ -37,11 +37,11 @@ class Progress:
         self._marks = collections.deque([(self.clock(), self.first, self._amount)])
 
     def add(self, amount: float) -> None:
-        """Counts what was done since the last call, in `unit`."""
+        """Adds the amount, in `unit`, that was done since the last call."""
         self._amount += amount
 
     def line(self, step: int, text: str = "") -> str:
-        """Returns where the work stands now, after `step` steps, with `text` in it."""
+        """Returns the line after `step` steps, with `text` in it."""
         self._mark(step)
         share = step / self.last if self.last else 1.0
         what = f"step {step}/{self.last} ({share:.0%}) {text}".rstrip()
@@ -50,7 +50,7 @@ class Progress:
 
     @property
     def eta_s(self) -> float:
-        """Seconds to the end at the recent pace; infinity if nothing moves."""
+        """Seconds to the end at the recent pace; infinite if the pace is 0."""
         remaining = self.last - self._marks[-1][1]
         if remaining <= 0:
             return 0.0
@@ -60,8 +60,8 @@ class Progress:
     def _mark(self, step: int) -> None:
         now = self.clock()
         self._marks.append((now, step, self._amount))
-        # The oldest mark kept is the last one before the window, so that the rate
-        # spans the window, or one interval where that is longer.
+        # Keep one mark from before the window, so that the pace spans the whole window,
+        # or one interval if that is longer.
         while len(self._marks) > 2 and now - self._marks[1][0] >= WINDOW_S:
             self._marks.popleft()
 
@@ -72,7 +72,7 @@ class Progress:
 
 
 def format_duration(seconds: float) -> str:
-    """Returns a duration as people say it: 45s, 3m20s, 2h05m, 3d04h; ? if infinite."""
+    """Formats a duration: 45s, 3m20s, 2h05m, 3d04h; ? if it is infinite."""
     if not math.isfinite(seconds):
         return "?"
     seconds = round(seconds)

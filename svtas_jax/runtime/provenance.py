@@ -1,4 +1,4 @@
-"""Where a result comes from: code, packages, machine."""
+"""Describes the origin of a result: code, packages, machine."""
 
 import datetime
 import functools
@@ -31,7 +31,7 @@ PACKAGES = (
 
 
 def run_info() -> dict[str, Any]:
-    """Returns the code, the packages and the machine of this process."""
+    """Describes the code, packages and machine of this process."""
     return {
         "date": datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds"),
         "git_commit": git_commit(),
@@ -46,7 +46,7 @@ def run_info() -> dict[str, Any]:
 
 
 def versions() -> dict[str, str]:
-    """Returns the versions of this package, of Python and of what both stand on."""
+    """Returns the versions of this package, Python and the main dependencies."""
     found = {name: _version(name) for name in PACKAGES}
     return {
         "svtas_jax": svtas_jax.__version__,
@@ -57,7 +57,7 @@ def versions() -> dict[str, str]:
 
 
 def hardware() -> str:
-    """Returns the name of the accelerator, or of the processor and its cores."""
+    """Returns the accelerator's name, or the processor's and its number of cores."""
     if jax.default_backend() == "cpu":
         return f"{_cpu_name()}, {os.cpu_count()} cores"
     return jax.devices()[0].device_kind
@@ -90,8 +90,8 @@ def _cpu_name() -> str:
 
 @functools.cache
 def git_commit() -> str | None:
-    """Returns the commit of the checkout that this program began to run from, "-dirty"
-    if files differed from it; None if it is no checkout."""
+    """Returns the commit of this program's checkout at the time of the first call, with
+    "-dirty" if files differ from it; None outside a checkout."""
     return _git_commit(pathlib.Path(svtas_jax.__file__).resolve().parents[1])
 
 

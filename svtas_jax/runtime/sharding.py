@@ -1,11 +1,10 @@
-"""How arrays lie on the devices, of one process or of several.
+"""Distributes arrays over the devices of one process or of several.
 
-The mesh has a data axis, over which the slots of a batch are split with all that
-belongs to them: frames, labels, stream state. Parameters, gradients and the optimizer's
-moments are repeated, or their large arrays lie in parts on the same devices and are
-gathered where they are used (Zhao et al.: PyTorch FSDP, VLDB 2023; Rajbhandari et al.:
-ZeRO, SC 2020). The program is that of one device: batch norm and losses see the whole
-batch, and the compiler adds what devices tell each other.
+The mesh's data axis splits a batch by slots, with their frames, labels and stream
+states. Parameters, gradients and the optimizer's moments are replicated, or their large
+arrays are split over the same devices and gathered for use (Zhao et al.: PyTorch FSDP,
+VLDB 2023; Rajbhandari et al.: ZeRO, SC 2020). The program is written as for one device:
+batch norm and losses see the whole batch, and the compiler adds the communication.
 """
 
 import functools
@@ -21,7 +20,7 @@ from svtas_jax.errors import InputError
 
 Tree = TypeVar("Tree")  # of arrays
 
-_DATA, _MODEL = "data", "model"  # the second is one device wide
+_DATA, _MODEL = "data", "model"  # the model axis has size 1
 
 
 def make_mesh(batch_size: int, devices: Sequence[jax.Device] | None = None) -> Mesh:
@@ -29,19 +28,19 @@ def make_mesh(batch_size: int, devices: Sequence[jax.Device] | None = None) -> M
 
     Args:
         batch_size: slots (B).
-        devices: to choose from; those of all processes by default.
+        devices: the devices to choose from; by default those of all processes.
 
     Raises:
-        InputError: if several processes would not all have a part.
+        InputError: if there are several processes and not all devices can be used.
     """
     devices = jax.devices() if devices is None else devices
     used = devices[: math.gcd(batch_size, len(devices))]
     processes = {device.process_index for device in devices}
     if len(processes) > 1 and len(used) < len(devices):
         raise InputError(
-            f"config.train.batch_size={batch_size} is no multiple of the "
-            f"{len(devices)} devices of {len(processes)} processes, over which its "
-            f"videos are split; try --config.train.batch_size={len(devices)}."
+            f"config.train.batch_size={batch_size} is not a multiple of the "
+            f"{len(devices)} devices of {len(processes)} processes that share a batch; "
+            f"try --config.train.batch_size={len(devices)}."
         )
     axis_types = (AxisType.Auto, AxisType.Auto)
     grid = np.array(used).reshape(-1, 1)
@@ -49,19 +48,19 @@ def make_mesh(batch_size: int, devices: Sequence[jax.Device] | None = None) -> M
 
 
 def local_mesh(batch_size: int) -> Mesh:
-    """Returns a mesh over devices of this process alone."""
+    """Returns a mesh over devices of this process only."""
     return make_mesh(batch_size, jax.local_devices())
 
 
 def local_slots(mesh: Mesh, batch_size: int) -> tuple[int, ...]:
-    """Returns which slots of a batch lie on devices of this process."""
+    """Returns the slots of a batch that are on this process's devices."""
     parts = by_slot(mesh).addressable_devices_indices_map((batch_size,)).values()
     every = range(batch_size)
     return tuple(sorted({slot for part in parts if part for slot in every[part[0]]}))
 
 
 def repeated(mesh: Mesh) -> NamedSharding:
-    """Returns the sharding of what every device holds."""
+    """Returns the sharding of an array that every device holds whole."""
     return NamedSharding(mesh, PartitionSpec())
 
 
@@ -71,13 +70,13 @@ def by_slot(mesh: Mesh, *, axis: int = 0) -> NamedSharding:
 
 
 def in_parts(shape: tuple[int, ...], mesh: Mesh, split_from: int) -> NamedSharding:
-    """Returns the sharding of an array: large ones are split along the longest axis
-    that the devices divide evenly, the others repeated.
+    """Returns the sharding of a weight array: split along its longest axis that the
+    devices divide evenly if it is large, otherwise replicated.
 
     Args:
         shape: of the array.
         mesh: see `make_mesh`.
-        split_from: arrays of so many numbers and more are split; 0: none.
+        split_from: arrays with at least this many elements are split; 0: none.
     """
     num_parts = mesh.shape[_DATA]
     fitting = [axis for axis, size in enumerate(shape) if size % num_parts == 0]
@@ -88,10 +87,10 @@ def in_parts(shape: tuple[int, ...], mesh: Mesh, split_from: int) -> NamedShardi
 
 
 def put(array: jax.Array | np.ndarray, sharding: Sharding) -> jax.Array:
-    """Puts an array, the same in every process, on the devices."""
+    """Puts an array, which is the same in every process, on the devices."""
     if sharding.is_fully_addressable:
         return jax.device_put(array, sharding)
-    # `device_put` would first compare it among the processes.
+    # `device_put` would first compare the processes' arrays.
     whole = np.asarray(array)
     return jax.make_array_from_callback(whole.shape, sharding, lambda part: whole[part])
 
@@ -100,7 +99,7 @@ def shard_batch(chunks: Tree, mesh: Mesh) -> Tree:
     """Splits chunks over the devices by slot.
 
     Args:
-        chunks: leaves (K, B, ...), of several processes each its `local_slots`.
+        chunks: leaves (K, B, ...); with several processes, each has its `local_slots`.
         mesh: see `make_mesh`.
     """
     sharding = by_slot(mesh, axis=1)
@@ -111,7 +110,7 @@ def shard_batch(chunks: Tree, mesh: Mesh) -> Tree:
 
 
 def local_copy(tree: Tree, mesh: Mesh) -> Tree:
-    """Returns arrays as whole copies on each device of a `local_mesh`."""
+    """Copies arrays whole to each device of a `local_mesh`."""
 
     def copy(array):
         if not array.is_fully_replicated:
@@ -124,7 +123,10 @@ def local_copy(tree: Tree, mesh: Mesh) -> Tree:
 
 
 def any_of(flag: bool) -> jax.Array:
-    """Returns whether any process says True; the answer is under way, not there."""
+    """Returns whether the flag of any process is True, as a scalar on the devices.
+
+    The call does not wait for the result.
+    """
     devices = np.array(jax.devices())
     sharding = NamedSharding(Mesh(devices, (_DATA,)), PartitionSpec(_DATA))
     own = np.full(len(jax.local_devices()), flag)

@@ -1,9 +1,9 @@
-"""CLU metric writers that reach TensorBoard without TensorFlow.
+"""Makes CLU's metric writers write TensorBoard files without TensorFlow.
 
-`clu.metric_writers` imports TensorFlow for one of its modules, the one that writes
-event files. Here this module is replaced by a writer over TensorBoard's own event
-files; the rest of CLU then works as it is. Import `clu.metric_writers` and
-`clu.periodic_actions` only after `import_metric_writers()` has run.
+`clu.metric_writers` imports TensorFlow in one module, which writes event files. This
+module replaces that one by a writer that uses the tensorboard package; the rest of CLU
+works unchanged. Import `clu.metric_writers` and `clu.periodic_actions` only after
+`import_metric_writers()` has run.
 """
 
 import importlib
@@ -30,7 +30,7 @@ from svtas_jax.runtime.files import writing
 if TYPE_CHECKING:
     from clu.metric_writers import MetricWriter
 
-_FLUSH_S = 10  # a running training is seen in TensorBoard within seconds
+_FLUSH_S = 10  # TensorBoard shows a running training with this delay
 
 
 def make_writer(
@@ -40,9 +40,10 @@ def make_writer(
 
     Args:
         workdir: folder of the event files; TensorBoard's --logdir.
-        first_step: first step that will be written. What an interrupted run wrote from
-            this step on is hidden by TensorBoard, so a resumed curve has no fold.
-        just_logging: writes no event files: for all processes but the first.
+        first_step: first step that will be written. TensorBoard hides what an
+            interrupted run wrote from this step on, so a resumed curve does not overlap
+            itself.
+        just_logging: write no event files; for all processes but the first.
 
     Raises:
         InputError: if the folder cannot be written to.
@@ -55,7 +56,7 @@ def make_writer(
 
 
 def import_metric_writers() -> types.ModuleType:
-    """Imports `clu.metric_writers`, with our writer in place of TensorFlow's."""
+    """Imports `clu.metric_writers`, with `EventWriter` in place of its own writer."""
     name = "clu.metric_writers.summary_writer"
     if "clu.metric_writers" not in sys.modules and name not in sys.modules:
         stand_in: Any = types.ModuleType(name, "Writes event files without TensorFlow.")
@@ -86,7 +87,7 @@ class EventWriter:
         self.flush()
 
     def write_scalars(self, step: int, scalars: Mapping[str, Any]) -> None:
-        """Writes numbers, or arrays of one number."""
+        """Writes numbers, or arrays of one element."""
         for name, value in scalars.items():
             number = np.asarray(value, np.float64).item()
             self._add_value(step, tag=name, simple_value=number)
@@ -121,7 +122,7 @@ class EventWriter:
             self._add_value(step, tag=name, histo=histogram)
 
     def write_hparams(self, hparams: Mapping[str, Any]) -> None:
-        """Writes a flat mapping; what is no number, bool or string is spelled out."""
+        """Writes a flat mapping; values that are no number, bool or string as text."""
         plain = {
             name: value if isinstance(value, bool | int | float | str) else str(value)
             for name, value in hparams.items()
@@ -131,21 +132,21 @@ class EventWriter:
     def write_summaries(
         self, step: int, values: Mapping[str, Any], metadata: Any = None
     ) -> None:
-        """Does nothing but say so: raw tensors are TensorFlow's."""
+        """Only warns: raw summaries need TensorFlow."""
         self._refuse("summaries", values)
 
     def write_videos(self, step: int, videos: Mapping[str, Any]) -> None:
-        """Does nothing but say so: event files hold no videos."""
+        """Only warns: event files hold no videos."""
         self._refuse("videos", videos)
 
     def write_audios(
         self, step: int, audios: Mapping[str, Any], *, sample_rate: int
     ) -> None:
-        """Does nothing but say so: there is no sound here."""
+        """Only warns: this writer supports no sound."""
         self._refuse("audios", audios)
 
     def flush(self) -> None:
-        """Returns when the system has all."""
+        """Hands all events to the operating system."""
         self._file.flush()
         self._flushed = time.monotonic()
 
@@ -170,10 +171,10 @@ class EventWriter:
 
 
 def _next_file(folder: pathlib.Path) -> tuple[pathlib.Path, bool]:
-    """Returns a new event file, and whether there are others.
+    """Returns the path of a new event file, and whether there are others.
 
-    TensorBoard reads them in the order of the time in their names, so a clock that was
-    put back must not make this one older than those before it.
+    TensorBoard reads files in the order of the times in their names, so the new one
+    must have the latest time, even if the clock was set back.
     """
     found = [
         re.match(r"events\.out\.tfevents\.(\d+)", p.name) for p in folder.iterdir()

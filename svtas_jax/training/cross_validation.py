@@ -36,14 +36,15 @@ def cross_validate(
         workdir: holds a run for each split.
         splits: their numbers.
         which: checkpoint to evaluate.
-        streams: raw frames in a chunk to evaluate with besides the config's own.
+        streams: further chunk lengths to evaluate with, in raw frames.
 
     Raises:
-        MissingInputError: if there is no such split.
-        InputError: if another program writes to `workdir`, among others.
+        MissingInputError: if a split does not exist.
+        InputError: if another program writes to `workdir`; for any other mistake in
+            the config or the data.
     """
     hosts.once(render.ensure_configured, config.data)
-    for split in splits:  # a missing one is better known now than after days
+    for split in splits:  # report a missing one now, not after days of training
         for subset in ("train", "test"):
             annotations.split_names(config.data, subset, split=split)
     table: Table = {}
@@ -54,14 +55,14 @@ def cross_validate(
         logging.info("split %d of %s: %s", split, list(splits), folder)
         loop.train(own, folder)
         for frames in (None, *streams):
-            # Not the run's stored config: what is measured may have changed since.
-            again = own.copy_and_resolve_references()
-            again.data.frame_cache = ""  # a video that is read once needs none
-            result = runs.evaluate(folder, which, config=again, clip_frames=frames)
+            # Not the run's stored config: evaluation settings may have changed since.
+            evaluated = own.copy_and_resolve_references()
+            evaluated.data.frame_cache = ""  # each video is read only once
+            result = runs.evaluate(folder, which, config=evaluated, clip_frames=frames)
             mode = "as trained" if frames is None else f"chunks of {frames} frames"
             row = {name: result.metrics[name] for name in METRICS}
             table.setdefault(mode, {})[f"split {split}"] = row
-        # After each: a table of what is there is better than none.
+        # After each split, so that a stopped command leaves a table.
         if hosts.is_first():
             write_table(table, config, pathlib.Path(workdir))
     logging.info("%s\n%s", workdir, format_table(table))
@@ -69,7 +70,7 @@ def cross_validate(
 
 
 def with_mean(rows: dict[str, dict[str, float]]) -> dict[str, dict[str, float]]:
-    """Returns the rows and, below more than one, the mean of each metric."""
+    """Returns the rows and, if there are several, a last row with their mean."""
     if len(rows) < 2:
         return rows
     mean = {name: float(np.mean([r[name] for r in rows.values()])) for name in METRICS}
@@ -77,7 +78,7 @@ def with_mean(rows: dict[str, dict[str, float]]) -> dict[str, dict[str, float]]:
 
 
 def format_table(table: Table) -> str:
-    """Returns a Markdown table, in percent."""
+    """Returns a Markdown table; metrics are in percent."""
     head = ["evaluated", "split", *(report.METRIC_NAMES[name] for name in METRICS)]
     rows = [
         [mode, split, *(f"{row[name]:.2f}" for name in METRICS)]

@@ -1,4 +1,4 @@
-"""The videos that a training reads: annotations, what is held out, batches."""
+"""The data of a training: annotations, held-out videos, batches."""
 
 import dataclasses
 
@@ -25,7 +25,7 @@ from svtas_jax.structs import VideoRecord
 
 @dataclasses.dataclass(frozen=True)
 class TrainingData:
-    """What a run learns from and what it is selected on."""
+    """The videos to train on, and those that select the best checkpoint."""
 
     class_names: tuple[str, ...]
     train: tuple[VideoRecord, ...]
@@ -33,23 +33,25 @@ class TrainingData:
 
     @property
     def num_frames(self) -> tuple[int, ...]:
-        """Of every video."""
+        """The number of frames of every video."""
         return tuple(record.num_frames for record in (*self.train, *self.selection))
 
     @property
     def feature_width(self) -> int:
-        """Numbers of a step's features; 0 if the model sees pictures."""
+        """The width of a step's features (D); 0 if the model reads images."""
         return feature_width((*self.train, *self.selection))
 
     @property
     def fps(self) -> float:
-        """The usual frame rate of the training videos, 0 if none is known."""
+        """The median frame rate of the training videos, 0 if none is known."""
         known = [record.fps for record in self.train if record.fps]
         return float(np.median(known)) if known else 0.0
 
 
 def read_training_data(config: ml_collections.ConfigDict) -> TrainingData:
-    """Reads annotations; holds out validation videos unless the test split selects."""
+    """Reads and checks the annotations, and splits off the videos for selection: the
+    test videos if `config.train.selection` says so, else some of the training videos.
+    """
     hosts.once(render.ensure_configured, config.data)
     check_background(config, annotations.class_names(config.data))
     records = annotations.read_split(config.data, "train")
@@ -66,14 +68,14 @@ def read_training_data(config: ml_collections.ConfigDict) -> TrainingData:
     check_disjoint(records, held_out, split=config.data.split)
     check_records((*records, *held_out), names)
     logging.info("training videos\n%s", describe(records, names))
-    logging.info("videos to select on\n%s", describe(held_out, names))
+    logging.info("selection videos\n%s", describe(held_out, names))
     return TrainingData(names, records, held_out)
 
 
 def training_batches(
     config: ml_collections.ConfigDict, data: TrainingData, mesh: Mesh
 ) -> StreamDataset:
-    """Returns the data set of all epochs, of the slots that lie in this process."""
+    """Returns the batches of all epochs, with the slots of this process's devices."""
     return make_dataset(
         data.train,
         config.data,

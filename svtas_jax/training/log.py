@@ -1,4 +1,4 @@
-"""What a training tells while it runs: lines, curves, and the time it waited."""
+"""The training log: lines, TensorBoard curves, and the time spent waiting for input."""
 
 import time
 import types
@@ -18,8 +18,7 @@ from svtas_jax.runtime.progress import Progress
 
 
 class TrainLog:
-    """Averages metrics between two log lines; the host waits for the device only
-    then."""
+    """Averages metrics between log lines; fetches them from the device only then."""
 
     def __init__(
         self,
@@ -31,8 +30,16 @@ class TrainLog:
         state: Mapping[str, Any] = types.MappingProxyType({}),
         shown: Callable[[int, int | None], str] = lambda step, chunk: "",
     ) -> None:
-        """`state` is what `get_state` returned before the run was stopped, `shown`
-        names the videos of a step's chunk."""
+        """Opens the log.
+
+        Args:
+            workdir: folder of the run.
+            config: of the run.
+            first: steps done before, by a run that is resumed.
+            last: steps of the whole run.
+            state: what `get_state` returned before the run was stopped.
+            shown: names the videos of a chunk, or of all chunks (None), in a step.
+        """
         pending = state.get("pending", ())
         self._shown, self._max_bad = shown, config.train.max_bad_chunks
         self._num_bad = state.get("num_bad", 0)  # before the pending steps
@@ -52,8 +59,8 @@ class TrainLog:
         self._watched: jax.Array | None = None
 
     def timed(self, batches: Iterator[StreamBatch]) -> Iterator[StreamBatch]:
-        """Yields the batches; counts the time until one arrives where the device has
-        run out of work by then."""
+        """Yields the batches; measures the time spent waiting for them while the device
+        has no work."""
         while True:
             begin = time.perf_counter()
             batch = next(batches, None)
@@ -65,24 +72,26 @@ class TrainLog:
             yield batch
 
     def watch(self, result: jax.Array) -> None:
-        """Takes a result of the work that the device was given last."""
+        """Takes a result of the device's latest work: when it is ready, the device has
+        no work left."""
         self._watched = result
 
     def add(self, metrics: dict[str, jax.Array]) -> None:
         """Takes the metrics of one step, still on the device.
 
-        Waits for the step before the last: the host runs ahead of the device, but not
-        so far that batches pile up in its memory.
+        Waits for the step before the previous one, so that the host runs ahead of the
+        device, but batches do not pile up in its memory.
         """
         self._pending.append(metrics)
         jax.block_until_ready(self._pending[-3:-2])
 
     def get_state(self) -> dict[str, Any]:
-        """Returns what is not yet in a line of the log, for a checkpoint; all that was
-        written is on the disk then.
+        """Returns the metrics that are not yet written, for a checkpoint; flushes the
+        ones that are.
 
         Raises:
-            InputError: if a loss is not finite.
+            InputError: if more losses or gradients are not finite than
+                `config.train.max_bad_chunks` allows.
         """
         rows = self._checked_rows()
         self._writer.flush()
@@ -99,9 +108,9 @@ class TrainLog:
             what, shown = self._name_bad(index, row)
             raise InputError(
                 f"{what} is not finite in step {self._since + index + 1}, which shows "
-                f"{shown}. {self._told_bad(num_bad)}The last checkpoint is untouched; "
-                "look at these videos, or try a smaller --config.train.learning_rate, "
-                "or --config.model.dtype=float32."
+                f"{shown}. {self._describe_limit(num_bad)}The last checkpoint is "
+                "intact; check these videos, or try a smaller "
+                "--config.train.learning_rate, or --config.model.dtype=float32."
             )
         return rows
 
@@ -110,12 +119,12 @@ class TrainLog:
         what = "the gradient" if chunk < 0 else f"the loss of chunk {chunk}"
         return what, self._shown(self._since + index, None if chunk < 0 else chunk)
 
-    def _told_bad(self, num_bad: int) -> str:
+    def _describe_limit(self, num_bad: int) -> str:
         if not self._max_bad:
             return ""
         return (
-            f"These are {num_bad} such chunks, more than "
-            f"config.train.max_bad_chunks={self._max_bad}. "
+            f"There are {num_bad} such chunks so far, more than "
+            f"config.train.max_bad_chunks={self._max_bad} allows. "
         )
 
     def _warn_of_bad(self, rows: list[dict[str, np.ndarray]]) -> None:
@@ -124,7 +133,7 @@ class TrainLog:
                 continue
             self._num_bad += int(row["num_bad"])
             logging.warning(
-                "%s is not finite in step %d, which shows %s: left out (%d such chunks "
+                "%s is not finite in step %d, which shows %s: skipped (%d such chunks "
                 "so far, of at most %d)",
                 *(self._name_bad(index, row)[0], self._since + index + 1),
                 *(self._name_bad(index, row)[1], self._num_bad, self._max_bad),
@@ -134,7 +143,7 @@ class TrainLog:
         """Writes the averages since the last call.
 
         Raises:
-            InputError: if a loss is not finite.
+            InputError: as `get_state`.
         """
         rows = self._checked_rows()
         self._warn_of_bad(rows)
@@ -153,28 +162,28 @@ class TrainLog:
         self._pending, self._since = [], step
 
     def _share_waited(self) -> float:
-        """Returns the share of the time since the last call that went on waiting for
+        """Returns the share of the time since the last call that was spent waiting for
         frames."""
         now = time.perf_counter()
         share = self._waited_s / (now - self._marked)
         self._marked, self._waited_s = now, 0.0
         return share
 
-    def write_selection(self, step: int, scores: dict[str, float]) -> None:
+    def write_selection(self, step: int, metrics: dict[str, float]) -> None:
         """Writes the metrics on the selection videos."""
-        logging.info("step %d selection %s", step, format_metrics(scores))
+        logging.info("step %d selection %s", step, format_metrics(metrics))
         self._writer.write_scalars(
-            step, {f"selection/{name}": value for name, value in scores.items()}
+            step, {f"selection/{name}": value for name, value in metrics.items()}
         )
         self._writer.flush()
 
     def close(self) -> None:
-        """Writes what is buffered."""
+        """Flushes and closes the files."""
         self._writer.close()
 
 
 def flat_config(config: ml_collections.ConfigDict) -> dict[str, object]:
-    """Returns "section.field" -> value, tuples as text."""
+    """Maps "section.field" to the field's value, with tuples as text."""
     flat = {"seed": config.seed}
     for name, section in config.items():
         if isinstance(section, ml_collections.ConfigDict):

@@ -1,4 +1,4 @@
-"""The training loop: next batch, step; every so often log, evaluate, save."""
+"""The training loop: takes batches and steps; regularly logs, evaluates and saves."""
 
 import contextlib
 import dataclasses
@@ -47,12 +47,12 @@ def train(config: ml_collections.ConfigDict, workdir: str) -> TrainState:
 
     Args:
         config: a valid one, see `svtas_jax.config`.
-        workdir: folder of the run; one that was stopped goes on from where it stands.
+        workdir: folder of the run; a run that was stopped is resumed.
 
     Raises:
-        Interrupted: after SIGTERM, when all that the same command needs to go on is on
-            the disk.
-        InputError: if another program writes to `workdir`, among others.
+        Interrupted: after SIGTERM, once everything needed to resume is on the disk.
+        InputError: if another program writes to `workdir`; for any other mistake in
+            the config or the data.
     """
     data = read_training_data(config)
     given, config = config, with_clip_frames(config, data.num_frames)
@@ -90,7 +90,7 @@ def train(config: ml_collections.ConfigDict, workdir: str) -> TrainState:
 def _resumed(
     given: ml_collections.ConfigDict, workdir: str, position: Position
 ) -> Position:
-    """Returns where the run in `workdir` stands, or `position` if there is none."""
+    """Returns the position of the run in `workdir`, or `position` if there is none."""
     candidates = resume.newest(workdir)
     if not candidates:
         return position
@@ -106,7 +106,7 @@ def _check_resumable(
     for folder, step in candidates:
         try:
             meta = store.read_meta(workdir, str(step), folder=folder)
-        except Exception:  # damaged: `restore_newest` will say so
+        except Exception:  # damaged: `restore_newest` reports it
             continue
         check_resumable(given, meta.config, meta.origin)
         return
@@ -118,7 +118,8 @@ def first_state(
     tx: optax.GradientTransformation,
     feature_width: int = 0,
 ) -> TrainState:
-    """Returns fresh parameters, or those of `config.train.init_from` where they fit."""
+    """Returns the state before the first step: fresh parameters, replaced by those of
+    `config.train.init_from` where they fit."""
     chunk = blank_chunk(
         1, stream_spec(config), config.data.crop, feature_width=feature_width
     )
@@ -133,19 +134,19 @@ def first_state(
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class Training:
-    """All of a training that stays the same.
+    """Everything in a training that stays constant.
 
     Attributes:
-        config: with what the data decide (`with_clip_frames`).
-        given: the config as the user gave it: this one is stored.
+        config: `given` after `with_clip_frames`.
+        given: the user's config, which checkpoints store.
         workdir: folder of the run.
-        data: what it reads.
-        model, tx: what it trains, and the optimizer.
+        data: the videos.
+        model, tx: the model and the optimizer.
         mesh: devices that share a batch.
-        schedule: which chunks are shown when.
+        schedule: which chunks are shown in which step.
         manager: of the checkpoints.
-        selector: measures the state to find the best store.
-        signals: whether the run is asked to stop.
+        selector: evaluates a state, to find the best checkpoint.
+        signals: whether the run was asked to stop.
     """
 
     config: ml_collections.ConfigDict
@@ -161,7 +162,7 @@ class Training:
     signals: Interruption
 
     def go_on(self, position: Position, batches: StreamIterator) -> TrainState:
-        """Next batch, step; every so often log, evaluate, save; until all is shown."""
+        """Trains from a position to the end; returns the final state."""
         settings = self.config.train
         state, carry, shardings = place(
             position.state, position.carry, self.mesh, settings.split_from
@@ -192,7 +193,7 @@ class Training:
             self._save_interrupted(step, here())
             raise Interrupted(
                 f"stopped by SIGTERM after step {step} of {self.schedule.num_steps}. "
-                f"Where it stands is saved in {self.workdir}; the same command goes on "
+                f"Its position is saved in {self.workdir}; the same command resumes "
                 "from there."
             ) from stop
         finally:
@@ -224,7 +225,7 @@ class Training:
         )
 
     def _after(self, step: int, here: Callable[[], Position], log: TrainLog) -> None:
-        """Logs, evaluates and saves after a step where that is due."""
+        """Logs, evaluates and saves after a step if that is due."""
         settings, last = self.config.train, self.schedule.num_steps
         evaluates = self._evaluates_after(step)
         if evaluates or is_due(step, settings.log_every_steps, last):
@@ -249,13 +250,15 @@ class Training:
         )
 
     def _evaluate(self, position: Position, log: TrainLog) -> None:
-        scores = self.selector.evaluate(position.state)
-        log.write_selection(int(position.state.step), scores)
-        self._save(position, scores)
+        metrics = self.selector.evaluate(position.state)
+        log.write_selection(int(position.state.step), metrics)
+        self._save(position, metrics)
 
-    def _save(self, position: Position, scores: dict[str, float] | None = None) -> None:
+    def _save(
+        self, position: Position, metrics: dict[str, float] | None = None
+    ) -> None:
         meta = self._describe(int(position.state.step))
-        resume.save(self.manager, position, meta, scores)
+        resume.save(self.manager, position, meta, metrics)
         if resume.was_interrupted(self.workdir):
             self.manager.wait_until_finished()
             resume.forget_interrupted(self.workdir)
@@ -266,8 +269,8 @@ class Training:
 
     def _name_shown(self, step: int, chunk: int | None) -> str:
         return ", ".join(
-            f"{self.data.train[video].name} (chunk {place})"
-            for video, place in self.schedule.shown_at(step, chunk)
+            f"{self.data.train[video].name} (chunk {index})"
+            for video, index in self.schedule.shown_at(step, chunk)
         )
 
     def _describe(self, step: int) -> store.Meta:
@@ -276,14 +279,14 @@ class Training:
 
 
 def is_due(step: int, every: int, last: int) -> bool:
-    """Whether something that happens every `every` steps, and at the end, is due."""
+    """Whether an action that is due every `every` steps and after the last is due."""
     return step % every == 0 or step == last
 
 
 def describe_run(
     config: ml_collections.ConfigDict, data: TrainingData, step: int, epoch: int
 ) -> store.Meta:
-    """Returns what is stored beside the weights."""
+    """Returns the facts that a checkpoint stores beside the weights."""
     return store.Meta(
         config=config.to_dict(),
         class_names=data.class_names,

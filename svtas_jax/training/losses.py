@@ -1,7 +1,7 @@
-"""The losses of one chunk. The chunks of a video sum; section 6 of the paper's code.
+"""The losses of one chunk, as in SVTAS's public code. A video's chunk losses add up.
 
-Every video counts the same however long it is: a chunk's loss is divided by the number
-of chunks of its video.
+A chunk's loss is divided by the number of chunks of its video, so that all videos have
+the same weight, however long they are.
 """
 
 import jax
@@ -10,13 +10,13 @@ import optax
 
 from svtas_jax.structs import IGNORE_LABEL, Chunk, ChunkOutput
 
-SMOOTH_CLAMP = 16.0  # squared log-probability differences are cut here (MS-TCN: tau^2)
+SMOOTH_CLAMP = 16.0  # upper limit of squared log-probability changes, MS-TCN's tau^2
 
 
 def chunk_loss(
     output: ChunkOutput, chunk: Chunk, *, smooth_weight: float, clip_weight: float
 ) -> tuple[jax.Array, dict[str, jax.Array]]:
-    """Returns the loss of a chunk and its named parts, scalars."""
+    """Returns the loss of a chunk and its parts by name, all scalars."""
     stride = chunk.labels.shape[1] // output.logits.shape[2]
     logits = jnp.repeat(output.logits, stride, axis=2)
     segmentation = segmentation_loss(logits, chunk, smooth_weight=smooth_weight)
@@ -38,29 +38,30 @@ def segmentation_loss(
     smooth_weight: float,
     class_weights: jax.Array | None = None,
 ) -> jax.Array:
-    """Cross entropy plus truncated smoothing of the log-probabilities over time.
+    """Returns cross entropy plus truncated smoothing of log-probabilities over time.
 
-    Abu Farha, Gall: MS-TCN, CVPR 2019, with the public SVTAS code's normalisation:
-    cross entropy by the labels in the batch, both terms by the chunks of each video.
+    Abu Farha, Gall: MS-TCN, CVPR 2019, normalised as in SVTAS's public code: the cross
+    entropy is divided by the number of labels in the batch, the smoothing is a mean,
+    and both are divided by the number of chunks of each video.
 
     Args:
         logits: (S, B, F, K) at full rate; the stages' losses sum.
         chunk: labels, valid, num_chunks.
-        smooth_weight: weight of the smoothing.
-        class_weights: (K,), multiply the cross entropy of their class.
+        smooth_weight: factor of the smoothing.
+        class_weights: (K,) factors of each class's cross entropy.
     """
     logits = logits.astype(jnp.float32)
     labelled = chunk.labels != IGNORE_LABEL
     labels = jnp.where(labelled, chunk.labels, 0)
-    log_scores = jax.nn.log_softmax(logits)
-    wanted = jnp.broadcast_to(labels, logits.shape[:-1])[..., None]
-    cross_entropy = -jnp.take_along_axis(log_scores, wanted, axis=-1)[..., 0]
+    log_probs = jax.nn.log_softmax(logits)
+    target = jnp.broadcast_to(labels, logits.shape[:-1])[..., None]
+    cross_entropy = -jnp.take_along_axis(log_probs, target, axis=-1)[..., 0]
     if class_weights is not None:
         cross_entropy *= class_weights[labels]
     cross_entropy = jnp.where(labelled, cross_entropy, 0)
     num_labels = jnp.maximum(jnp.sum(labelled), 1)
     ce = jnp.sum(jnp.sum(cross_entropy, -1) / chunk.num_chunks, -1) / num_labels
-    change = log_scores[:, :, 1:] - jax.lax.stop_gradient(log_scores[:, :, :-1])
+    change = log_probs[:, :, 1:] - jax.lax.stop_gradient(log_probs[:, :, :-1])
     change = jnp.minimum(jnp.square(change), SMOOTH_CLAMP)
     change = jnp.where(chunk.valid[:, 1:, None], change, 0)
     smooth = jnp.mean(jnp.mean(change, (-2, -1)) / chunk.num_chunks, -1)
@@ -70,10 +71,10 @@ def segmentation_loss(
 def clip_loss(
     image: jax.Array, text: jax.Array, logit_scale: jax.Array, chunk: Chunk
 ) -> jax.Array:
-    """Contrasts the steps of a chunk: every image step with its own text step.
+    """Returns CLIP's contrastive loss between the image and text features of the steps.
 
     Radford et al.: CLIP, ICML 2021, over the T steps of each video's chunk instead of
-    the samples of a batch. Invalid steps still stand among the negatives, as in the
+    the samples of a batch. Invalid steps remain among the negatives, as in SVTAS's
     public code.
 
     Args:
@@ -95,10 +96,10 @@ def clip_loss(
 
 
 def _unit(x: jax.Array) -> jax.Array:
-    """Scales to length 1, as PyTorch does: lengths below 1e-10 count as 1e-10.
+    """Scales vectors to length 1, as PyTorch does: lengths below 1e-10 count as 1e-10.
 
-    A zero vector (an invalid step) stays zero. Its gradient is huge but finite, which
-    that of x / norm(x) is not; where a step is invalid nothing of it gets through.
+    A zero vector (an invalid step) stays zero. Its gradient is huge but finite, unlike
+    that of x / norm(x), and the mask of the loss then removes it.
     """
     x = x.astype(jnp.float32)
     square = jnp.sum(jnp.square(x), axis=-1, keepdims=True)

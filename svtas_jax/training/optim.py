@@ -11,14 +11,14 @@ def make_optimizer(
     milestones: tuple[int, ...] = (),
     decay: float = 0.1,
 ) -> optax.GradientTransformation:
-    """Adam with L2 regularisation added to the gradient of every parameter.
+    """Returns Adam with L2 regularisation added to the gradient of every parameter.
 
     This is PyTorch's `Adam(weight_decay=...)`, not AdamW: the decay passes through the
     moment estimates.
 
     Args:
-        learning_rate: until the first milestone.
-        weight_decay: coupled L2.
+        learning_rate: rate until the first milestone.
+        weight_decay: factor of the L2 gradient.
         milestones: optimizer steps after which the rate is multiplied by `decay`.
         decay: see `milestones`.
     """

@@ -1,9 +1,9 @@
 """One optimizer step from a batch of whole videos, a few chunks at a time.
 
-Gradients add up over the chunks of a video batch in a carry that crosses calls, so
-memory is that of a few chunks however long the videos are, and how chunks are grouped
-into calls changes nothing. The stream enters every chunk as data: gradients stop at the
-chunk's border.
+A carry that crosses calls sums the gradients over the chunks of a video batch. Memory
+is therefore that of a few chunks, however long the videos are, and the grouping of
+chunks into calls does not change the result. The stream's state enters each chunk as
+data, so gradients stop at the chunk's border.
 """
 
 import dataclasses
@@ -30,9 +30,9 @@ from svtas_jax.structs import (
 )
 from svtas_jax.training.losses import chunk_loss
 
-# What the backward pass keeps of a chunk's forward pass; the rest it computes again.
+# What a chunk's forward pass stores for the backward pass, which recomputes the rest.
 REMAT = {
-    "none": None,  # keeps all
+    "none": None,  # stores everything
     "products": jax.checkpoint_policies.dots_saveable,
     "blocks": jax.checkpoint_policies.save_only_these_names(BLOCK),
 }
@@ -48,26 +48,26 @@ METRICS = ("loss", "segmentation_loss", "clip_loss", "correct_steps", "valid_ste
 def init_train_state(
     model: Model, tx: optax.GradientTransformation, chunk: Chunk, key: jax.Array
 ) -> TrainState:
-    """Returns the state before the first step; `chunk` tells shapes only."""
+    """Returns the state before the first step; only the shapes of `chunk` matter."""
     return begin_with(init_variables(model, chunk, key), tx)
 
 
 def begin_with(variables: Params, tx: optax.GradientTransformation) -> TrainState:
-    """Returns the state before the first step of a training of these variables."""
+    """Returns the state before the first step, with these variables."""
     params, batch_stats = variables["params"], variables.get("batch_stats", {})
     return TrainState(jnp.int32(0), params, batch_stats, tx.init(params))
 
 
 def init_variables(model: Model, chunk: Chunk, key: jax.Array) -> Params:
-    """Returns freshly initialised variables; `chunk` tells shapes only."""
-    # Hundreds of small random kernels: optimising them takes longer than running them.
+    """Returns freshly initialised variables; only the shapes of `chunk` matter."""
+    # Optimising hundreds of small random kernels takes longer than running them.
     quick = {"xla_backend_optimization_level": 0}
     init = jax.jit(model.init, compiler_options=quick)
     return init(key, model.initial_state(chunk.starts.shape[0]), chunk)
 
 
 def init_carry(state: TrainState, model: Model, batch_size: int) -> BatchCarry:
-    """Returns the carry with which training begins."""
+    """Returns the carry before the first step."""
     return _emptied(state.params, model.initial_state(batch_size))
 
 
@@ -85,31 +85,33 @@ def _emptied(params: Params, stream: StreamState) -> BatchCarry:
 def lay_out(
     state: TrainState, carry: BatchCarry, mesh: Mesh, split_from: int = 0
 ) -> tuple[TrainState, BatchCarry]:
-    """Returns the sharding of every array of state and carry: streams with their slots.
+    """Returns the sharding of every array of state and carry.
+
+    Streams are split over the devices by slot; see `sharding.in_parts` for weights.
 
     Args:
-        state: of the training, arrays or shapes.
+        state: arrays or shapes.
         carry: of a batch of B slots.
         mesh: see `sharding.make_mesh`.
-        split_from: arrays of so many numbers and more lie in parts on the devices; 0
-            repeats all.
+        split_from: split weight arrays with at least this many elements; 0 replicates
+            all.
     """
 
     def weights(leaf):
         return sharding.in_parts(leaf.shape, mesh, split_from)
 
     slots = sharding.by_slot(mesh)
-    one: Any = sharding.repeated(mesh)  # where the carry has an array
+    everywhere: Any = sharding.repeated(mesh)  # where the carry has an array
     return (
         jax.tree.map(weights, state),
         dataclasses.replace(
             carry,
             grads=jax.tree.map(weights, carry.grads),
             stream=jax.tree.map(lambda _: slots, carry.stream),
-            metrics=jax.tree.map(lambda _: one, carry.metrics),
-            chunk_index=one,
-            bad_chunk=one,
-            num_bad=one,
+            metrics=jax.tree.map(lambda _: everywhere, carry.metrics),
+            chunk_index=everywhere,
+            bad_chunk=everywhere,
+            num_bad=everywhere,
         ),
     )
 
@@ -117,7 +119,7 @@ def lay_out(
 def place(
     state: TrainState, carry: BatchCarry, mesh: Mesh, split_from: int = 0
 ) -> tuple[TrainState, BatchCarry, tuple[TrainState, BatchCarry]]:
-    """Puts state and carry on the devices as `lay_out` says; returns both, and that."""
+    """Puts state and carry on the devices; returns both and their `lay_out`."""
     shardings = lay_out(state, carry, mesh, split_from)
     return (*jax.tree.map(sharding.put, (state, carry), shardings), shardings)
 
@@ -125,8 +127,10 @@ def place(
 def make_loss(
     model: Model, *, smooth_weight: float, clip_weight: float, remat: str = "none"
 ) -> LossFn:
-    """Returns the loss of one chunk, as a function of parameters, batch statistics,
-    stream, chunk and random key; also the stream, the statistics and metrics after it.
+    """Returns a function that computes the loss of one chunk.
+
+    It maps (params, batch_stats, stream, chunk, key) to the loss and, as auxiliary
+    output, the next (stream, batch_stats, metrics).
 
     Args:
         model: see `svtas_jax.models`.
@@ -162,17 +166,17 @@ def accumulate(
 ) -> tuple[TrainState, BatchCarry]:
     """Adds the gradients of consecutive chunks to the carry.
 
-    Only `batch_stats` of the state changes. A chunk without a valid frame has no loss
-    and leaves statistics and stream alone.
+    Of the state, only `batch_stats` changes. A chunk without a valid frame has no loss
+    and changes neither statistics nor stream.
 
     Args:
         state: of the training.
-        carry: what the step has gathered so far.
+        carry: the step's sums so far.
         chunks: leaves (K, B, ...).
-        key: of the run.
-        loss_fn: what `make_loss` returns.
-        skip_bad: leaves chunks whose loss or gradient is not finite out, as if they had
-            no valid frame.
+        key: the run's random key.
+        loss_fn: see `make_loss`.
+        skip_bad: skip chunks whose loss or gradient is not finite, as if they had no
+            valid frame.
     """
     step_key = jax.random.fold_in(key, state.step)
     gradients = jax.value_and_grad(loss_fn, has_aux=True)
@@ -217,12 +221,13 @@ def apply_gradients(
     *,
     tx: optax.GradientTransformation,
 ) -> tuple[TrainState, BatchCarry, dict[str, jax.Array]]:
-    """Steps the optimizer with the carry's gradients.
+    """Takes an optimizer step with the carry's gradients.
 
-    Streams go on: only packed videos cross a step, any other begins with `starts`.
+    The streams' states stay in the carry, for videos that continue in the next step;
+    `starts` resets the others.
 
     Returns:
-        The next state, the carry that its next step begins with, and the metrics.
+        The next state, the carry for the next step, and the metrics.
     """
     updates, opt_state = tx.update(carry.grads, state.opt_state, state.params)
     metrics = {**carry.metrics, "grad_norm": optax.tree.norm(carry.grads)}
@@ -244,18 +249,18 @@ def make_train_functions(
     skip_bad: bool = False,
     **loss_options: Any,
 ) -> tuple[jax.stages.Wrapped, jax.stages.Wrapped]:
-    """Returns `accumulate` and `apply_gradients` for this model, compiled.
+    """Returns `accumulate` and `apply_gradients` for this model, jitted.
 
     Args:
         model: see `svtas_jax.models`.
         tx: the optimizer.
-        shardings: how state and carry lie on the devices, after every call as before.
+        shardings: of state and carry, kept by every call; see `lay_out`.
         skip_bad: see `accumulate`.
         **loss_options: see `make_loss`.
     """
     loss_fn = make_loss(model, **loss_options)
     state, carry = shardings or (None, None)
-    metrics = carry.chunk_index if carry else None  # lies everywhere
+    metrics = carry.chunk_index if carry else None  # replicated
     donate = dict(donate_argnums=(0, 1))
     return (
         jax.jit(

@@ -1,4 +1,4 @@
-"""Which checkpoint of a training is the best: what its videos to select on say."""
+"""Evaluates a training's state on held-out videos, to select the best checkpoint."""
 
 import dataclasses
 import functools
@@ -14,14 +14,14 @@ from svtas_jax.structs import TrainState, VideoRecord
 
 @dataclasses.dataclass(frozen=True)
 class Selector:
-    """Measures a state on the videos that choose the best checkpoint.
+    """Evaluates a state on the selection videos.
 
     Attributes:
         config: of the run.
         class_names: of the data.
-        records: the videos.
+        records: the selection videos.
         score: see `evaluation.scoring.make_scorer`.
-        signals: may end a measurement.
+        signals: can interrupt an evaluation.
     """
 
     config: ml_collections.ConfigDict
@@ -31,11 +31,10 @@ class Selector:
     signals: Interruption
 
     def evaluate(self, state: TrainState) -> dict[str, float]:
-        """Returns the metrics of the videos, in percent; every process looks at its
-        share.
+        """Returns the metrics in percent; each process evaluates a share of the videos.
 
         Raises:
-            Interrupted: if one of the processes has been told to stop.
+            Interrupted: if one of the processes was asked to stop.
         """
         variables = {"params": state.params, "batch_stats": state.batch_stats}
         counts = none = new_counts(self.config, self.class_names)

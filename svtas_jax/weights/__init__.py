@@ -1,1 +1,1 @@
-"""Weights of other programs: file formats, names, rules, conversion."""
+"""Reads and converts the weights of other programs."""

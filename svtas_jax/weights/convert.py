@@ -1,8 +1,8 @@
-"""Weights under the public PyTorch code's names to Flax variables, and back.
+"""Converts weights with the names of SVTAS's public PyTorch code to Flax variables,
+and back.
 
-The rules of `svtas_jax.weights.rules` say which PyTorch module is which of ours; this
-says how its arrays lie in memory. Nothing here looks at a model: names and shapes of
-the arrays decide.
+`svtas_jax.weights.rules` maps the modules' names; this module converts the arrays'
+layouts. It needs no model, only the arrays' names and shapes.
 
     variables, unplaced = from_torch(state, system_rules("transeger"))
     state = to_torch(variables, system_rules("transeger"))
@@ -31,8 +31,8 @@ _SCALE_AND_BIAS = (
     (".bias", "params", "/bias", None),
 )
 
-# The arrays of a layout: name there; collection and name here; if the array multiplies
-# an input, the number of its image and time axes, otherwise None.
+# The arrays of a layout: PyTorch's name; our collection and name; for a kernel, the
+# number of its time and image axes, otherwise None.
 _LEAVES = {
     "linear": _weight_and_bias(0),
     "conv1d": _weight_and_bias(1),
@@ -61,14 +61,14 @@ def from_torch(
 
     Args:
         state: arrays by PyTorch's name.
-        rules: which names there are.
+        rules: see `svtas_jax.weights.rules`.
 
     Returns:
         The Flax variables ("params" and, if there are any, "batch_stats"), and the
-        names for which there is no rule. Counters and constants are left out silently.
+        names without a rule. Counters and constants are dropped silently.
 
     Raises:
-        InputError: if an array has not as many axes as its name demands.
+        InputError: if an array has the wrong number of axes for its name.
     """
     flat, unplaced = {}, []
     for name, array in state.items():
@@ -83,7 +83,7 @@ def from_torch(
 
 
 def to_torch(variables: Params, rules: Rules) -> dict[str, np.ndarray]:
-    """Converts Flax variables, or gradients in their shape, to PyTorch's names.
+    """Converts Flax variables, or their gradients, to a PyTorch state dict.
 
     Raises:
         ValueError: if a variable has no rule.
@@ -113,7 +113,7 @@ def _to_torch_table(rules: Rules) -> _Table:
 
 
 def _table(rules: Rules, order: Callable) -> _Table:
-    """Lists (pattern of a whole name, template of the other name, axes) per array."""
+    """Lists (pattern of a name, template of the other name, axes) for each array."""
     table = []
     for rule in rules:
         for there, collection, here, axes in _LEAVES[rule.layout]:
@@ -132,7 +132,7 @@ def _translate(name: str, table: _Table) -> tuple[str | None, int | None]:
     return None, None
 
 
-# In PyTorch the shift wraps the convolution behind it: conv.0 becomes conv.0.net.
+# In PyTorch the shift wraps the convolution after it: conv.0 becomes conv.0.net.
 _EXPANSION = re.compile(r"(layer\d+\.\d+\.conv\.0\.)net\.")
 _BLOCK = re.compile(r"(?:.*/)?layer(\d+)_(\d+)/conv_0/")
 
@@ -149,10 +149,8 @@ def _with_shift(name: str, path: str, shifted: set[str]) -> str:
 
 
 def _shifted_blocks(flat: Mapping[str, np.ndarray]) -> set[str]:
-    """Returns the path prefixes of the convolutions behind a shift.
-
-    Blocks with an expansion and a residual connection have one.
-    """
+    """Returns the path prefixes of the convolutions after a shift, which are in blocks
+    with an expansion and a residual connection."""
     shifted = set()
     for path, kernel in flat.items():
         match = _BLOCK.match(path)
@@ -167,13 +165,13 @@ def _shifted_blocks(flat: Mapping[str, np.ndarray]) -> set[str]:
 
 
 def _to_our_layout(name: str, array: np.ndarray, axes: int | None) -> np.ndarray:
-    """Moves (out, in, *axes) to (*axes, in, out); a 1x1 convolution is a matrix."""
+    """Transposes (out, in, *axes) to (*axes, in, out), or (in, out) for 1x1 kernels."""
     if axes is None:
         return array
     if array.ndim != axes + 2:
         raise InputError(
-            f"{name} has shape {array.shape}; a weight of this name has {axes + 2} "
-            "axes. The file holds another architecture than the config says."
+            f"{name} has shape {array.shape}, but should have {axes + 2} axes. The "
+            "file holds another architecture than the config describes."
         )
     if np.prod(array.shape[2:], dtype=int) == 1:
         return np.ascontiguousarray(array.reshape(array.shape[:2]).T)

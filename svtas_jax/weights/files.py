@@ -1,9 +1,9 @@
 """Reads weights from .npz, .safetensors and PyTorch's .pth, .pt and .pkl files.
 
-No code of a file is ever run: PyTorch's files are pickles, and of those only tensors,
-numbers, strings, lists and dicts are read, as `torch.load(weights_only=True)` does,
-and of TorchScript archives the attributes of their modules.
-What asks for anything else is refused. PyTorch itself is not needed.
+No code in a file is ever run. PyTorch's files are pickles; like
+`torch.load(weights_only=True)`, the reader accepts only tensors, numbers, strings,
+lists and dicts, and the attributes of modules in TorchScript archives. It refuses files
+that ask for anything else, and does not need PyTorch.
 """
 
 import collections
@@ -48,31 +48,31 @@ _SAFETENSORS = {
     "BOOL": np.bool_,
 }
 _LEGACY_MAGIC = 0x1950A86A20F9469CFC6C
-# Where training programs put the weights within a checkpoint.
+# Names under which training programs store the weights in a checkpoint.
 _INNER = ("state_dict", "model_state_dict", "model", "net")
 
 
 def read_arrays(path: str | pathlib.Path) -> Arrays:
-    """Returns the arrays of a file by name, floating-point ones as float32.
+    """Returns the arrays of a file by name; floating-point ones as float32.
 
     Raises:
-        MissingInputError: if it does not exist.
-        InputError: if it is cut off, of no known format, or wants to run code.
+        MissingInputError: if the file does not exist.
+        InputError: if it is damaged, of an unknown format, or asks to run code.
     """
     path = pathlib.Path(path)
     if not path.is_file():
-        raise MissingInputError(f"{path} (weights) does not exist.")
+        raise MissingInputError(f"the file of weights {path} does not exist.")
     try:
         arrays = dict(_reader(path)(path))
     except InputError:
         raise
-    except Exception as error:  # whatever a damaged file makes a parser stumble over
+    except Exception as error:  # a damaged file can make a parser raise any error
         raise InputError(
-            f"{path} is damaged, cut off or no file of weights ({error}); download it "
-            "again. Read are .npz, .safetensors, .pth, .pt and .pkl."
+            f"{path} is damaged, cut off or not a file of weights ({error}); download "
+            "it again. Supported files are .npz, .safetensors, .pth, .pt and .pkl."
         ) from error
     if not arrays:
-        raise InputError(f"{path} holds no arrays under names.")
+        raise InputError(f"{path} contains no named arrays.")
     return {name: _plain(array) for name, array in arrays.items()}
 
 
@@ -128,7 +128,7 @@ def write_safetensors(
 
 
 class _Storage:
-    """A tensor's memory, read when all of the file is known."""
+    """A tensor's memory, which is read after the pickle."""
 
     def __init__(self, dtype: type, key: str, size: int) -> None:
         self.dtype, self.key, self.size = dtype, key, size
@@ -142,7 +142,11 @@ class _Tensor:
         self.shape, self.strides = tuple(shape), tuple(strides)
 
     def read(self, memory: Callable[[_Storage], np.ndarray]) -> np.ndarray:
-        """Returns a copy; a view may not leave its storage."""
+        """Returns a copy of the view.
+
+        Raises:
+            ValueError: if the view exceeds its storage.
+        """
         whole = memory(self.storage)
         steps = zip(self.shape, self.strides, strict=True)
         reach = self.offset + sum((size - 1) * step for size, step in steps)
@@ -159,8 +163,8 @@ class _Tensor:
 
 
 class _Module(dict):
-    """An object of a TorchScript archive, such as OpenAI's CLIP: its attributes. Its
-    class would be code of the file, which nobody reads."""
+    """The attributes of an object in a TorchScript archive, such as OpenAI's CLIP. Its
+    class is code in the file, which is not read."""
 
     def __setstate__(self, attributes: Mapping) -> None:
         self.update(attributes)
@@ -175,9 +179,9 @@ def _unwrap(inner, *_):
 
 
 def _rebuild_bytes(text, encoding):
-    """Pickles of Python 2's time hold bytes as text in latin1."""
+    """Converts text to bytes, which old pickle protocols store as latin1 text."""
     if encoding != "latin1":
-        raise ValueError(f"bytes told in {encoding}")
+        raise ValueError(f"bytes encoded as {encoding}")
     return text.encode(encoding)
 
 
@@ -204,27 +208,31 @@ _ALLOWED = {
 
 
 class _Unpickler(pickle.Unpickler):
-    """Knows tensors and plain values; refuses all else."""
+    """Accepts tensors and plain values; refuses everything else."""
 
     def __init__(self, file: BinaryIO, path: pathlib.Path) -> None:
         super().__init__(file, encoding="latin1")
         self._path = path
 
     def find_class(self, module: str, name: str) -> Any:
-        """Looks up what a pickle may name."""
+        """Returns our replacement for a class or function that a pickle names.
+
+        Raises:
+            InputError: if it is not allowed.
+        """
         if module.partition(".")[0] == "__torch__":
             return _Module
         found = _ALLOWED.get((module, name))
         if found is None:
             raise InputError(
-                f"{self._path} wants {module}.{name}: a file of weights needs no such "
-                "code, and none of it was run. If you trust it, load it with PyTorch "
-                "and save its state_dict alone."
+                f"{self._path} asks for {module}.{name}: a file of weights needs no "
+                "such code, and none of it was run. If you trust the file, load it "
+                "with PyTorch and save only its state_dict."
             )
         return found
 
     def persistent_load(self, saved: tuple) -> _Storage:
-        """Takes note of a storage."""
+        """Returns the description of a storage."""
         kind, dtype, key, _, size, *_ = saved
         if kind != "storage":
             raise ValueError(f"{kind!r} instead of a storage")
@@ -245,11 +253,11 @@ def _read_torch_zip(path: pathlib.Path) -> Arrays:
 
 
 def _read_torch_legacy(path: pathlib.Path) -> Arrays:
-    """The format before PyTorch 1.6: pickles in a row, then the memory."""
+    """Reads the format before PyTorch 1.6: several pickles, then the storages."""
     with path.open("rb") as file:
         if _Unpickler(file, path).load() != _LEGACY_MAGIC:
             raise ValueError("neither a zip archive nor PyTorch's older format")
-        for _ in range(2):  # protocol and system: nothing we need
+        for _ in range(2):  # skip protocol version and system information
             _Unpickler(file, path).load()
         content = _Unpickler(file, path).load()
         keys = [str(key) for key in _Unpickler(file, path).load()]
@@ -267,7 +275,7 @@ def _read_torch_legacy(path: pathlib.Path) -> Arrays:
 
 
 def _tensors(content: Any, *, all: bool = False) -> Iterator[tuple[str, _Tensor]]:
-    """Yields the tensors of the weights, or all that a checkpoint holds."""
+    """Yields the tensors of the weights, or all tensors of a checkpoint."""
     if isinstance(content, _Tensor):
         yield "", content
         return

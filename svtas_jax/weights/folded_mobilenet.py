@@ -1,10 +1,9 @@
-"""MobileNetV2 weights whose batch norm was folded into the convolutions.
+"""Converts MobileNetV2 weights whose batch norms were folded into the convolutions.
 
-TFLite and Edge TPU files hold only kernels and biases. Used as they are they cannot be
-trained on: batch norm needs statistics of its own. `convert` places the kernels and
-makes every batch norm add the bias alone, `calibrate` then gives each the statistics of
-the user's videos, with a scale and a bias that undo them: inference stays what it was,
-and training starts where it was left.
+TFLite and Edge TPU files hold only kernels and biases, but training needs batch norms
+with statistics. `convert` makes every batch norm add only the bias. `calibrate` then
+gives it the statistics of the user's videos, and a scale and bias that undo them.
+Inference stays the same, and training continues from these weights.
 """
 
 import functools
@@ -38,11 +37,11 @@ def convert(arrays: Mapping[str, np.ndarray]) -> tuple[Params, tuple[str, ...]]:
             (3, 3, 1, C) or (3, 3, C, 1), and `.bias` (out,).
 
     Returns:
-        Variables whose inference is that of the folded network, and the names that have
-        no place, such as those of the classifier.
+        Variables that compute the same as the folded network, and the names that were
+        not used, such as the classifier's.
 
     Raises:
-        InputError: if no array has a name of this list.
+        InputError: if no array has one of these names.
     """
     flat, unplaced = {}, []
     for name, array in arrays.items():
@@ -60,7 +59,7 @@ def convert(arrays: Mapping[str, np.ndarray]) -> tuple[Params, tuple[str, ...]]:
         flat[f"batch_stats/{module}/bn/var"] = np.full_like(array, 1 - _EPSILON)
     if not flat:
         raise InputError(
-            "no array is named like those of a folded MobileNetV2: stem.kernel, "
+            "no array is named like one of a folded MobileNetV2: stem.kernel, "
             "block1.expand.kernel, block1.expand.bias, ..., head.bias."
         )
     return flax.traverse_util.unflatten_dict(flat, sep="/"), tuple(unplaced)
@@ -69,7 +68,7 @@ def convert(arrays: Mapping[str, np.ndarray]) -> tuple[Params, tuple[str, ...]]:
 def _module_path(name: str, block: str | None, part: str | None) -> str:
     if block is None:
         return f"image/backbone/{dict(stem='conv1', head='conv2')[name]}"
-    stage, index = _places()[int(block)]
+    stage, index = _blocks()[int(block)]
     parts = (
         ("depthwise", "project") if stage == 1 else ("expand", "depthwise", "project")
     )
@@ -77,8 +76,8 @@ def _module_path(name: str, block: str | None, part: str | None) -> str:
 
 
 @functools.cache
-def _places() -> tuple[tuple[int, int], ...]:
-    """Returns stage and place within it of every block, in order."""
+def _blocks() -> tuple[tuple[int, int], ...]:
+    """Returns each block's stage (from 1) and index in the stage, in order."""
     return tuple(
         (stage, index)
         for stage, (_, _, num_blocks, _) in enumerate(STAGES, 1)
@@ -97,15 +96,15 @@ def calibrate(model: Model, variables: Params, batches: Iterable[Chunk]) -> Para
     """Gives the image branch's batch norms the statistics of these chunks.
 
     Args:
-        model: whose variables hold what `convert` returned.
-        variables: "params" and "batch_stats".
+        model: the model of the variables.
+        variables: "params" and "batch_stats", with the arrays of `convert`.
         batches: chunks, leaves (B, ...); a few hundred frames are enough.
 
     Returns:
-        Variables with the same inference.
+        Variables that compute the same at inference.
 
     Raises:
-        InputError: if the chunks hold no frame.
+        InputError: if the chunks contain no frame.
     """
     measure = jax.jit(functools.partial(_output_moments, with_separate_norms(model)))
     total, sums = 0.0, None
@@ -123,8 +122,8 @@ def calibrate(model: Model, variables: Params, batches: Iterable[Chunk]) -> Para
 
 
 def _output_moments(model, variables, chunk):
-    """Returns the valid steps' number and, by batch norm, the sums over them of its
-    output's mean and mean square over the image."""
+    """Returns the number of valid steps and, for each batch norm, two sums over them:
+    of its output's mean over the image, and of its mean square."""
     _, captured = model.apply(
         variables,
         model.initial_state(chunk.starts.shape[0]),
@@ -152,8 +151,14 @@ def _is_norm_output(module: nn.Module, method: str) -> bool:
 
 
 def _normed(flat, module, mean, mean_square):
-    """Returns the arrays of a batch norm that normalises its input by the input's own
-    moments and still puts out what it did, of these moments."""
+    """Returns the arrays of a batch norm that normalises by its input's moments, but
+    has the same output as before.
+
+    Args:
+        flat: the variables by path.
+        module: path of the batch norm.
+        mean, mean_square: moments of its output.
+    """
     old = {
         name: np.asarray(flat[f"{collection}/{module}/{name}"], np.float64)
         for collection, names in (("params", _LEARNED), ("batch_stats", _MEASURED))

@@ -1,6 +1,6 @@
-"""The names that other programs give to the same weights, told in the public code's.
+"""Translates weight names of other programs to those of SVTAS's public code.
 
-Which program wrote a file follows from names that only it uses.
+Names that only one program uses reveal which program wrote a file.
 """
 
 import re
@@ -14,29 +14,29 @@ Arrays = Mapping[str, np.ndarray]
 
 
 def translate(arrays: Arrays, system: str) -> tuple[str, dict[str, np.ndarray]]:
-    """Renames arrays to the public SVTAS code's names for a system.
+    """Renames arrays to the names of SVTAS's public code for a system.
 
     Args:
-        arrays: by name, as a file has them.
+        arrays: by the name in a file.
         system: as in `config.model.system`.
 
     Returns:
-        Who named them, and the arrays by their new names; those without a counterpart
-        keep theirs.
+        The program that named them, and the arrays by new name; arrays without a
+        counterpart keep their names.
     """
     arrays = {_without_wrapper(name): array for name, array in arrays.items()}
     image = "backbone." if system == "sete" else "image_backbone.backbone."
     for scheme, mark, rename in _SCHEMES:
         if any(re.match(mark, name) for name in arrays):
-            told = {}
+            renamed = {}
             for name, array in arrays.items():
-                told[rename(name, image) or name] = array
-            return scheme, told
+                renamed[rename(name, image) or name] = array
+            return scheme, renamed
     return "the public SVTAS code", dict(arrays)
 
 
 def _without_wrapper(name: str) -> str:
-    """DistributedDataParallel and compiled models put their own name in front."""
+    """Removes the prefixes that DistributedDataParallel and torch.compile add."""
     return re.sub(r"^(module\.|_orig_mod\.)+", "", name)
 
 
@@ -58,7 +58,7 @@ def _from_torchvision(name: str, image: str) -> str | None:
         return f"{image}conv{1 if number == 0 else 2}.{part}.{leaf}"
     stage, index = _blocks()[number - 1]
     position, *inner = (int(part) for part in rest.removeprefix("conv.").split("."))
-    last = 1 if stage == 1 else 2  # of the block's convolutions, the projection
+    last = 1 if stage == 1 else 2  # index of the block's projection
     part = "bn" if (inner or [position - last])[0] else "conv"
     return f"{image}layer{stage}.{index}.conv.{min(position, last)}.{part}.{leaf}"
 
@@ -105,7 +105,7 @@ def _from_mmaction(name: str, image: str) -> str | None:
     return image + name.removeprefix("backbone.") if own else None
 
 
-# Who, a name that only it has, how it is told; None keeps a name.
+# (program, pattern of a name that only it uses, function that renames or returns None).
 _SCHEMES: tuple[tuple[str, str, Callable[[str, str], str | None]], ...] = (
     ("torchvision's MobileNetV2", r"features\.18\.", _from_torchvision),
     ("timm's MobileNetV2", r"conv_stem\.", _from_timm),

@@ -1,6 +1,6 @@
-"""Names of weights in the public PyTorch code beside our own: tables of rules.
+"""Tables that map the weight names of SVTAS's public PyTorch code to ours.
 
-They serve weights of any size, whole systems and parts of them.
+They apply to weights of any size, to whole models and to parts of them.
 """
 
 import dataclasses
@@ -8,12 +8,14 @@ import dataclasses
 
 @dataclasses.dataclass(frozen=True)
 class Rule:
-    """One kind of module. `{}` stands for a number or a word, in both names alike.
+    """Maps the name of one kind of module.
+
+    `{}` stands for a number or a word, the same in both names.
 
     Attributes:
-        torch: its name in PyTorch.
+        torch: the module's name in PyTorch.
         ours: its path here, without the collection.
-        layout: which arrays it has and how they lie, see `svtas_jax.weights.convert`.
+        layout: its arrays and their memory layout, see `svtas_jax.weights.convert`.
     """
 
     torch: str
@@ -25,7 +27,7 @@ Rules = tuple[Rule, ...]
 
 
 def _at(torch_prefix: str, our_prefix: str, rules: Rules) -> Rules:
-    """Moves rules below a module."""
+    """Prefixes the names in rules."""
     return tuple(
         Rule(torch_prefix + rule.torch, our_prefix + rule.ours, rule.layout)
         for rule in rules
@@ -43,7 +45,7 @@ MOBILENET_TSM: Rules = (
 
 
 def _tcn_stage(layout: str) -> Rules:
-    """Returns the names of a stage whose convolutions have this layout."""
+    """Returns the rules of a stage whose convolutions have this layout."""
     return (
         Rule("conv_1x1", "conv_1x1", layout),
         Rule("layers.{}.conv_dilated", "layers_{}/conv_dilated", layout),
@@ -59,7 +61,7 @@ TCN: Rules = (
     *_at("stages.{}.", "stages_{}/", _tcn_stage("conv1d")),
 )
 
-# Stages that stand alone.
+# A head of one stage, without the prefix "stage1".
 SINGLE_STAGE: Rules = _at("", "stage1/", _tcn_stage("conv1d"))
 TCN_3D: Rules = (
     *_at("", "stage1/", _tcn_stage("conv3d")),
@@ -124,7 +126,7 @@ _TEXT: Rules = (
     Rule("squeeze_sentence", "squeeze_sentence", "linear"),
 )
 
-# By kind of prompt, as in `config.model.prompt`.
+# By `config.model.prompt`.
 TEXT_ENCODER: dict[str, Rules] = {
     "none": (),
     "learned": (
@@ -146,7 +148,7 @@ _DECODER_LAYER: Rules = (
     Rule("norm{}", "norm{}", "layer_norm"),
 )
 
-# All joint nets: their names do not collide.
+# For all joint nets, whose names do not collide.
 JOINT: Rules = (
     *_at("", "stage/", _tcn_stage("conv1d")),
     Rule("fc1", "fc1", "linear"),
@@ -165,7 +167,7 @@ BACKBONES: dict[str, Rules] = {
     "features": (),
 }
 
-# Those that the public code has.
+# The heads in SVTAS's public code.
 HEADS: dict[str, Rules] = {
     "memory_tcn": TCN,
     "ms_tcn": TCN,
@@ -181,10 +183,13 @@ def system_rules(
     backbone: str = "mobilenet_tsm",
     head: str = "memory_tcn",
 ) -> Rules:
-    """Returns the rules of a whole system; arguments as in `config.model`.
+    """Returns the rules of a whole model; arguments as in `config.model`.
 
-    SETE has no prompt, Transeger no head; a head that the public code does not have
-    has no rules.
+    SETE ignores `prompt`, Transeger `head`. Heads that SVTAS's public code lacks have
+    no rules.
+
+    Raises:
+        ValueError: if there is no such system.
     """
     if system == "sete":
         return (

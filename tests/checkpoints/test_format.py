@@ -81,7 +81,8 @@ def test_what_a_later_version_says_besides_does_not_matter(tmp_path):
 def test_weights_of_other_classes_are_warned_of(tmp_path, caplog, names, is_said):
     save(tmp_path)
     store.warn_of_other_classes(str(tmp_path), names)
-    assert ("its weights of 'take' begin as those of 'put'" in caplog.text) == is_said
+    said = "its weights for class 'take' become the initial weights for 'put'"
+    assert (said in caplog.text) == is_said
     assert ("was trained on other classes" in caplog.text) == is_said
 
 
@@ -123,10 +124,13 @@ def test_a_stored_config_may_lack_fields_that_were_added_since():
 @pytest.mark.parametrize(
     ("stored", "told"),
     [
-        ({"data": {"colour": 1}}, "with config.data.colour, which this one"),
-        ({"colour": {"x": 1}}, "with config.colour, which this one"),
-        ({"data": {"crop": "x"}}, "with a value that this one does not know: .*crop.*"),
-        ({"data": 3}, "with a value that this one does not know: "),
+        ({"data": {"colour": 1}}, "with config.data.colour, which this version"),
+        ({"colour": {"x": 1}}, "with config.colour, which this version"),
+        (
+            {"data": {"crop": "x"}},
+            "with a value that this version does not know: .*crop.*",
+        ),
+        ({"data": 3}, "with a value that this version does not know: "),
     ],
 )
 def test_what_is_not_known_is_named_with_its_program(stored, told):
@@ -158,7 +162,7 @@ def test_a_run_resumes_from_before_and_not_from_later(folder, tiny, tmp_path):
     for path in tmp_path.glob("checkpoints/*/place/metadata"):
         place = json.loads(path.read_text())
         path.write_text(json.dumps(place | {"data": {"next_index": 3}}))
-    with pytest.raises(InputError, match=r"place in the data.* by svtas_jax 0.9.0"):
+    with pytest.raises(InputError, match=r"position in the data.* by svtas_jax 0.9.0"):
         loop.train(config, str(tmp_path))
     for path in tmp_path.glob("checkpoints/*/place/metadata"):
         path.write_text("{")

@@ -32,7 +32,7 @@ def test_a_profile_says_all_and_adds_up(tiny, tmp_path):
     assert cost.best_batch["frames_per_s"] >= cost.frames_per_s
     text = "\n".join(table.describe(cost, config))
     assert f"{cost.params:,}" in text and "frames/s" in text
-    assert "the text branch having run before" in text
+    assert "if the text branch has already run" in text
 
     report.write_figures(table.facts(cost, config), str(tmp_path / "a.json"))
     saved = json.loads((tmp_path / "a.json").read_text(encoding="utf-8"))

@@ -148,9 +148,9 @@ def test_run_lengths_equal_a_plain_loop(labels):
     np.testing.assert_array_equal(count[0], np.repeat(lengths, lengths))
 
 
-def test_told_labels_ignore_a_row_for_any_frame():
+def test_prompt_labels_ignore_a_row_for_any_frame():
     labels = jnp.array([[3, 3, 4, 4], [3, 3, 4, IGNORE_LABEL]], jnp.int32)
-    told = prompts.told_labels(labels, 2)
+    told = prompts.prompt_labels(labels, 2)
     np.testing.assert_array_equal(told, [[3, 4], [IGNORE_LABEL, IGNORE_LABEL]])
 
 

@@ -194,7 +194,7 @@ def test_a_mistake_is_told_by_all_and_ends_all(data, tmp_path):
     processes = start(data, tmp_path / "run", 2, "train.batch_size=3")
     codes, said = finish(processes)
     assert codes == [2, 2], said
-    assert "is no multiple of the 2 devices of 2 processes" in said[0][1]
+    assert "is not a multiple of the 2 devices of 2 processes" in said[0][1]
 
 
 @pytest.mark.slow

@@ -277,7 +277,7 @@ def test_all_processes_of_a_run_are_refused(folder, tmp_path, is_foreign):
         ]
         if is_foreign:
             for line in processes[0].stderr:
-                if "may still be at work" in line:
+                if "may still be running" in line:
                     time.sleep(3)  # some rounds
                     write_foreign(tmp_path / "run", beat=1)
                     break

@@ -133,7 +133,7 @@ class Evil:
 @pytest.mark.parametrize("write", [write_zip, write_legacy])
 def test_no_code_of_a_file_is_run(tmp_path, capsys, write):
     write(tmp_path / "evil.pth", {"state_dict": {"w": Evil()}}, ())
-    with pytest.raises(InputError, match=r"wants \w+\.print.*none of it was run"):
+    with pytest.raises(InputError, match=r"asks for \w+\.print.*none of it was run"):
         read_arrays(tmp_path / "evil.pth")
     (tmp_path / "plain.pkl").write_bytes(pickle.dumps(Evil()))
     with pytest.raises(InputError, match="none of it was run"):
@@ -161,7 +161,9 @@ def test_missing_cut_and_foreign_files_are_named(tmp_path):
     whole = (tmp_path / "a.pth").read_bytes()
     for name, data in (("cut.pth", whole[:80]), ("a.safetensors", b"x"), ("b.pt", b"")):
         (tmp_path / name).write_bytes(data)
-        with pytest.raises(InputError, match=f"{name} is damaged, cut off or no file"):
+        with pytest.raises(
+            InputError, match=f"{name} is damaged, cut off or not a file"
+        ):
             read_arrays(tmp_path / name)
 
 
