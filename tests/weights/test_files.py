@@ -161,7 +161,9 @@ def test_missing_cut_and_foreign_files_are_named(tmp_path):
     whole = (tmp_path / "a.pth").read_bytes()
     for name, data in (("cut.pth", whole[:80]), ("a.safetensors", b"x"), ("b.pt", b"")):
         (tmp_path / name).write_bytes(data)
-        with pytest.raises(InputError, match=f"{name} is damaged, cut off or not a file"):
+        with pytest.raises(
+            InputError, match=f"{name} is damaged, cut off or not a file"
+        ):
             read_arrays(tmp_path / name)
 
 
