@@ -322,8 +322,8 @@ def _codec_name(container: av.container.InputContainer) -> str:
         av.logging.set_level(av.logging.INFO)
         try:
             # pyrefly: ignore[missing-attribute]  PyAV has it, and its types do not
-            told = container.dumps_format()
+            listing = container.dumps_format()
         finally:
             av.logging.set_level(None)
-    match = re.search(r"Video: (\w+(?: \([^)/]*)?)", told)
+    match = re.search(r"Video: (\w+(?: \([^)/]*)?)", listing)
     return f" ({match[1].replace(' (', ', tag ').strip()})" if match else ""

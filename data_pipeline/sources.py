@@ -24,7 +24,7 @@ TIMEOUT_S = (20.0, 20.0)  # for opening a live source, and for every reading
 _WARN_EVERY = 100  # damaged packets
 _STAMPED_PACKETS = 16  # whose stamps check the rate: a live source should not wait long
 _FASTER = 1.25
-_PACED_PACKETS, _PACED_S = 32, 2.0  # whose arrival tells the rate of a live source
+_PACED_PACKETS, _PACED_S = 32, 2.0  # whose arrival gives the rate of a live source
 _CLOSED = "the other side closed the connection"
 _BURST_S = 2e-3  # packets closer than that were waiting before they were asked for
 
@@ -232,9 +232,9 @@ def _clocking(decoder: Decoder, *, is_pipe: bool) -> tuple[bool, float]:
         return True, video.film_rate(decoder, num_packets=_STAMPED_PACKETS)
     pace = _pace(decoder)
     if is_pipe:
-        told = video.film_rate(decoder, num_packets=_STAMPED_PACKETS)
-        if told and (not pace or pace > _FASTER * told):
-            return True, told
+        stamped = video.film_rate(decoder, num_packets=_STAMPED_PACKETS)
+        if stamped and (not pace or pace > _FASTER * stamped):
+            return True, stamped
     return False, pace
 
 

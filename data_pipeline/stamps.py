@@ -65,8 +65,8 @@ class Clock:
     def _duration_s(self, frame: av.VideoFrame) -> float:
         """A duration of next to nothing is a placeholder."""
         usual = 1 / self.fps if self.fps else _FALLBACK_STEP_S
-        told = (frame.duration or 0) * self.time_base
-        return told if told > usual / 4 else usual
+        stated_s = (frame.duration or 0) * self.time_base
+        return stated_s if stated_s > usual / 4 else usual
 
 
 def time_base_of(stream: av.video.stream.VideoStream) -> fractions.Fraction:
@@ -96,13 +96,13 @@ def frame_rate(
     stamped = rate_of(stamps_s)
     # The mean over a file without time stamps is FFmpeg's invention, its guess is not.
     rates = stream.guessed_rate, stream.average_rate, stream.base_rate
-    told = [float(rate) for rate in rates if rate]
-    near = [r for r in told if stamped and 1 / _SAME_RATE < r / stamped < _SAME_RATE]
+    stated = [float(rate) for rate in rates if rate]
+    near = [r for r in stated if stamped and 1 / _SAME_RATE < r / stamped < _SAME_RATE]
     if near:
         return min(near, key=lambda rate: abs(rate - stamped))
     if stamped:
         return stamped
-    return next((rate for rate in told if 0 < rate <= MAX_FPS), 0.0)
+    return next((rate for rate in stated if 0 < rate <= MAX_FPS), 0.0)
 
 
 def rate_of(stamps_s: Iterable[float | None]) -> float:

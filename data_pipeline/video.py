@@ -171,10 +171,12 @@ def probe_video(path: str | os.PathLike) -> VideoInfo:
 def promised_frames(decoder: Decoder) -> tuple[int, int]:
     """Returns how many frames the header says that players show, 0 if it does not, and
     how many more an edit list hides."""
-    told = decoder.stream.frames
+    promised = decoder.stream.frames
     entries = decoder.stream.index_entries
-    if not told or len(entries) < told:  # of other formats, some key frames only
-        return told, 0
+    if (
+        not promised or len(entries) < promised
+    ):  # of other formats, some key frames only
+        return promised, 0
     hidden = sum(entry.is_discard for entry in entries)
     empty = sum(not entry.size for entry in entries)  # repeats a picture in AVI
     return len(entries) - hidden - empty, hidden
@@ -247,7 +249,7 @@ def file_identity(path: str | os.PathLike) -> str:
 
 
 def tail_is_readable(path: str | os.PathLike) -> bool:
-    """Tells quickly whether the end of a file seems to be there, by seeking to it.
+    """Returns quickly whether the end of a file seems to be there, by seeking to it.
 
     Seeking is inexact, so False means only that the frames should be counted.
     """

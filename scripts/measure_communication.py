@@ -148,21 +148,21 @@ def left_over(flops: float, moved: int, gigabytes: float) -> dict[int, float]:
     return {devices: round(share(devices), 3) for devices in (2, 8, 64, 1024)}
 
 
-def as_text(told: dict) -> str:
+def as_text(found: dict) -> str:
     """Returns the figures as two Markdown tables."""
     head = ["", "operations", "MB"]
     rows = [
         [row["program"], row["operations"], f"{row['bytes'] / 1e6:.2f}"]
-        for row in told["programs"]
+        for row in found["programs"]
     ]
     links = [
         [f"{link:g} GB/s", *(f"{share:.0%}" for share in shares.values())]
-        for link, shares in told["links"].items()
+        for link, shares in found["links"].items()
     ]
     devices = [f"{n} devices" for n in (2, 8, 64, 1024)]
     return "\n\n".join(
         [
-            f"{told['devices']} devices, {told['flops'] / 1e9:.0f} GFLOP a chunk each",
+            f"{found['devices']} devices, {found['flops'] / 1e9:.0f} GFLOP a chunk each",
             report.markdown_table(head, rows),
             report.markdown_table(
                 [f"{flags.FLAGS.teraflops:g} TFLOP/s", *devices], links

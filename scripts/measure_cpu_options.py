@@ -35,11 +35,11 @@ def main(argv) -> None:
     print(provenance.hardware(), os.environ.get("XLA_FLAGS", ""))
     for size in SIZES:
         times = in_turns(programs(size))
-        told = [
+        columns = [
             f"{name} {np.median(own):.0f} ({np.median(times['none'] / own):.2f})"
             for name, own in times.items()
         ]
-        print(f"{size}x{size}: {', '.join(told)}", flush=True)
+        print(f"{size}x{size}: {', '.join(columns)}", flush=True)
 
 
 def programs(size: int):

@@ -14,3 +14,7 @@ install_package test
 "$VENV/bin/pyrefly" check --python-interpreter-path "$VENV/bin/python"
 # The tests of a module share compiled functions, so one process runs them all.
 "$VENV/bin/python" -m pytest --quiet -n 2 --dist loadscope "$@"
+# The whole gate also installs the wheel elsewhere and runs it.
+if [ $# -eq 0 ]; then
+  bash scripts/check_wheel.sh
+fi

@@ -153,7 +153,7 @@ class ChunkResult(VideoResult):
         are recorded; `decode` and `compute` follow.
         """
         end_frame = self.start_frame + self.num_frames
-        wait_s = self.times_s[-1] - self.times_s[0]
+        wait_s = float(self.times_s[-1] - self.times_s[0])
         latency_s = {"wait": wait_s, "decode": self.decode_s, "compute": self.compute_s}
         return {
             "chunk": self.index,

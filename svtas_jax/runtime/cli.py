@@ -52,6 +52,8 @@ def define(*names: str) -> None:
         else:
             default, text = _TEXTS[name]
             flags.DEFINE_string(name, default, text)
+        # --help lists the flags of the program's own module.
+        flags.FLAGS.register_key_flag_for_module(sys.argv[0], flags.FLAGS[name])
 
 
 def integers(name: str) -> tuple[int, ...]:

@@ -22,7 +22,7 @@ def chunk_loss(
     segmentation = segmentation_loss(logits, chunk, smooth_weight=smooth_weight)
     if output.text_features is None:
         return segmentation, {"segmentation_loss": segmentation}
-    # A model that tells a text feature tells what it is compared with.
+    # A model with a text feature also returns the image feature to compare with.
     assert output.image_features is not None and output.logit_scale is not None
     contrast = clip_loss(
         output.image_features, output.text_features, output.logit_scale, chunk
