@@ -162,7 +162,8 @@ def as_text(found: dict) -> str:
     devices = [f"{n} devices" for n in (2, 8, 64, 1024)]
     return "\n\n".join(
         [
-            f"{found['devices']} devices, {found['flops'] / 1e9:.0f} GFLOP a chunk each",
+            f"{found['devices']} devices, "
+            f"{found['flops'] / 1e9:.0f} GFLOP a chunk each",
             report.markdown_table(head, rows),
             report.markdown_table(
                 [f"{flags.FLAGS.teraflops:g} TFLOP/s", *devices], links

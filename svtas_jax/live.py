@@ -47,7 +47,7 @@ class TimedSegment(NamedTuple):
     confidence: float
 
 
-@dataclasses.dataclass(frozen=True, eq=False)
+@dataclasses.dataclass(frozen=True, eq=False, repr=False)
 class VideoResult:
     """A model's predictions for consecutive frames of a stream.
 
@@ -66,6 +66,14 @@ class VideoResult:
     times_s: np.ndarray
     stride: int
     start_frame: int = 0
+
+    def __repr__(self) -> str:
+        """Returns a line instead of the arrays."""
+        return (
+            f"{type(self).__name__}({self.num_frames} frames from "
+            f"{self.times_s[0]:.1f} s to {self.times_s[-1]:.1f} s, "
+            f"{len(self.segments)} segments)"
+        )
 
     @property
     def label_names(self) -> list[str]:
@@ -132,7 +140,7 @@ class VideoResult:
         return encoded.tobytes()
 
 
-@dataclasses.dataclass(frozen=True, eq=False)
+@dataclasses.dataclass(frozen=True, eq=False, repr=False)
 class ChunkResult(VideoResult):
     """A model's predictions for one chunk of a stream.
 

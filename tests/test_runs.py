@@ -57,6 +57,7 @@ def test_segments_tile_the_video(run, trained):
     names = [run.class_names[label] for label in result.labels]
     assert result.label_names == names
     assert result._repr_png_().startswith(b"\x89PNG")
+    assert repr(result).startswith("VideoResult(29 frames from 0.0 s to 1.9 s, ")
 
 
 def test_a_segmented_video_has_the_labels_of_its_evaluation(run, trained):
