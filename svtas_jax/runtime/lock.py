@@ -18,7 +18,9 @@ import json
 import os
 import pathlib
 import secrets
+import signal
 import socket
+import sys
 import threading
 import time
 import uuid
@@ -235,9 +237,17 @@ def _beat(path: pathlib.Path, handle: int, owner: Owner, stop: threading.Event) 
                     "%s This process showed no sign of life for %g s and stops now.",
                     *(_in_use(path, _read(path)), STALE_S),
                 )
-                _thread.interrupt_main()
+                _stop_process()
                 return
             _write(handle, _record(owner, number))
+
+
+def _stop_process() -> None:
+    """Interrupts the main thread; a process started to ignore that ends at once."""
+    if signal.getsignal(signal.SIGINT) in (signal.SIG_IGN, None):
+        sys.stderr.flush()
+        os._exit(1)
+    _thread.interrupt_main()
 
 
 def _is_lost(path: pathlib.Path, owner: Owner) -> bool:

@@ -5,6 +5,7 @@ import dataclasses
 import json
 import os
 import pathlib
+import signal
 import socket
 import subprocess
 import sys
@@ -183,6 +184,15 @@ def test_of_two_machines_that_take_over_the_later_one_wins(tmp_path, monkeypatch
     assert told(tmp_path)["pid"] == 8
 
 
+@pytest.fixture
+def listens_to_ctrl_c():
+    """A background job of a shell ignores the signal, and so would these tests."""
+    before = signal.signal(signal.SIGINT, signal.default_int_handler)
+    yield
+    signal.signal(signal.SIGINT, before)
+
+
+@pytest.mark.usefixtures("listens_to_ctrl_c")
 def test_who_was_given_up_stops(tmp_path, caplog):
     """Suspended for minutes, say, while another machine took over."""
     with pytest.raises(KeyboardInterrupt), lock.held(tmp_path):
@@ -191,6 +201,30 @@ def test_who_was_given_up_stops(tmp_path, caplog):
             time.sleep(0.05)
     assert "in use: process 7 on host other" in caplog.text
     assert told(tmp_path)["pid"] == 7  # not ours to remove
+
+
+LOSES = """
+import json, signal, sys, time
+from svtas_jax.runtime import lock
+signal.signal(signal.SIGINT, signal.SIG_IGN)
+lock.BEAT_S = 0.05
+with lock.held(sys.argv[1]):
+    path = lock.pathlib.Path(sys.argv[1]) / lock.FILE
+    found = json.loads(path.read_text()) | {"token": "other", "pid": 7}
+    path.write_text(json.dumps(found))
+    time.sleep(60)
+"""
+
+
+def test_who_was_given_up_stops_also_in_the_background(tmp_path):
+    done = subprocess.run(
+        [sys.executable, "-c", LOSES, str(tmp_path)],
+        cwd=ROOT,
+        capture_output=True,
+        text=True,
+        timeout=LIMIT_S,
+    )
+    assert done.returncode == 1 and "in use: process 7" in done.stderr
 
 
 def test_without_locks_of_the_system_the_signs_of_life_count(tmp_path, monkeypatch):
