@@ -11,6 +11,7 @@ A folder that `data_pipeline.tfds_builder` prepared tells the same.
 import concurrent.futures
 import contextlib
 import difflib
+import functools
 import os
 import pathlib
 import re
@@ -18,14 +19,15 @@ from collections.abc import Sequence
 
 import ml_collections
 import numpy as np
+from absl import logging
 
-from data_pipeline import features, video
+from data_pipeline import features, lengths, video
 from data_pipeline.prepared import index as prepared_index
 from data_pipeline.prepared import reader as prepared
+from data_pipeline.split_entries import resolve_names
+from data_pipeline.video_files import find_video
 from svtas_jax.errors import InputError, MissingInputError
 from svtas_jax.structs import VideoRecord
-
-VIDEO_SUFFIXES = (".mp4", ".avi", ".mkv", ".mov", ".webm", ".m4v")
 
 _LAYOUT = (
     "The folder must hold Videos/ (the videos), groundTruth/NAME.txt (one class name a "
@@ -38,7 +40,6 @@ _SOURCES = {
     "breakfast": "Breakfast (Serre lab; 'Videos, 15 fps')",
     "egtea": "EGTEA Gaze+ (Georgia Tech)",
 }
-_BREAKFAST_NAME = re.compile(r"(P\d+)_([A-Za-z]+)(\d*)_(.+)")
 
 
 def class_names(data_config: ml_collections.ConfigDict) -> tuple[str, ...]:
@@ -65,8 +66,35 @@ def read_split(
     root = _root(data_config)
     if prepared_index.is_prepared(root):
         return prepared.read_split(data_config, subset)
-    path = _split_path(data_config, data_config.split, subset)
-    return read_videos(data_config, read_split_names(path))
+    return read_videos(data_config, split_names(data_config, subset))
+
+
+def split_names(
+    data_config: ml_collections.ConfigDict, subset: str, *, split: int | None = None
+) -> tuple[str, ...]:
+    """Returns the names of a split's videos; `config.data.split` unless another one is
+    given.
+
+    Raises:
+        MissingInputError: if there is no such split.
+        InputError: if its file breaks a rule.
+    """
+    split = split or data_config.split
+    root = _root(data_config)
+    if prepared_index.is_prepared(root):
+        return prepared.split_names(root, split, subset)
+    path = _split_path(data_config, split, subset)
+    return resolve_names(data_config, path, read_split_names(path))
+
+
+def read_all(data_config: ml_collections.ConfigDict) -> tuple[VideoRecord, ...]:
+    """Reads the training videos of a split, then its test videos, each once."""
+    records = {
+        record.name: record
+        for subset in ("train", "test")
+        for record in read_split(data_config, subset)
+    }
+    return tuple(records.values())
 
 
 def read_videos(
@@ -74,7 +102,7 @@ def read_videos(
 ) -> tuple[VideoRecord, ...]:
     """Reads the annotated videos of these names."""
     classes = class_names(data_config)
-    # OpenCV releases the interpreter while it decodes, so threads count side by side.
+    # PyAV releases the interpreter while it decodes, so threads count side by side.
     with concurrent.futures.ThreadPoolExecutor(os.cpu_count()) as pool:
         return tuple(
             pool.map(lambda name: _read_record(data_config, name, classes), names)
@@ -105,7 +133,7 @@ def all_split_names(
     """Returns the video names of every split: by its number, then by subset."""
     return {
         number: {
-            subset: read_split_names(_split_path(data_config, number, subset))
+            subset: split_names(data_config, subset, split=number)
             for subset in ("train", "test")
         }
         for number in split_numbers(data_config)
@@ -144,7 +172,9 @@ def read_mapping(path: str | os.PathLike) -> tuple[str, ...]:
             f"{path}: id {gaps[0]} is missing; number the {len(names)} classes "
             f"0 to {len(names) - 1} without gaps."
         )
-    return tuple(names[index] for index in range(len(names)))
+    classes = tuple(names[index] for index in range(len(names)))
+    _warn_of_case(path, classes)
+    return classes
 
 
 def read_labels(path: str | os.PathLike, classes: tuple[str, ...]) -> np.ndarray:
@@ -218,17 +248,13 @@ def _read_record(
     labels = read_labels(label_path, classes)
     if data_config.features:
         return _read_features(data_config, name, labels)
-    video_path = _find_video(root, data_config.layout, name)
+    video_path = find_video(root, data_config.layout, name)
     info = video.probe_video(video_path)
     num_frames = info.num_frames
     if num_frames != len(labels):  # headers lie: only one that agrees is believed
         num_frames = video.remembered_count(video_path)
-    if abs(num_frames - len(labels)) > data_config.clip_frames:
-        raise InputError(
-            f"{video_path} has {num_frames} frames, but {label_path} has {len(labels)} "
-            f"lines: they differ by more than one chunk (config.data.clip_frames="
-            f"{data_config.clip_frames}). Use the video at the frame rate that was "
-            f"labelled, one line a frame."
+        lengths.check_video(
+            str(video_path), info, num_frames, str(label_path), len(labels), data_config
         )
     labels = labels[:num_frames]
     labels.setflags(write=False)
@@ -241,40 +267,23 @@ def _read_features(
     root = _root(data_config)
     path = root / data_config.features / f"{name}.npy"
     file = features.probe(path, len(labels))
-    labels = labels[: file.num_rows * file.stride]
+    num_frames = file.num_rows * file.stride
+    # The last window of an extraction is often dropped.
+    limit = data_config.max_length_gap
+    slack = max(data_config.frame_stride, 2 * file.stride, features.LAST_WINDOW)
+    if not lengths.fits(num_frames, len(labels), limit, slack=slack):
+        why = lengths.explain(num_frames, len(labels), file.fps, data_config)
+        raise InputError(
+            f"{path} has {file.num_rows} rows, one for {file.stride} frames, but the "
+            f"video has {len(labels)} labels: {why}"
+        )
+    labels = labels[:num_frames]
     labels.setflags(write=False)
     fps = file.fps
     if not fps:  # not told: the video's, if it is there
         with contextlib.suppress(InputError):
-            fps = video.probe_video(_find_video(root, data_config.layout, name)).fps
+            fps = video.probe_video(find_video(root, data_config.layout, name)).fps
     return VideoRecord(name, str(path), labels, fps, file)
-
-
-def _find_video(root: pathlib.Path, layout: str, name: str) -> pathlib.Path:
-    stem = _breakfast_stem(name) if layout == "breakfast" else name
-    for suffix in VIDEO_SUFFIXES:
-        for spelling in (suffix, suffix.upper()):
-            path = root / "Videos" / f"{stem}{spelling}"
-            if path.is_file():
-                return path
-    raise MissingInputError(
-        f"The video of {name!r} is missing: no {root / 'Videos' / stem} with an ending "
-        f"of {' '.join(VIDEO_SUFFIXES)}. Put it there, or take {name} out of the split."
-    )
-
-
-def _breakfast_stem(name: str) -> str:
-    """P03_cam01_P03_cereals -> P03/cam01/P03_cereals; stereo has two channels."""
-    match = _BREAKFAST_NAME.fullmatch(name)
-    if not match:
-        raise InputError(
-            f"{name!r} is not a name of the layout 'breakfast', such as "
-            f"P03_cam01_P03_cereals; use --config.data.layout=flat for Videos/NAME.mp4."
-        )
-    person, camera, number, activity = match.groups()
-    if camera == "stereo":
-        return f"{person}/stereo/{activity.removesuffix('_ch0')}_ch0"
-    return f"{person}/{camera}{number}/{activity}"
 
 
 def _split_path(
@@ -282,9 +291,14 @@ def _split_path(
 ) -> pathlib.Path:
     folder = _root(data_config) / "splits"
     choices = (f"{subset}.split{split}.bundle", f"{subset}_split{split}.txt")
-    for name in choices:
-        if (folder / name).is_file():
-            return folder / name
+    there = [folder / name for name in choices if (folder / name).is_file()]
+    if len({read_split_names(path) for path in there}) > 1:
+        raise InputError(
+            f"{there[0]} and {there[1].name} list other videos for the same split; "
+            "keep one of the two files."
+        )
+    if there:
+        return there[0]
     found = sorted(path.name for path in folder.glob(f"{subset}*"))
     raise MissingInputError(
         f"Split {split} is missing: neither {choices[0]} nor {choices[1]} is in "
@@ -315,7 +329,7 @@ def _numbered_lines(path: str | os.PathLike) -> list[tuple[int, str]]:
     """Returns (number from 1, stripped line); blank lines at the end do not count."""
     path = pathlib.Path(path)
     if not path.is_file():
-        raise MissingInputError(f"{path} does not exist. {_LAYOUT}")
+        raise MissingInputError(f"{path} does not exist.{_like(path)} {_LAYOUT}")
     try:
         lines = path.read_text(encoding="utf-8-sig").rstrip().splitlines()
     except UnicodeDecodeError as error:
@@ -327,3 +341,26 @@ def _numbered_lines(path: str | os.PathLike) -> list[tuple[int, str]]:
         if not line:
             raise InputError(f"{path}, line {number} is blank; remove or fill it.")
     return stripped
+
+
+@functools.cache
+def _warn_of_case(path: str | os.PathLike, classes: tuple[str, ...]) -> None:
+    """Says once if two classes may be one that was typed differently."""
+    seen: dict[str, str] = {}
+    for name in classes:
+        other = seen.setdefault(name.casefold(), name)
+        if other != name:
+            logging.warning(
+                "%s: classes %r and %r differ only in upper and lower case and are "
+                "two classes; if that is a mistake, correct mapping and labels.",
+                *(path, other, name),
+            )
+
+
+def _like(path: pathlib.Path) -> str:
+    """Returns a hint at a file beside it that is called alike."""
+    if not path.parent.is_dir():
+        return ""
+    names = [other.name for other in path.parent.iterdir()]
+    close = difflib.get_close_matches(path.name, names, n=1, cutoff=0.75)
+    return f" Is it {close[0]!r}?" if close else ""

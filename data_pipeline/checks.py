@@ -2,14 +2,17 @@
 
 import collections
 import concurrent.futures
+import contextlib
 import os
 from collections.abc import Sequence
 
+import ml_collections
 import numpy as np
+from absl import logging
 
-from data_pipeline import features, video
+from data_pipeline import annotations, features, video
 from data_pipeline.prepared import reader as prepared
-from svtas_jax.errors import InputError
+from svtas_jax.errors import InputError, MissingInputError
 from svtas_jax.structs import VideoRecord
 
 
@@ -32,13 +35,33 @@ def check_records(records: Sequence[VideoRecord], class_names: Sequence[str]) ->
 def check_disjoint(
     train: Sequence[VideoRecord], test: Sequence[VideoRecord], *, split: int
 ) -> None:
-    """Checks that no video is both trained on and tested on."""
-    shared = sorted({r.name for r in train} & {r.name for r in test})
+    """Checks that no video is both trained on and tested on, by name or file."""
+    files = [
+        {os.path.realpath(r.video_path): r.name for r in part} for part in (train, test)
+    ]
+    again = {files[0][path] for path in files[0].keys() & files[1].keys()}
+    shared = sorted({r.name for r in train} & {r.name for r in test} | again)
     if shared:
         raise InputError(
             f"Split {split} has {len(shared)} videos in both train and test, such as "
             f"{shared[0]!r}: results would be wrong. Take them out of one of the two."
         )
+
+
+def warn_of_shared(
+    records: Sequence[VideoRecord], data_config: ml_collections.ConfigDict
+) -> None:
+    """Says so if the split's test videos, if it has any, are among these records."""
+    with contextlib.suppress(MissingInputError):
+        test = annotations.split_names(data_config, "test")
+        shared = sorted({record.name for record in records} & set(test))
+        if shared:
+            logging.warning(
+                "split %d has %d of its %d test videos in train, too, such as %s: what "
+                "an evaluation measures on them is not how the model does on new "
+                "videos. Take them out of one of the two.",
+                *(data_config.split, len(shared), len(test), shared[0]),
+            )
 
 
 def describe(records: Sequence[VideoRecord], class_names: Sequence[str]) -> str:
@@ -87,6 +110,6 @@ def _check_video(record: VideoRecord) -> None:
         return
     if video.tail_is_readable(record.video_path):
         return
-    num_frames = video.count_frames(record.video_path)
+    num_frames = video.remembered_count(record.video_path)
     if num_frames < record.num_frames:
         raise video.damaged(record.video_path, num_frames, record.num_frames)

@@ -285,14 +285,13 @@ class StreamIterator(grain.DatasetIterator):
         """Goes on from where `get_state` was called.
 
         Raises:
-            InputError: if another version wrote the state.
+            InputError: if another version wrote the state; which one that was says
+                `checkpoints.resume` before it comes here.
         """
         if state.keys() != self.get_state().keys():
             raise InputError(
-                "the checkpoint's place in the data was written by another version of "
-                "the program. Go on with that version (its meta names it), or begin "
-                "anew from its weights: --config.train.init_from=WORKDIR and another "
-                "--workdir."
+                f"{dict(state)} is no place in the data as this version writes it, but "
+                "of another version of the program."
             )
         self._stop()
         first_call = self._dataset.schedule.first_call(state["step"])

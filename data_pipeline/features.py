@@ -13,6 +13,7 @@ from svtas_jax.errors import InputError, MissingInputError
 from svtas_jax.structs import FeatureFile
 
 MOST_FRAMES_APART = 128  # by which labels and the video of an extraction may differ
+LAST_WINDOW = 16  # frames of labels that may lack a row
 MOST_FRAMES_A_ROW = 64  # rows further apart than that are an error, not a rate
 
 
@@ -65,7 +66,7 @@ def _frames_a_row(num_rows: int, num_labels: int) -> int:
     """Returns the whole number of frames between two rows, 0 if there is none."""
     stride = max(1, round(num_labels / num_rows))
     # The last window of frames is often dropped, and so is what does not fill a row.
-    slack = max(2 * stride, 16) if num_rows > 16 else 1
+    slack = max(2 * stride, LAST_WINDOW) if num_rows > 16 else 1
     fits = abs(num_rows * stride - num_labels) <= slack
     return stride if fits and stride <= MOST_FRAMES_A_ROW else 0
 

@@ -12,10 +12,11 @@ import numpy as np
 from absl import logging
 
 from data_pipeline import features, frame_cache, transforms, video, windows
+from data_pipeline.chunks import black_frames, build_chunks, empty_chunks
 from data_pipeline.prepared import reader as prepared
 from data_pipeline.schedule import EMPTY_SLOT, Piece, Schedule
 from svtas_jax.errors import DamagedVideoError, InputError, MissingInputError
-from svtas_jax.structs import IGNORE_LABEL, Chunk, StreamSpec, VideoRecord
+from svtas_jax.structs import Chunk, StreamSpec, VideoRecord
 
 
 @dataclasses.dataclass(frozen=True)
@@ -33,11 +34,25 @@ class View:
 
     def blank(self, *shape: int) -> np.ndarray:
         """Returns black pictures, or zeros for features, in this shape."""
-        if self.feature_width:
-            return np.zeros((*shape, self.feature_width), np.float32)
-        return np.zeros((*shape, self.crop, self.crop, 3), np.uint8)
+        return black_frames(*shape, crop=self.crop, feature_width=self.feature_width)
 
-    def place(
+    def empty(self, count: int) -> Chunk:
+        """Returns chunks without a video, leaves (count, ...)."""
+        return empty_chunks(self.blank(count, self.spec.clip_steps), self.spec)
+
+    def show(
+        self, frame: np.ndarray, epoch: int, video_index: int, index: int
+    ) -> np.ndarray:
+        """Returns frame `index` of a video as the model sees it: resized, cropped and
+        perhaps flipped; features as they are."""
+        if self.feature_width:
+            return frame
+        crop, flip = self.crop_and_flip(epoch, video_index, index)
+        return transforms.transform_frames(
+            frame[None], resize=self.resize, crop=crop, flip=flip
+        )[0]
+
+    def crop_and_flip(
         self, epoch: int, video_index: int, frame: int
     ) -> tuple[transforms.Crop, bool]:
         """Returns crop and flip of one frame, drawn from its identity alone."""
@@ -46,11 +61,11 @@ class View:
         identity = (self.seed, epoch, video_index)
         if self.augment == "frame":
             identity = (*identity, frame)
-        return _draw_place(self.resize, self.crop, identity)
+        return _draw_crop(self.resize, self.crop, identity)
 
 
 @functools.lru_cache(maxsize=1024)  # a draw takes as long as a small frame's resizing
-def _draw_place(
+def _draw_crop(
     resize: tuple[int, int], crop: int, identity: tuple[int, ...]
 ) -> tuple[transforms.Crop, bool]:
     return transforms.draw_crop(np.random.default_rng(identity), resize, crop)
@@ -153,12 +168,12 @@ class ChunkSource:
         parts, filled = [], 0
         for piece in self.schedule.pieces(call, slot):
             if piece.offset > filled:
-                parts.append(empty_chunks(self.view, piece.offset - filled))
+                parts.append(self.view.empty(piece.offset - filled))
             parts.append(self._read(slot, piece))
             filled = piece.offset + piece.count
             videos[piece.offset : filled] = piece.video
         if filled < count:
-            parts.append(empty_chunks(self.view, count - filled))
+            parts.append(self.view.empty(count - filled))
         if len(parts) == 1:
             return parts[0], videos
         return jax.tree.map(lambda *leaves: np.concatenate(leaves), *parts), videos
@@ -169,12 +184,12 @@ class ChunkSource:
         if piece.first_chunk >= self._left_out.get(
             (piece.video, piece.epoch), math.inf
         ):
-            return empty_chunks(self.view, piece.count)
+            return self.view.empty(piece.count)
         try:
             return self._read_video(slot_index, piece)
         except (DamagedVideoError, MissingInputError) as error:
             self._leave_out(piece, error)
-            return empty_chunks(self.view, piece.count)
+            return self.view.empty(piece.count)
 
     def _leave_out(self, piece: Piece, error: InputError) -> None:
         with self._lock:
@@ -229,36 +244,13 @@ def load_chunks(
     `epoch` and `video_index` seed the augmentation.
     """
     plan = windows.plan_windows(record.num_frames, view.spec, first=first, count=count)
-    labels, valid = windows.window_targets(
-        record.labels, plan, view.spec, per_step=view.per_step
-    )
-    frames = view.blank(*plan.frames.shape)
-    for window, step in np.argwhere(plan.frames >= 0):
-        index = int(plan.frames[window, step])
-        frame = reader.frame(index)
-        if not view.feature_width:
-            crop, flip = view.place(epoch, video_index, index)
-            frame = transforms.transform_frames(
-                frame[None], resize=view.resize, crop=crop, flip=flip
-            )[0]
-        frames[window, step] = frame
-    total = windows.num_windows(record.num_frames, view.spec)
-    return Chunk(
-        frames=frames,
-        labels=labels,
-        valid=valid,
-        starts=np.arange(first, first + count) == 0,
-        num_chunks=np.full(count, total, np.int32),
-    )
-
-
-def empty_chunks(view: View, count: int) -> Chunk:
-    """Returns chunks without a video."""
-    labels = np.full((count, view.spec.clip_frames), IGNORE_LABEL, np.int32)
-    return Chunk(
-        frames=view.blank(count, view.spec.clip_steps),
-        labels=labels,
-        valid=labels >= 0,
-        starts=np.zeros(count, bool),
-        num_chunks=np.ones(count, np.int32),
+    shown = plan.frames[plan.frames >= 0].tolist()
+    return build_chunks(
+        (view.show(reader.frame(i), epoch, video_index, i) for i in shown),
+        plan,
+        view.blank(*plan.frames.shape),
+        labels=record.labels,
+        spec=view.spec,
+        num_chunks=windows.num_windows(record.num_frames, view.spec),
+        per_step=view.per_step,
     )

@@ -1,42 +1,50 @@
-"""Reading video files and cameras through OpenCV, always forward, always exact frames.
+"""Reading video files, always forward, always exact frames.
 
-Seeking by `CAP_PROP_POS_FRAMES` lands on a wrong frame in files of variable frame rate,
-so a reader grabs the frames it skips (which is also cheaper than seeking for every
-window) and reopens the file to go back.
+Seeking lands on a wrong frame in files of variable frame rate, so a reader decodes the
+frames it skips, without converting them, and opens the file again to go back.
 """
 
+import collections
 import contextlib
 import dataclasses
 import hashlib
-import math
+import io
 import os
 import pathlib
-import threading
-import time
-from collections.abc import Generator, Iterable, Iterator
+from collections.abc import Callable, Generator, Iterable, Iterator
+from typing import BinaryIO
 
-import cv2
+import av
 import numpy as np
 from absl import logging
 
+from data_pipeline.decoding import Decoder, DecodingError, open_container
+from data_pipeline.stamps import clock_of, frame_rate
 from svtas_jax.errors import DamagedVideoError, InputError, MissingInputError
 from svtas_jax.runtime.files import write_atomic
 
-_OPEN_LOCK = threading.Lock()  # OpenCV's log level is one for the whole process
-_MAX_FPS = 1000.0  # more is a container's time base, not a rate
+_CACHE = "frame_times"  # a new name for a new meaning: old entries must not be believed
+_PROBED_PACKETS = 64  # whose time stamps check the header's frame rate
 
 
 @dataclasses.dataclass(frozen=True)
 class VideoInfo:
-    """What the header of a video says. `num_frames` may be wrong: see `count_frames`.
+    """What the header of a video says.
 
-    `fps` is 0.0 where the header does not tell.
+    Attributes:
+        num_frames: that players show, if the header is right; 0 if it does not say.
+            See `count_frames`.
+        fps: frames a second, checked by time stamps; 0.0 if unknown.
+        width: of the pictures as they are shown.
+        height: likewise.
+        hidden_frames: that the file holds besides, and an edit list hides.
     """
 
     num_frames: int
     fps: float
     width: int
     height: int
+    hidden_frames: int = 0
 
 
 @dataclasses.dataclass
@@ -47,31 +55,36 @@ class FrameReader:
         path: of the video.
         expected_frames: how many the caller counts on, for the message when the file
             ends early; None if unknown.
+        open_file: opens what is read instead of the file at `path`.
     """
 
     path: str
     expected_frames: int | None = None
-    _capture: cv2.VideoCapture | None = dataclasses.field(default=None, init=False)
-    _position: int = dataclasses.field(default=-1, init=False)  # frame last grabbed
+    open_file: Callable[[], BinaryIO] | None = None
+    _decoder: Decoder | None = dataclasses.field(default=None, init=False)
+    _frames: Iterator[av.VideoFrame] = dataclasses.field(default=iter(()), init=False)
+    _position: int = dataclasses.field(default=-1, init=False)  # frame last decoded
     _last: np.ndarray | None = dataclasses.field(default=None, init=False)
 
     def frame(self, index: int) -> np.ndarray:
-        """Returns frame `index` as (H, W, 3) uint8 RGB."""
+        """Returns frame `index` as (H, W, 3) uint8 RGB.
+
+        Raises:
+            MissingInputError: if the file does not exist.
+            DamagedVideoError: if it ends, or is damaged, before that frame.
+        """
         if index < 0:
             raise InputError(f"Frame {index} of {self.path} does not exist.")
         if index == self._position and self._last is not None:
             return self._last
-        if self._capture is None or index <= self._position:
+        if self._decoder is None or index <= self._position:
             self._reopen()
-        while self._position < index:
-            if not self._capture.grab():
-                raise self._ended_early()
+        for frame in self._frames:
             self._position += 1
-        ok, image = self._capture.retrieve()
-        if not ok or image is None:
-            raise self._ended_early()
-        self._last = cv2.cvtColor(image, cv2.COLOR_BGR2RGB)
-        return self._last
+            if self._position == index:
+                self._last = _picture(self._decoder, frame, self.path)
+                return self._last
+        raise damaged(self.path, self._position + 1, self.expected_frames)
 
     def frames(self, indices: Iterable[int]) -> Iterator[np.ndarray]:
         """Yields the frames at `indices`, one by one: memory is that of one frame."""
@@ -80,77 +93,133 @@ class FrameReader:
 
     def close(self) -> None:
         """Frees the decoder; the next read opens the file again."""
-        if self._capture is not None:
-            self._capture.release()
-        self._capture, self._position, self._last = None, -1, None
+        if self._decoder is not None:
+            self._decoder.close()
+        self._decoder, self._position, self._last = None, -1, None
+        self._frames = iter(())
+
+    def __del__(self) -> None:
+        # Decoders refer to themselves: forgotten ones would stay open for long.
+        self.close()
 
     def _reopen(self) -> None:
         self.close()
-        self._capture = _open_file(self.path)
+        file = self.open_file() if self.open_file else None
+        self._decoder = open_film(self.path, file)
+        self._frames = _shown(self._decoder, self.path, self.expected_frames)
 
-    def _ended_early(self) -> InputError:
-        expected = self.expected_frames
-        if expected is None:
-            expected = int(self._capture.get(cv2.CAP_PROP_FRAME_COUNT))
-        return damaged(self.path, self._position + 1, expected)
+
+def open_film(
+    path: str | os.PathLike, file: BinaryIO | None = None, *, tolerant: bool = False
+) -> Decoder:
+    """Opens the film of a video file.
+
+    Args:
+        path: of the file, or its name if `file` is what to read.
+        file: can seek.
+        tolerant: goes on after damage.
+
+    Raises:
+        MissingInputError: if the file does not exist.
+        InputError: if it is empty, damaged, or holds no film that can be decoded.
+    """
+    if file is None:
+        path = _existing(path)
+        if not path.stat().st_size:
+            raise InputError(
+                f"Video {path} is empty (0 bytes); download or copy it again."
+            )
+    try:
+        # Without "file:", a name with a colon would be an address.
+        container = open_container(f"file:{path}" if file is None else file)
+        try:
+            return Decoder(container, f"Video {path}", tolerant=tolerant)
+        except BaseException:
+            container.close()
+            raise
+    except (av.error.InvalidDataError, av.error.EOFError) as error:
+        raise damaged(path, 0, None) from error
+    except av.FFmpegError as error:
+        raise InputError(f"Video {path} cannot be opened: {error.strerror}.") from error
 
 
 def probe_video(path: str | os.PathLike) -> VideoInfo:
-    """Reads the header of a video and decodes its first frame.
+    """Reads the header of a video, some time stamps, and decodes its first frame.
 
     Raises:
         MissingInputError: if the file does not exist.
         InputError: if it is empty or no frame can be decoded.
     """
-    capture = _open_file(path)
-    try:
-        ok, image = capture.read()
-        count = capture.get(cv2.CAP_PROP_FRAME_COUNT)
-        if not ok or image is None:
-            raise damaged(path, 0, int(count))
-        return VideoInfo(
-            num_frames=max(0, int(count)),
-            fps=_fps(capture),
-            width=image.shape[1],
-            height=image.shape[0],
-        )
-    finally:
-        capture.release()
+    with contextlib.closing(open_film(path)) as decoder:
+        num_frames, hidden = promised_frames(decoder)
+        fps = film_rate(decoder)
+        for frame in _shown(decoder, path, num_frames):
+            height, width, _ = _picture(decoder, frame, path).shape
+            return VideoInfo(num_frames, fps, width, height, hidden)
+    raise damaged(path, 0, num_frames)
+
+
+def promised_frames(decoder: Decoder) -> tuple[int, int]:
+    """Returns how many frames the header says that players show, 0 if it does not, and
+    how many more an edit list hides."""
+    told = decoder.stream.frames
+    entries = decoder.stream.index_entries
+    if not told or len(entries) < told:  # of other formats, some key frames only
+        return told, 0
+    hidden = sum(entry.is_discard for entry in entries)
+    empty = sum(not entry.size for entry in entries)  # repeats a picture in AVI
+    return len(entries) - hidden - empty, hidden
+
+
+def film_rate(decoder: Decoder, *, num_packets: int = _PROBED_PACKETS) -> float:
+    """Returns the frame rate of a film from which no frame has been read yet.
+
+    Without an index, the time stamps of the first `num_packets` check it.
+    """
+    stream = decoder.stream
+    if 1 < stream.frames <= len(stream.index_entries):
+        stamps = [entry.timestamp for entry in stream.index_entries]
+    else:
+        packets = decoder.look_ahead(num_packets, limit_s=5)
+        stamps = [p.dts if p.pts is None else p.pts for p, _ in packets]
+    unit = float(stream.time_base)
+    return frame_rate(stream, [stamp * unit for stamp in stamps if stamp is not None])
 
 
 def count_frames(path: str | os.PathLike) -> int:
     """Counts the frames that can be decoded, by decoding them all.
 
     Raises:
-        InputError: if there is none.
+        InputError: if there is none, or the file is damaged in the middle.
     """
-    capture = _open_file(path)
-    try:
-        num_frames = 0
-        while capture.grab():
-            num_frames += 1
-    finally:
-        capture.release()
-    if not num_frames:
-        raise damaged(path, 0, None)
-    return num_frames
+    return len(_read_times(path))
 
 
-def remembered_count(path: str | os.PathLike) -> int:
-    """Returns `count_frames`, kept between runs as long as the file is the same.
+def frame_times(path: str | os.PathLike) -> np.ndarray:
+    """Returns when frames are shown: (num_frames,) seconds since the first one.
 
-    Decoding a data set once to count takes minutes; the counts lie in the user's cache
-    folder, one small file a video.
+    Decoding a data set once takes minutes, so times are kept between runs as long as
+    the file is the same: in the user's cache folder, one small file a video.
+
+    Raises:
+        InputError: if no frame can be decoded, or the file is damaged in the middle.
     """
     identity = file_identity(path)
     entry = _cache_folder() / hashlib.sha256(identity.encode()).hexdigest()
-    with contextlib.suppress(OSError, ValueError):
-        return int(entry.read_text())
+    with contextlib.suppress(OSError, ValueError, EOFError):
+        return np.load(entry, allow_pickle=False)
     logging.info("Counting the frames of %s (once).", path)
-    num_frames = count_frames(path)
+    times = _read_times(path)
+    stored = io.BytesIO()
+    np.save(stored, times)
     with contextlib.suppress(InputError):  # not an error: a cache
-        write_atomic(entry, str(num_frames))
-    return num_frames
+        write_atomic(entry, stored.getvalue())
+    return times
+
+
+def remembered_count(path: str | os.PathLike) -> int:
+    """Returns `count_frames`, kept between runs like `frame_times`."""
+    return len(frame_times(path))
 
 
 def file_identity(path: str | os.PathLike) -> str:
@@ -169,16 +238,16 @@ def tail_is_readable(path: str | os.PathLike) -> bool:
 
     Seeking is inexact, so False means only that the frames should be counted.
     """
-    capture = _open_file(path)
-    try:
-        last = int(capture.get(cv2.CAP_PROP_FRAME_COUNT)) - 1
-        return (
-            last >= 0
-            and capture.set(cv2.CAP_PROP_POS_FRAMES, last)
-            and bool(capture.grab())
-        )
-    finally:
-        capture.release()
+    with contextlib.closing(open_film(path)) as decoder:
+        last = _last_stamp(decoder)
+        if last is None:
+            return False
+        try:
+            decoder.container.seek(last, stream=decoder.stream)
+            collections.deque(decoder.frames(), maxlen=0)
+        except (DecodingError, av.FFmpegError):
+            return False
+        return decoder.last_stamp >= last and not decoder.num_damaged
 
 
 def read_frames(path: str | os.PathLike, indices: Iterable[int]) -> np.ndarray:
@@ -201,150 +270,85 @@ def read_frames(path: str | os.PathLike, indices: Iterable[int]) -> np.ndarray:
     return frames
 
 
-def source_fps(source: str) -> float:
-    """Returns the frame rate of a file, address or camera; 0.0 if it tells none."""
-    capture = _open_source(source)
-    try:
-        return _fps(capture)
-    finally:
-        capture.release()
-
-
-def iter_frames(
-    source: str, stride: int = 1
-) -> Generator[tuple[int, float, np.ndarray], None, int]:
-    """Yields every `stride`-th frame of a file, an address or a camera as it comes.
-
-    Args:
-        source: a path, an URL, or the number of a camera as text.
-        stride: the frames between are grabbed and dropped.
-
-    Yields:
-        frame index, its time in seconds since the first frame, and (H, W, 3) uint8 RGB.
-
-    Returns:
-        The number of frames seen, skipped ones included.
-    """
-    if stride < 1:
-        raise InputError(f"stride={stride} must be at least 1.")
-    capture = _open_source(source)
-    try:
-        return (yield from _iter_capture(capture, source, stride))
-    finally:
-        capture.release()
-
-
 def damaged(
-    path: str | os.PathLike, num_read: int, num_expected: int | None
+    path: str | os.PathLike,
+    num_read: int,
+    num_expected: int | None,
+    reason: str = "",
 ) -> DamagedVideoError:
     """Returns the error for a file of which only `num_read` frames could be read."""
     expected = f" of {num_expected} expected" if num_expected else ""
+    reason = f" ({reason})" if reason else ""
     return DamagedVideoError(
         f"Video {path} is damaged, cut off or not a video: {num_read} frames"
-        f"{expected} could be read. Download or copy it again, or re-encode it: "
-        f"ffmpeg -i INPUT -c:v libx264 OUTPUT.mp4"
+        f"{expected} could be read{reason}. Download or copy it again, or re-encode "
+        "it: ffmpeg -i INPUT -c:v libx264 OUTPUT.mp4"
     )
+
+
+def _shown(
+    decoder: Decoder, path: str | os.PathLike, num_expected: int | None
+) -> Generator[av.VideoFrame]:
+    """Yields the frames of a film; what ends it early is the user's error."""
+    num_read = 0
+    try:
+        for frame in decoder.frames():
+            yield frame
+            num_read += 1
+    except DecodingError as error:
+        raise damaged(path, num_read, num_expected, str(error)) from error
+    except av.FFmpegError as error:
+        raise damaged(path, num_read, num_expected, error.strerror) from error
+
+
+def _picture(
+    decoder: Decoder, frame: av.VideoFrame, path: str | os.PathLike
+) -> np.ndarray:
+    try:
+        return decoder.picture(frame)
+    except DecodingError as error:
+        raise InputError(
+            f"Video {path}: {error}. Re-encode it: ffmpeg -i INPUT -vf format=yuv420p "
+            "-c:v libx264 OUTPUT.mp4"
+        ) from error
+
+
+def _read_times(path: str | os.PathLike) -> np.ndarray:
+    with contextlib.closing(open_film(path)) as decoder:
+        clock = clock_of(decoder.stream, film_rate(decoder))
+        times = [clock.time_of(frame) for frame in _shown(decoder, path, None)]
+    if not times:
+        raise damaged(path, 0, None)
+    return np.asarray(times)
+
+
+def _last_stamp(decoder: Decoder) -> int | None:
+    """Returns a time stamp that the last frame must reach, None if unknown."""
+    stream = decoder.stream
+    if 0 < stream.frames <= len(stream.index_entries):
+        entries = [e for e in stream.index_entries if e.size and not e.is_discard]
+        return max((entry.timestamp for entry in entries), default=None)
+    duration = stream.duration
+    if duration is None and decoder.container.duration is not None:
+        duration = round(decoder.container.duration / av.time_base / stream.time_base)
+    fps = film_rate(decoder)
+    if duration is None or not fps:
+        return None
+    start = stream.start_time or 0
+    return start + duration - round(2 / fps / stream.time_base)
 
 
 def _cache_folder() -> pathlib.Path:
     base = os.environ.get("XDG_CACHE_HOME") or pathlib.Path.home() / ".cache"
-    return pathlib.Path(base) / "svtas_jax" / "frame_counts"
-
-
-def _iter_capture(
-    capture: cv2.VideoCapture, source: str, stride: int
-) -> Generator[tuple[int, float, np.ndarray], None, int]:
-    is_file, fps = _is_file(source), _fps(capture)
-    index, started = 0, None
-    while capture.grab():
-        now = time.monotonic()
-        started = now if started is None else started
-        if index % stride == 0:
-            ok, image = capture.retrieve()
-            if not ok or image is None:
-                break
-            time_s = _file_time_s(capture, index, fps) if is_file else now - started
-            yield index, time_s, cv2.cvtColor(image, cv2.COLOR_BGR2RGB)
-        index += 1
-    promised = int(capture.get(cv2.CAP_PROP_FRAME_COUNT)) if is_file else None
-    if not index:
-        raise damaged(source, 0, promised) if is_file else _no_signal(source)
-    if is_file and index < promised:
-        logging.warning(
-            "%s ended after %d frames although its header promises %d.",
-            *(source, index, promised),
-        )
-    return index
-
-
-def _file_time_s(capture: cv2.VideoCapture, index: int, fps: float) -> float:
-    """The frame's own time stamp where the file has one (variable frame rates)."""
-    time_s = capture.get(cv2.CAP_PROP_POS_MSEC) / 1000
-    if index and not time_s > 0:
-        return index / fps if fps > 0 else 0.0
-    return max(0.0, time_s)
-
-
-def _fps(capture: cv2.VideoCapture) -> float:
-    fps = capture.get(cv2.CAP_PROP_FPS)
-    return fps if math.isfinite(fps) and 0 < fps <= _MAX_FPS else 0.0
-
-
-def _is_file(source: str) -> bool:
-    return not (source.isdecimal() or "://" in source)
-
-
-def _open_source(source: str) -> cv2.VideoCapture:
-    return _open_file(source) if _is_file(source) else _open_live(source)
-
-
-def _open_file(path: str | os.PathLike) -> cv2.VideoCapture:
-    path = _existing(path)
-    if not path.stat().st_size:
-        raise InputError(f"Video {path} is empty (0 bytes); download or copy it again.")
-    # One decoding thread: the pipeline reads several videos side by side.
-    capture = _quiet_open(str(path), cv2.CAP_FFMPEG, [cv2.CAP_PROP_N_THREADS, 1])
-    if not capture.isOpened():
-        capture = _quiet_open(str(path), cv2.CAP_ANY, [])
-    if not capture.isOpened():
-        raise damaged(path, 0, None)
-    return capture
+    return pathlib.Path(base) / "svtas_jax" / _CACHE
 
 
 def _existing(path: str | os.PathLike) -> pathlib.Path:
     path = pathlib.Path(path)
-    if not path.is_file():
+    if path.is_dir():
+        raise InputError(f"Video {path} is a folder; name a file in it.")
+    if not path.exists():
         raise MissingInputError(
             f"Video {path} does not exist; check the path, or put the file there."
         )
     return path
-
-
-def _open_live(source: str) -> cv2.VideoCapture:
-    if source.isdecimal():
-        capture = _quiet_open(int(source), cv2.CAP_ANY, [])
-    else:
-        capture = _quiet_open(source, cv2.CAP_ANY, [])
-    if not capture.isOpened():
-        raise _no_signal(source)
-    return capture
-
-
-def _quiet_open(source: str | int, api: int, params: list[int]) -> cv2.VideoCapture:
-    """Opens without OpenCV's and FFmpeg's own messages: ours says what is wrong."""
-    os.environ.setdefault("OPENCV_FFMPEG_LOGLEVEL", "-8")  # read once, by FFmpeg
-    with _OPEN_LOCK:
-        level = cv2.utils.logging.getLogLevel()
-        cv2.utils.logging.setLogLevel(cv2.utils.logging.LOG_LEVEL_SILENT)
-        try:
-            return cv2.VideoCapture(source, api, params)
-        finally:
-            cv2.utils.logging.setLogLevel(level)
-
-
-def _no_signal(source: str) -> InputError:
-    kind = "Camera" if source.isdecimal() else "Stream"
-    return InputError(
-        f"{kind} {source} gives no pictures. Check that it is connected, not in use by "
-        f"another program, and that its number or address is right."
-    )

@@ -21,23 +21,20 @@ import jax
 from absl import flags, logging
 
 from data_pipeline.known import class_names_of
-from svtas_jax import evaluate, train
+from svtas_jax import runs
 from svtas_jax.checkpoints import store
 from svtas_jax.config import validate_config
 from svtas_jax.errors import InputError, MissingInputError
-from svtas_jax.run_config import load_config
-from svtas_jax.runtime import cli, provenance
+from svtas_jax.runtime import cli, lock, provenance
+from svtas_jax.runtime.sharding import make_mesh
 from svtas_jax.structs import Params
+from svtas_jax.training.data import read_training_data, training_batches
 from svtas_jax.training.step import init_variables
 from svtas_jax.weights import convert, folded_mobilenet
 from svtas_jax.weights import names as weight_names
 from svtas_jax.weights import rules as weight_rules
 from svtas_jax.weights.files import read_arrays, write_safetensors
 
-WEIGHTS = flags.DEFINE_string("weights", None, "The file to read.")
-EXPORT = flags.DEFINE_string(
-    "export", None, "Write the run's weights under PyTorch's names to this file."
-)
 _READS_FEATURES = (
     "head/stage1/conv_1x1/kernel",
     "head/encoder/conv_1x1/kernel",
@@ -48,23 +45,35 @@ _NUM_CALLS = 8  # batches to calibrate on: a few hundred frames
 
 def main() -> None:
     """Runs the command."""
-    if EXPORT.value:
-        return export(cli.WORKDIR.value, EXPORT.value)
-    for name, value in (("weights", WEIGHTS.value), ("config", cli.CONFIG.value)):
+    if flags.FLAGS.export:
+        return export(flags.FLAGS.workdir, flags.FLAGS.export)
+    for name, value in (
+        ("weights", flags.FLAGS.weights),
+        ("config", flags.FLAGS.config),
+    ):
         if value is None:
             raise MissingInputError(f"--{name} is missing; --help lists the flags.")
-    take_over(WEIGHTS.value, cli.CONFIG.value, cli.WORKDIR.value)
+    take_over(flags.FLAGS.weights, flags.FLAGS.config, flags.FLAGS.workdir)
 
 
 def take_over(path: str, config, workdir: str) -> None:
     """Writes a checkpoint of the config's model with the weights of a file."""
     validate_config(config)
+    with lock.held(workdir):
+        store.check_new(workdir)
+        variables, meta = converted(path, config)
+        store.save_model(workdir, variables, meta)
+    logging.info("start from it with --config.train.init_from=%s", workdir)
+
+
+def converted(path: str, config) -> tuple[Params, store.Meta]:
+    """Returns the variables of the config's model with the weights of a file."""
     arrays = read_arrays(path)
     is_folded = "stem.kernel" in arrays
     if is_folded:
         who, (weights, unplaced) = (
             "a folded MobileNetV2",
-            folded_mobilenet.unfold(arrays),
+            folded_mobilenet.convert(arrays),
         )
     else:
         who, named = weight_names.translate(arrays, config.model.system)
@@ -74,14 +83,14 @@ def take_over(path: str, config, workdir: str) -> None:
         logging.info("skipped: %s, it has no place in this model", name)
     names = class_names_of(config.data)
     width = feature_width(config, weights, path)
-    model, chunk = evaluate.model_and_chunk(config, names, width)
+    model, chunk = runs.model_and_chunk(config, names, width)
     variables = init_variables(model, chunk, jax.random.key(config.seed))
     variables = store.merge_matching(variables, weights, source=path)
     if is_folded:
         variables = folded_mobilenet.calibrate(
             model, variables, training_chunks(config)
         )
-    meta = store.Meta(
+    return variables, store.Meta(
         config.to_dict(),
         names,
         fps=0.0,
@@ -90,8 +99,6 @@ def take_over(path: str, config, workdir: str) -> None:
         versions=provenance.versions(),
         feature_width=width,
     )
-    store.save_model(workdir, variables, meta)
-    logging.info("start from it with --config.train.init_from=%s", workdir)
 
 
 def feature_width(config, weights: Params, path: str) -> int:
@@ -122,7 +129,9 @@ def rules_of(config) -> weight_rules.Rules:
 
 def training_chunks(config):
     """Yields a few chunks of the training videos, augmented as in training."""
-    batches = train.training_batches(config, train.read_training_data(config))
+    mesh = make_mesh(config.train.batch_size)
+    data = read_training_data(config)
+    batches = training_batches(config, data, mesh)
     with contextlib.closing(iter(batches)) as batches:
         for batch in itertools.islice(batches, _NUM_CALLS):
             for index in range(len(batch.chunks.starts)):
@@ -135,13 +144,16 @@ def export(workdir: str, path: str) -> None:
         raise InputError(
             f"--export={path} must end with .safetensors: what is written."
         )
-    meta = store.read_meta(workdir, "best")
-    config = load_config(None, meta.config)
-    _, variables = evaluate.restore(config, meta, workdir, "best")
-    state = convert.to_torch(variables, rules_of(config))
+    run = runs.load(workdir)
+    state = convert.to_torch(run.variables, rules_of(run.config))
     write_safetensors(path, state)
     logging.info("%d arrays: %s", len(state), path)
 
 
 if __name__ == "__main__":
+    cli.define("config", "workdir")
+    flags.DEFINE_string("weights", None, "The file to read.")
+    flags.DEFINE_string(
+        "export", None, "Write the run's weights under PyTorch's names to this file."
+    )
     cli.run(main)

@@ -477,5 +477,5 @@ def define_flags() -> None:
 
 if __name__ == "__main__":
     define_flags()
-    cli.define_json()
+    cli.define("json")
     cli.run(main, required=())

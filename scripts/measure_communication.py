@@ -19,8 +19,8 @@ import jax
 import ml_collections
 from absl import flags, logging
 
+from data_pipeline.chunks import blank_chunk
 from data_pipeline.known import class_names_of
-from svtas_jax import train
 from svtas_jax.config import stream_spec, validate_config
 from svtas_jax.cost import macs
 from svtas_jax.errors import InputError
@@ -28,13 +28,14 @@ from svtas_jax.evaluation import report
 from svtas_jax.models import build_model
 from svtas_jax.runtime import cli
 from svtas_jax.runtime.files import write_atomic
-from svtas_jax.runtime.sharding import by_slot, lay_out, make_mesh
-from svtas_jax.streaming import blank_chunk
-from svtas_jax.training.step import begin_with, init_carry, make_train_functions
-
-DEVICES = flags.DEFINE_integer("devices", 8, "Simulated devices.", lower_bound=2)
-TERAFLOPS = flags.DEFINE_float("teraflops", 20.0, "Of a device, in reach of a model.")
-LINKS = flags.DEFINE_list("gigabytes", ["300", "50", "1.25"], "A second, of a link.")
+from svtas_jax.runtime.sharding import by_slot, make_mesh
+from svtas_jax.training import optim
+from svtas_jax.training.step import (
+    begin_with,
+    init_carry,
+    lay_out,
+    make_train_functions,
+)
 
 _BYTES = {"f64": 8, "s64": 8, "f32": 4, "s32": 4, "u32": 4, "bf16": 2, "f16": 2}
 _KINDS = ("all-reduce", "all-gather", "reduce-scatter", "all-to-all")
@@ -44,20 +45,26 @@ _SHAPE = re.compile(r"(\w+)\[([\d,]*)\]")
 
 def main() -> None:
     """Runs the command."""
-    config = cli.CONFIG.value
+    config = flags.FLAGS.config
     validate_config(config)
-    jax.config.update("jax_num_cpu_devices", DEVICES.value)
+    jax.config.update("jax_num_cpu_devices", flags.FLAGS.devices)
     if jax.default_backend() != "cpu":
         raise InputError("devices are simulated on the CPU: set JAX_PLATFORMS=cpu.")
-    config.train.batch_size *= DEVICES.value  # the config's batch on every device
+    config.train.batch_size *= flags.FLAGS.devices  # the config's batch on every device
     programs, num_macs = compile_training(config)
     rows = [row_of(name, text) for name, text in programs.items()]
-    flops = 2 * num_macs / DEVICES.value
+    flops = 2 * num_macs / flags.FLAGS.devices
     per_chunk = sum(row["bytes"] for row in rows if row["program"] == "a chunk")
     links = {
-        float(link): left_over(flops, per_chunk, float(link)) for link in LINKS.value
+        float(link): left_over(flops, per_chunk, float(link))
+        for link in flags.FLAGS.gigabytes
     }
-    told = {"devices": DEVICES.value, "flops": flops, "programs": rows, "links": links}
+    told = {
+        "devices": flags.FLAGS.devices,
+        "flops": flops,
+        "programs": rows,
+        "links": links,
+    }
     logging.info("%s", as_text(told))
     if flags.FLAGS.json:
         write_atomic(flags.FLAGS.json, json.dumps(told, indent=1))
@@ -67,7 +74,7 @@ def compile_training(config: ml_collections.ConfigDict) -> tuple[dict[str, str],
     """Returns the compiled programs of a chunk and of an optimizer step as text, and
     the multiply-accumulates of the chunk on all devices together."""
     model = build_model(config, class_names_of(config.data))
-    tx = train.optimizer_of(config, steps_per_epoch=1)
+    tx = optim.optimizer_of(config, steps_per_epoch=1)
     size = config.train.batch_size
     spec, crop = stream_spec(config), config.data.crop
 
@@ -128,7 +135,7 @@ def row_of(name: str, program: str) -> dict:
 
 def left_over(flops: float, moved: int, gigabytes: float) -> dict[int, float]:
     """Returns, by number of devices, the share of the time that computes."""
-    compute_s = flops / (TERAFLOPS.value * 1e12)
+    compute_s = flops / (flags.FLAGS.teraflops * 1e12)
 
     def share(devices):
         return compute_s / (
@@ -154,11 +161,16 @@ def as_text(told: dict) -> str:
         [
             f"{told['devices']} devices, {told['flops'] / 1e9:.0f} GFLOP a chunk each",
             report.markdown_table(head, rows),
-            report.markdown_table([f"{TERAFLOPS.value:g} TFLOP/s", *devices], links),
+            report.markdown_table(
+                [f"{flags.FLAGS.teraflops:g} TFLOP/s", *devices], links
+            ),
         ]
     )
 
 
 if __name__ == "__main__":
-    cli.define_json()
+    cli.define("config", "json")
+    flags.DEFINE_integer("devices", 8, "Simulated devices.", lower_bound=2)
+    flags.DEFINE_float("teraflops", 20.0, "Of a device, in reach of a model.")
+    flags.DEFINE_list("gigabytes", ["300", "50", "1.25"], "A second, of a link.")
     cli.run(main, required=("config",))

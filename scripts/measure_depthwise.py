@@ -1,10 +1,10 @@
 """Times the formulations of the depthwise 3x3 convolution on this device.
 
-    python scripts/measure_depthwise.py
+    python scripts/measure_depthwise.py [--frames=32]
 
 `svtas_jax.models.convolution.depthwise_conv3x3` chooses by backend: shifted
-multiply-adds on a CPU, XLA's grouped convolution elsewhere. 32 frames, float32, the
-layers of MobileNetV2 at 224x224 that cost most; medians, milliseconds.
+multiply-adds on a CPU, XLA's grouped convolution elsewhere. float32, the layers of
+MobileNetV2 at 224x224 that cost most; medians, milliseconds.
 """
 
 import functools
@@ -12,14 +12,14 @@ import functools
 import jax
 import jax.numpy as jnp
 import numpy as np
-from absl import app
+from absl import app, flags
 
 from svtas_jax.cost.measure import measure
 from svtas_jax.models import convolution
 from svtas_jax.runtime import provenance
 
 SHAPES = ((112, 32, 1), (112, 96, 2), (56, 144, 1), (14, 576, 1))  # size, channels
-NUM_FRAMES = 32
+FRAMES = flags.DEFINE_integer("frames", 32, "Pictures at once.", lower_bound=1)
 FORWARD = {
     "shifted": convolution._shifted_conv,
     "grouped": convolution._grouped_conv,
@@ -46,9 +46,11 @@ def times(size: int, channels: int, stride: int, kinds) -> dict[str, float]:
     """Returns milliseconds by formulation."""
     rng = np.random.default_rng(0)
     small = size // stride
-    x = jnp.asarray(rng.standard_normal((NUM_FRAMES, size, size, channels), "f4"))
+    x = jnp.asarray(rng.standard_normal((FRAMES.value, size, size, channels), "f4"))
     kernel = jnp.asarray(rng.standard_normal((3, 3, 1, channels), "f4"))
-    grad = jnp.asarray(rng.standard_normal((NUM_FRAMES, small, small, channels), "f4"))
+    grad = jnp.asarray(
+        rng.standard_normal((FRAMES.value, small, small, channels), "f4")
+    )
     arguments = (x, kernel) if kinds is FORWARD else (x, kernel, grad)
     found = {}
     for name, function in kinds.items():

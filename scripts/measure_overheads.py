@@ -20,19 +20,15 @@ import numpy as np
 from absl import flags, logging
 
 from data_pipeline.known import class_names_of
-from svtas_jax import train
 from svtas_jax.checkpoints import resume, store
 from svtas_jax.config import validate_config
 from svtas_jax.cost.measure import noise, random_variables
 from svtas_jax.models import build_model
 from svtas_jax.runtime import cli, provenance
-from svtas_jax.runtime.sharding import make_mesh, place, shard_batch
-from svtas_jax.training.step import begin_with, init_carry, make_train_functions
+from svtas_jax.runtime.sharding import make_mesh, shard_batch
+from svtas_jax.training import optim
+from svtas_jax.training.step import begin_with, init_carry, make_train_functions, place
 
-DEVICES = flags.DEFINE_integer("devices", 1, "Simulated devices.", lower_bound=1)
-EVERY = flags.DEFINE_integer("every", 50, "Steps between checkpoints.", lower_bound=1)
-ROUNDS = flags.DEFINE_integer("rounds", 5, "With and without.", lower_bound=1)
-CHUNKS = flags.DEFINE_integer("chunks", 5, "Of a video: a step's.", lower_bound=1)
 _STEPS = 5  # of a round: the writer has ended by then
 
 
@@ -41,7 +37,7 @@ class Trainer:
 
     def __init__(self, config) -> None:
         model = build_model(config, class_names_of(config.data))
-        tx = train.optimizer_of(config, steps_per_epoch=1)
+        tx = optim.optimizer_of(config, steps_per_epoch=1)
         size = config.train.batch_size
         self.mesh, self.key = make_mesh(size), jax.random.key(0)
         own = random_variables(model, model.initial_state(1), noise(config, 1))
@@ -62,7 +58,7 @@ class Trainer:
         """Trains; returns the seconds."""
         begin = time.perf_counter()
         for _ in range(count):
-            for _ in range(CHUNKS.value):
+            for _ in range(flags.FLAGS.chunks):
                 chunks = shard_batch(self.batch, self.mesh)
                 self.state, self.carry = self.accumulate(
                     self.state, self.carry, chunks, self.key
@@ -79,17 +75,17 @@ class Trainer:
 
 def main() -> None:
     """Runs the command."""
-    config = cli.CONFIG.value
+    config = flags.FLAGS.config
     validate_config(config)
-    jax.config.update("jax_num_cpu_devices", DEVICES.value)
-    config.train.batch_size = max(config.train.batch_size, DEVICES.value)
+    jax.config.update("jax_num_cpu_devices", flags.FLAGS.devices)
+    config.train.batch_size = max(config.train.batch_size, flags.FLAGS.devices)
     trainer = Trainer(config)
     trainer.steps(2)  # compiles
     step_s = trainer.steps(_STEPS) / _STEPS
     with tempfile.TemporaryDirectory() as folder:
         rounds = [
             measure_round(trainer, pathlib.Path(folder) / str(number))
-            for number in range(ROUNDS.value + 1)
+            for number in range(flags.FLAGS.rounds + 1)
         ][1:]  # the first one opens files and imports modules
     blocked, extra, written = map(statistics.median, zip(*rounds, strict=True))
     sharding_s = measure_sharding(trainer)
@@ -98,10 +94,10 @@ def main() -> None:
         "in all, %.2f%% of %d steps; the input of a chunk is laid out in %.2f ms, "
         "%.2f%% of its time, on %d devices",
         *(provenance.hardware(), 1e3 * step_s, written / 1e6, 1e3 * blocked),
-        *(1e3 * extra, 100 * extra / (EVERY.value * step_s), EVERY.value),
+        *(1e3 * extra, 100 * extra / (flags.FLAGS.every * step_s), flags.FLAGS.every),
         *(
             1e3 * sharding_s,
-            100 * CHUNKS.value * sharding_s / step_s,
+            100 * flags.FLAGS.chunks * sharding_s / step_s,
             len(trainer.mesh.devices),
         ),
     )
@@ -134,4 +130,9 @@ def measure_sharding(trainer: Trainer) -> float:
 
 
 if __name__ == "__main__":
+    cli.define("config")
+    flags.DEFINE_integer("devices", 1, "Simulated devices.", lower_bound=1)
+    flags.DEFINE_integer("every", 50, "Steps between checkpoints.", lower_bound=1)
+    flags.DEFINE_integer("rounds", 5, "With and without.", lower_bound=1)
+    flags.DEFINE_integer("chunks", 5, "Of a video: a step's.", lower_bound=1)
     cli.run(main, required=("config",))

@@ -1,6 +1,7 @@
 """Times reading a video from its file and from what `tfds_builder` makes of it.
 
     python scripts/measure_reading.py --config=configs/gtea_sete.py [--video=FILE]
+        [--rounds=5]
 
 By default the video is one that moving shapes are rendered into. It is prepared in
 every encoding and read to its end as evaluation reads it, in turns, in one thread;
@@ -13,30 +14,29 @@ import tempfile
 import time
 
 import ml_collections
+from absl import flags
 
-from data_pipeline import annotations, tfds_builder, video
+from data_pipeline import annotations, video
 from data_pipeline.dataset import make_dataset
+from data_pipeline.prepared import builder, workers
 from data_pipeline.prepared import index as prepared_index
-from data_pipeline.prepared import workers
-from svtas_jax import benchmark
 from svtas_jax.config import validate_config
+from svtas_jax.cost import benchmark
 from svtas_jax.runtime import cli, provenance
 
-NUM_ROUNDS = 5
+ROUNDS = flags.DEFINE_integer("rounds", 5, "Of reading all.", lower_bound=1)
 
 
 def main() -> None:
     """Prints a table."""
-    config = cli.CONFIG.value
+    config = flags.FLAGS.config
     validate_config(config)
     with tempfile.TemporaryDirectory() as name:
         folder = pathlib.Path(name)
-        given = benchmark.VIDEO.value or benchmark.render(
-            folder / "rendered.mp4", config
-        )
+        given = flags.FLAGS.video or benchmark.render(folder / "rendered.mp4", config)
         roots = prepare_all(config.data, pathlib.Path(given), folder)
         paces = {kind: [] for kind in roots}
-        for _ in range(NUM_ROUNDS):
+        for _ in range(ROUNDS.value):
             for kind, root in roots.items():
                 paces[kind].append(pace(config.data, root))
         print(f"{provenance.hardware()}; {video.probe_video(given)}")
@@ -62,11 +62,12 @@ def prepare_all(
     for subset in ("train", "test"):
         (roots["files"] / "splits" / f"{subset}.split1.bundle").write_text("v.txt\n")
     for name in prepared_index.ENCODINGS:
-        tfds_builder.prepare(
+        builder.prepare(
             with_root(data_config, roots["files"]),
             folder / name,
-            encoding=tfds_builder.make_encoding(data_config, name),
+            encoding=builder.make_encoding(data_config, name),
             mapper=workers.in_processes(1),
+            versions=provenance.versions(),
         )
         roots[name] = folder / name
     return roots
@@ -101,4 +102,6 @@ def size_mb(root: pathlib.Path) -> float:
 
 
 if __name__ == "__main__":
+    cli.define("config")
+    flags.DEFINE_string("video", None, "Video to read instead of a rendered one.")
     cli.run(main, required=("config",))

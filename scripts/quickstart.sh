@@ -3,7 +3,7 @@
 # runs it over one video as a stream. No download but the packages; 7 to 10 minutes on
 # two cores the first time. Run again, it goes on where it was.
 #
-#   bash scripts/quickstart.sh
+#   bash scripts/quickstart.sh [--config.SECTION.FIELD=VALUE ...]
 #
 # VENV and PYTHON choose the environment: see scripts/environment.sh.
 set -euo pipefail
@@ -20,10 +20,10 @@ install_package
 python="$VENV/bin/python"
 
 say "1/3 Training Transeger on demo videos of three people: $workdir"
-"$python" -m svtas_jax.train --config="$config" --workdir="$workdir"
+"$python" -m svtas_jax.train --config="$config" --workdir="$workdir" "$@"
 
 say "2/3 Evaluating on the videos of a fourth person"
-"$python" -m svtas_jax.evaluate --config="$config" --workdir="$workdir"
+"$python" -m svtas_jax.evaluate --config="$config" --workdir="$workdir" "$@"
 
 say "3/3 Streaming $video, one line per chunk"
 "$python" -m svtas_jax.stream --workdir="$workdir" --source="$video"

@@ -1,3 +1,75 @@
-"""Streaming temporal action segmentation of video in JAX: SETE, METE, Transeger."""
+"""Real-time action segmentation of video streams: SETE, METE and Transeger in JAX.
 
-__version__ = "0.1.0"
+    import svtas_jax
+    run = svtas_jax.load("runs/gtea")
+    result = run.segment("video.mp4")
+
+The names in `__all__` are the public interface; each is imported when it is first used.
+"""
+
+import importlib
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from svtas_jax.config import default_config, validate_config
+    from svtas_jax.errors import InputError
+    from svtas_jax.live import ChunkResult, LiveStream, VideoResult
+    from svtas_jax.models import build_model
+    from svtas_jax.runs import Run, load
+    from svtas_jax.runtime.configs import get_config
+    from svtas_jax.streaming import segment_chunk, segment_video
+    from svtas_jax.structs import Chunk, Segment, StreamSpec, StreamState
+
+__version__ = "0.2.0"
+
+__all__ = [
+    "Chunk",
+    "ChunkResult",
+    "InputError",
+    "LiveStream",
+    "Run",
+    "Segment",
+    "StreamSpec",
+    "StreamState",
+    "VideoResult",
+    "build_model",
+    "default_config",
+    "get_config",
+    "load",
+    "segment_chunk",
+    "segment_video",
+    "validate_config",
+]
+
+_HOMES = {
+    "Chunk": "structs",
+    "ChunkResult": "live",
+    "InputError": "errors",
+    "LiveStream": "live",
+    "Run": "runs",
+    "Segment": "structs",
+    "StreamSpec": "structs",
+    "StreamState": "structs",
+    "VideoResult": "live",
+    "build_model": "models",
+    "default_config": "config",
+    "get_config": "runtime.configs",
+    "load": "runs",
+    "segment_chunk": "streaming",
+    "segment_video": "streaming",
+    "validate_config": "config",
+}
+
+
+def __getattr__(name: str) -> Any:
+    """Imports a public name when it is first used (PEP 562)."""
+    if name not in _HOMES:
+        raise AttributeError(f"module 'svtas_jax' has no attribute {name!r}")
+    value = getattr(importlib.import_module(f"svtas_jax.{_HOMES[name]}"), name)
+    globals()[name] = value
+    return value
+
+
+def __dir__() -> list[str]:
+    """Lists the public names, also those that are not imported yet."""
+    return sorted({*globals(), *__all__})

@@ -18,6 +18,7 @@ BACKBONES = ("mobilenet_tsm", "i3d", "r2plus1d", "vit", "features")
 JOINTS = ("memory_tcn", "fc", "transformer")
 PROMPTS = ("learned", "fixed", "none")
 PROMPT_PARTS = ("ordinal", "count", "position", "context", "name")
+DEFAULT_LENGTH_GAP = 0.02
 HEADS = ("memory_tcn", "ms_tcn", "tcn_3d", "asformer", "gru", "gtrm")
 
 
@@ -42,6 +43,9 @@ def _data_defaults() -> ml_collections.ConfigDict:
     data.split = 1  # splits/{train,test}.splitK.bundle (or _splitK.txt)
     data.clip_frames = 128  # raw frames in a chunk; 0: a chunk is a whole video
     data.frame_stride = 4  # every frame_stride-th frame is decoded
+    data.max_length_gap = DEFAULT_LENGTH_GAP  # by which labels and video may differ, as
+    # a share of the longer one; a larger one also allows more than one chunk. Up to
+    # frame_stride frames are always allowed. What is longer is cut
     data.resize = (256, 320)  # height, width every frame is resized to, antialiased
     data.crop = 224  # square crop: random in training, centre otherwise
     data.mean = (0.551, 0.424, 0.179)  # RGB mean of the data, in 0..1
@@ -159,6 +163,11 @@ def _check_data(data: ml_collections.ConfigDict) -> None:
     _check_choice(data, "data", augment=("video", "frame", "none"))
     _check_at_least(data, "data", frame_stride=1, clip_frames=0, split=1, crop=8)
     _check_at_least(data, "data", num_workers=0)
+    if not 0 <= data.max_length_gap <= 1:
+        raise InputError(
+            f"config.data.max_length_gap={data.max_length_gap} must lie between 0 and "
+            "1: it is a share of the longer one of labels and video."
+        )
     if data.clip_frames % data.frame_stride:
         nearest = (
             max(1, round(data.clip_frames / data.frame_stride)) * data.frame_stride

@@ -3,169 +3,45 @@
     python -m svtas_jax.extract --workdir=runs/x [--config=configs/x.py]
         [--checkpoint=best|latest|STEP] [--output=runs/x/features] [--dtype=float16]
 
-NAME.npy holds (T, D), a row for every decoded frame; NAME.json beside it says from
-which weights and how far apart. A second stage reads them with
---config.data.features=FOLDER. Running the command again writes what is missing or
-comes from other weights.
+A second stage reads the files with --config.data.features=FOLDER. Running the command
+again writes what is missing or comes from other weights.
 """
 
-import functools
-import hashlib
-import io
-import json
 import pathlib
-from collections.abc import Iterator, Sequence
 
-import flax.linen as nn
-import flax.traverse_util
-import jax
-import jax.numpy as jnp
-import ml_collections
-import numpy as np
-from absl import flags, logging
+from absl import flags
 
 from data_pipeline import annotations
 from data_pipeline.checks import check_records
-from svtas_jax import evaluate
-from svtas_jax.checkpoints import store
+from data_pipeline.demo import render
+from svtas_jax import runs
 from svtas_jax.config import validate_config
 from svtas_jax.errors import InputError
-from svtas_jax.run_config import load_config
-from svtas_jax.runtime import cli, provenance
-from svtas_jax.runtime.files import write_atomic
-from svtas_jax.runtime.progress import Progress
-from svtas_jax.streaming import compile_inference
-from svtas_jax.structs import Chunk, Params, VideoRecord
-
-OUTPUT = flags.DEFINE_string(
-    "output", None, "Folder to write to; WORKDIR/features by default."
-)
-DTYPE = flags.DEFINE_enum("dtype", "float16", ["float16", "float32"], "Of the files.")
+from svtas_jax.evaluation import extraction
+from svtas_jax.runtime import cli
 
 
 def main() -> None:
     """Runs the command."""
-    workdir, which = cli.WORKDIR.value, flags.FLAGS.checkpoint
-    meta = store.read_meta(workdir, which)
-    config = load_config(cli.CONFIG.value, meta.config)
-    validate_config(config)
-    if config.data.features:
-        raise InputError(f"--workdir={workdir} was trained on features, not on videos.")
-    evaluate.prepare_data(config)
-    model, variables = evaluate.restore(config, meta, workdir, which)
-    names = annotations.class_names(config.data)
-    records = {
-        record.name: record
-        for subset in ("train", "test")
-        for record in annotations.read_split(config.data, subset)
-    }
-    records = tuple(records.values())
-    check_records(records, names)
-    folder = pathlib.Path(OUTPUT.value or pathlib.Path(workdir) / "features")
-    extract(config, model, variables, records, folder, dtype=DTYPE.value)
-
-
-def extract(
-    config: ml_collections.ConfigDict,
-    model: nn.Module,
-    variables: Params,
-    records: Sequence[VideoRecord],
-    folder: pathlib.Path,
-    *,
-    dtype: str = "float16",
-) -> None:
-    """Writes NAME.npy and NAME.json of every video to `folder`."""
-    facts = {
-        "model": config.model.backbone,
-        "weights": digest(variables),
-        "stride": config.data.frame_stride,
-        "dtype": dtype,
-        "config": config.to_dict(),
-        "versions": provenance.versions(),
-    }
-    missing = [r for r in records if not is_written(folder, r.name, facts)]
-    logging.info("%d of %d videos to extract", len(missing), len(records))
-    total = sum(record.num_frames for record in missing)
-    progress, done = Progress(first=0, last=total, unit="frames"), 0
-    for record, rows in image_features(model, variables, missing, config):
-        write_features(folder, record, rows, facts)
-        done += record.num_frames
-        progress.add(record.num_frames)
-        logging.info("%s", progress.line(done, f"{record.name} {rows.shape}"))
-    logging.info("features: %s", folder)
-
-
-def digest(variables: Params) -> str:
-    """Returns a fingerprint of the image branch's weights and statistics."""
-    flat = flax.traverse_util.flatten_dict(variables, sep="/")
-    total = hashlib.sha256()
-    for name in sorted(name for name in flat if "/image/" in name):
-        total.update(name.encode())
-        total.update(np.ascontiguousarray(flat[name]).tobytes())
-    return total.hexdigest()[:16]
-
-
-def is_written(folder: pathlib.Path, name: str, facts: dict) -> bool:
-    """Whether the files of a video are there and tell of the same weights."""
-    try:
-        told = json.loads((folder / f"{name}.json").read_text(encoding="utf-8"))
-    except (FileNotFoundError, ValueError):
-        return False
-    same = ("weights", "stride", "dtype")
-    agrees = all(told.get(field) == facts[field] for field in same)
-    return agrees and (folder / f"{name}.npy").is_file()
-
-
-def image_features(
-    model: nn.Module,
-    variables: Params,
-    records: Sequence[VideoRecord],
-    config: ml_collections.ConfigDict,
-) -> Iterator[tuple[VideoRecord, np.ndarray]]:
-    """Streams videos through the image branch; yields each with its (T, D) float32."""
-    see = compile_inference(functools.partial(_see, model))
-
-    def step(state, chunks):  # an image remembers nothing
-        return state, see(variables, chunks)
-
-    for record, seen in evaluate.stream_videos(step, None, records, config):
-        num_rows = -(-record.num_frames // config.data.frame_stride)
-        yield record, seen.reshape(-1, seen.shape[-1])[:num_rows]
-
-
-def _see(model: nn.Module, variables: Params, chunks: Chunk) -> jax.Array:
-    """Maps chunks, leaves (N, B, ...), to features (N, B, T, D)."""
-
-    def of_chunk(chunk):
-        seen = model.apply(variables, chunk, method="image_features")
-        # A head that wants feature maps gets them; a file holds their average.
-        return jnp.mean(seen, axis=tuple(range(2, seen.ndim - 1)))
-
-    return jax.lax.map(of_chunk, chunks)
-
-
-def write_features(
-    folder: pathlib.Path, record: VideoRecord, rows: np.ndarray, facts: dict
-) -> None:
-    """Writes the array, then what it is: a sidecar never tells of a missing file.
-
-    Raises:
-        InputError: if a value does not fit into the files' numbers.
-    """
-    stored = rows.astype(facts["dtype"])
-    if not np.isfinite(stored).all():
+    given = flags.FLAGS
+    run = runs.load(given.workdir, given.checkpoint, config=given.config)
+    data = run.config.data
+    validate_config(run.config)
+    if data.features:
         raise InputError(
-            f"the features of {record.name} do not fit into {facts['dtype']} (largest "
-            f"{np.abs(rows).max():.3g}); use --dtype=float32."
+            f"--workdir={given.workdir} was trained on features, not on videos."
         )
-    buffer = io.BytesIO()
-    np.save(buffer, stored)
-    write_atomic(folder / f"{record.name}.npy", buffer.getvalue())
-    own = {"num_frames": record.num_frames, "fps": record.fps, "shape": rows.shape}
-    text = json.dumps({**own, **facts}, indent=1, default=list)
-    write_atomic(folder / f"{record.name}.json", text)
+    render.ensure_configured(data)
+    records = annotations.read_all(data)
+    check_records(records, annotations.class_names(data))
+    folder = pathlib.Path(given.output or pathlib.Path(given.workdir) / "features")
+    extraction.extract(
+        run.config, run.model, run.variables, records, folder, dtype=given.dtype
+    )
 
 
 if __name__ == "__main__":
-    cli.define_checkpoint()
+    cli.define("workdir", "config", "checkpoint")
+    flags.DEFINE_string("output", None, "Folder to write; WORKDIR/features by default.")
+    flags.DEFINE_enum("dtype", "float16", ["float16", "float32"], "Of the files.")
     cli.run(main)

@@ -4,8 +4,10 @@ from typing import Any
 
 import ml_collections
 
+from svtas_jax.checkpoints.formats import FORMAT
 from svtas_jax.config import default_config
 from svtas_jax.errors import InputError
+from svtas_jax.runtime.origin import Origin, compared
 
 # May change when a run is resumed.
 _FREE = (
@@ -17,26 +19,43 @@ _FREE = (
     "split_from",
     "max_damaged_share",
     "frame_cache",
+    "max_length_gap",
 )
 
 
 def load_config(
-    given: ml_collections.ConfigDict | None, stored: dict[str, Any]
+    given: ml_collections.ConfigDict | None,
+    stored: dict[str, Any],
+    written: Origin | None = None,
 ) -> ml_collections.ConfigDict:
     """Returns the config to evaluate a run with: the given one, or the run's own.
+
+    Fields that were added since the run was made have their default.
+
+    Args:
+        given: on the command line.
+        stored: with the run.
+        written: by whom, for the message.
 
     Raises:
         InputError: if the given config describes another model, or the stored one has
             fields that this version does not know.
     """
-    ours = default_config().lock()
+    ours = default_config()
+    told = f" {compared(written, FORMAT)}" if written else ""
+    if unknown := _unknown_fields(stored, ours):
+        raise InputError(
+            f"the run was made by another version of the program, with {unknown[0]}, "
+            f"which this one does not know.{told} Use that version, or train again in "
+            "another --workdir."
+        )
     try:
         ours.update(_as_tuples(stored))
-        ours.unlock()
-    except (AttributeError, KeyError, TypeError) as error:
+    except (AttributeError, TypeError) as error:
         raise InputError(
-            f"the run was made by another version of the program: {error}. "
-            "Evaluate it with that version (report.json and meta name it)."
+            "the run was made by another version of the program, with a value that "
+            f"this one does not know: {error}.{told} Use that version, or train again "
+            "in another --workdir."
         ) from error
     if given is None:
         ours.data.frame_cache = ""  # a video that is read once needs none
@@ -49,6 +68,20 @@ def load_config(
     return given
 
 
+def _unknown_fields(
+    stored: dict[str, Any], ours: ml_collections.ConfigDict, where: str = "config"
+) -> list[str]:
+    found = []
+    for name, value in stored.items():
+        if name not in ours:
+            found.append(f"{where}.{name}")
+        elif isinstance(value, dict) and isinstance(
+            ours[name], ml_collections.ConfigDict
+        ):
+            found += _unknown_fields(value, ours[name], f"{where}.{name}")
+    return found
+
+
 def _as_tuples(value: Any) -> Any:
     """JSON knows no tuples; a config has no lists."""
     if isinstance(value, dict):
@@ -56,14 +89,18 @@ def _as_tuples(value: Any) -> Any:
     return tuple(value) if isinstance(value, list) else value
 
 
-def check_resumable(config: ml_collections.ConfigDict, stored: dict[str, Any]) -> None:
+def check_resumable(
+    config: ml_collections.ConfigDict,
+    stored: dict[str, Any],
+    written: Origin | None = None,
+) -> None:
     """Checks that a run goes on as it began; only its length, what is logged and how it
     is evaluated may change.
 
     Raises:
         InputError: naming a field that differs.
     """
-    before = load_config(None, stored)
+    before = load_config(None, stored, written)
     began = "the run began with"
     for section in ("data", "model", "train"):
         _check_same(config[section], before[section], section, began, _FREE)

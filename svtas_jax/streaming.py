@@ -10,45 +10,25 @@ import itertools
 import pathlib
 from collections.abc import Callable
 
-import flax.linen as nn
 import jax
 import jax.numpy as jnp
 
-from svtas_jax.structs import Chunk, ChunkOutput, Params, StreamSpec, StreamState
+from svtas_jax.structs import Chunk, ChunkOutput, Model, Params, StreamState
 
 Segmenter = Callable[[Params, StreamState, Chunk], tuple[StreamState, jax.Array]]
 
 
-def blank_chunk(
-    batch_size: int, spec: StreamSpec, crop: int, *, feature_width: int = 0
-) -> Chunk:
-    """Returns a chunk of black frames, or of features that are zero, labelled 0, leaves
-    (B, ...): it tells shapes."""
-    shape = (batch_size, spec.clip_frames)
-    steps = (batch_size, spec.clip_steps)
-    frame, dtype = (crop, crop, 3), jnp.uint8
-    if feature_width:
-        frame, dtype = (feature_width,), jnp.float32
-    return Chunk(
-        frames=jnp.zeros((*steps, *frame), dtype),
-        labels=jnp.zeros(shape, jnp.int32),
-        valid=jnp.ones(shape, bool),
-        starts=jnp.ones((batch_size,), bool),
-        num_chunks=jnp.ones((batch_size,), jnp.int32),
-    )
-
-
-def start_streams(model: nn.Module, variables: Params, batch_size: int) -> StreamState:
+def start_streams(model: Model, variables: Params, batch_size: int) -> StreamState:
     """Returns the state of new streams, on the device of the variables.
 
     A state that lies elsewhere than the one that comes back would compile a segmenter
     twice.
     """
-    place = jax.tree.leaves(variables)[0].sharding
-    return jax.device_put(model.initial_state(batch_size), place)
+    sharding = jax.tree.leaves(variables)[0].sharding
+    return jax.device_put(model.initial_state(batch_size), sharding)
 
 
-def reset_streams(model: nn.Module, state: StreamState, starts: jax.Array):
+def reset_streams(model: Model, state: StreamState, starts: jax.Array):
     """Returns the state with every row where `starts` (B,) is True made new."""
     fresh = model.initial_state(starts.shape[0])
 
@@ -59,7 +39,7 @@ def reset_streams(model: nn.Module, state: StreamState, starts: jax.Array):
 
 
 def apply_chunk(
-    model: nn.Module,
+    model: Model,
     variables: Params,
     state: StreamState,
     chunk: Chunk,
@@ -86,7 +66,7 @@ def apply_chunk(
 
 
 def look_ahead(
-    variables: Params, state: StreamState, *, model: nn.Module
+    variables: Params, state: StreamState, *, model: Model
 ) -> jax.Array | None:
     """Returns what the next chunk needs and its frames do not matter to: Transeger's
     text features. Made while the frames are shot, it costs no latency."""
@@ -99,7 +79,7 @@ def segment_chunk(
     chunk: Chunk,
     ahead: jax.Array | None = None,
     *,
-    model: nn.Module,
+    model: Model,
 ) -> tuple[StreamState, jax.Array]:
     """Scores one chunk.
 
@@ -118,7 +98,7 @@ def segment_chunk(
 
 
 def segment_video(
-    variables: Params, state: StreamState, chunks: Chunk, *, model: nn.Module
+    variables: Params, state: StreamState, chunks: Chunk, *, model: Model
 ) -> tuple[StreamState, jax.Array]:
     """Scores N consecutive chunks, leaves (N, B, ...); returns logits (N, B, T, K).
 
@@ -142,11 +122,14 @@ def keep_unless(changes: jax.Array, new: Params, old: Params) -> Params:
 
 
 def make_segmenter(
-    model: nn.Module, place: jax.sharding.Sharding | None = None
+    model: Model, sharding: jax.sharding.Sharding | None = None
 ) -> Segmenter:
-    """Returns `segment_video` for this model, compiled; streams lie at `place`."""
+    """Returns `segment_video` for this model, compiled.
+
+    `sharding` says how the streams' states lie on the devices.
+    """
     run = functools.partial(segment_video, model=model)
-    return compile_inference(run, out_shardings=(place, None))
+    return compile_inference(run, out_shardings=(sharding, None))
 
 
 def compile_inference(function: Callable, **options) -> Callable:

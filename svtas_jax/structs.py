@@ -6,7 +6,7 @@ is always after batch.
 """
 
 import dataclasses
-from typing import Any
+from typing import Any, Protocol
 
 import flax.struct
 import jax
@@ -23,51 +23,132 @@ Params = Any  # a tree of arrays, as Flax makes it
 class Chunk:
     """One window of B videos. Stacked along a leading axis N it is B whole videos.
 
-    `frames` may be uint8 (what the pipeline gives) or float: float frames are taken as
-    already normalised. Of a model that reads features they are (B, T, D).
+    Attributes:
+        frames: (B, T, H, W, 3) uint8 RGB as the pipeline gives them, or float: already
+            normalised. A model of features reads (B, T, D) float32.
+        labels: (B, F) int32, IGNORE_LABEL where there is no frame.
+        valid: (B, F) bool, True where a real frame exists.
+        starts: (B,) bool, True where a new stream begins: its state is reset.
+        num_chunks: (B,) int32, chunks of the whole video: the loss is divided by it.
     """
 
-    frames: jax.Array  # (B, T, H, W, 3) uint8 RGB, or (B, T, D) float32
-    labels: jax.Array  # (B, F) int32, IGNORE_LABEL where there is no frame
-    valid: jax.Array  # (B, F) bool, True where a real frame exists
-    starts: jax.Array  # (B,) bool, True where a new stream begins: its state is reset
-    num_chunks: jax.Array  # (B,) int32, chunks of the whole video: the loss's weight
+    frames: jax.Array
+    labels: jax.Array
+    valid: jax.Array
+    starts: jax.Array
+    num_chunks: jax.Array
+
+    @property
+    def step_valid(self) -> jax.Array:
+        """Which decoded steps are real, (B, T) bool."""
+        return self.valid[..., :: self._stride]
+
+    @property
+    def step_labels(self) -> jax.Array:
+        """The labels of the decoded steps, (B, T) int32."""
+        return self.labels[..., :: self._stride]
+
+    @property
+    def _stride(self) -> int:
+        steps_axis = self.valid.ndim - 1  # also of stacked chunks
+        return self.valid.shape[-1] // self.frames.shape[steps_axis]
 
 
 @flax.struct.dataclass
 class StreamState:
-    """All that a stream remembers between two chunks."""
+    """All that a stream remembers between two chunks.
 
-    labels: jax.Array  # (B, T) int32, actions of the last chunk, NO_LABEL before it;
-    # (B, 1) where no prompt tells them
-    context: tuple[
-        jax.Array, ...
-    ]  # per causal conv its left context (B, 2*dilation, D)
+    Attributes:
+        labels: (B, T) int32, actions of the last chunk, NO_LABEL before the first;
+            (B, 1) if no prompt reads them.
+        context: for every causal convolution its left context, (B, 2 * dilation, D).
+    """
+
+    labels: jax.Array
+    context: tuple[jax.Array, ...]
 
 
 @flax.struct.dataclass
 class ChunkOutput:
-    """What a model says about one chunk. The features exist only where a loss needs
-    them (METE in training)."""
+    """A model's output for one chunk.
 
-    logits: (
-        jax.Array
-    )  # (S, B, T, K) float32, zero in invalid steps; the last stage counts
-    image_features: jax.Array | None = None  # (B, T, D)
-    text_features: jax.Array | None = None  # (B, T, D)
-    logit_scale: jax.Array | None = (
-        None  # () natural logarithm of the contrastive scale
-    )
+    Attributes:
+        logits: (S, B, T, K) float32, zero in invalid steps; the last stage counts.
+        image_features, text_features: (B, T, D), only where a loss needs them (METE in
+            training).
+        logit_scale: () natural logarithm of the contrastive scale, likewise.
+    """
+
+    logits: jax.Array
+    image_features: jax.Array | None = None
+    text_features: jax.Array | None = None
+    logit_scale: jax.Array | None = None
 
 
 @flax.struct.dataclass
 class TrainState:
-    """All that training remembers between two optimizer steps."""
+    """All that training remembers between two optimizer steps.
 
-    step: jax.Array  # () int32, optimizer steps done
+    Attributes:
+        step: () int32, optimizer steps done.
+        params, batch_stats: the model's variables.
+        opt_state: the optimizer's.
+    """
+
+    step: jax.Array
     params: Params
     batch_stats: Params
     opt_state: optax.OptState
+
+
+@flax.struct.dataclass
+class BatchCarry:
+    """All that an optimizer step gathers, chunk by chunk.
+
+    Attributes:
+        grads: sums of the gradients, like the parameters.
+        stream: state of the B streams.
+        metrics: sums over the chunks so far, see `training.step.METRICS`.
+        chunk_index: () int32, chunks so far.
+        bad_chunk: () int32, the first chunk whose loss is not finite, -1 for none.
+        num_bad: () int32, how many such chunks there are.
+    """
+
+    grads: Params
+    stream: StreamState
+    metrics: dict[str, jax.Array]
+    chunk_index: jax.Array
+    bad_chunk: jax.Array
+    num_bad: jax.Array
+
+
+class Model(Protocol):
+    """What every system is to the rest of the program: a pure function of a chunk.
+
+    Flax's own `init`, `apply` and `clone` belong to it; `apply` calls `__call__`.
+    """
+
+    clip_steps: int
+
+    def initial_state(self, batch_size: int) -> StreamState:
+        """Returns the state of `batch_size` streams that have seen nothing."""
+        ...
+
+    def image_features(self, chunk: Chunk) -> jax.Array:
+        """Returns what the temporal branch reads in evaluation, (B, T, D)."""
+        ...
+
+    def ahead(self, state: StreamState) -> jax.Array | None:
+        """Returns what the next chunk needs and its frames do not change."""
+        ...
+
+    def init(self, *args: Any, **kwargs: Any) -> Params:
+        """Returns fresh variables."""
+        ...
+
+    def apply(self, variables: Params, *args: Any, **kwargs: Any) -> Any:
+        """Returns the next state and a `ChunkOutput`."""
+        ...
 
 
 @dataclasses.dataclass(frozen=True)
@@ -105,7 +186,7 @@ class FeatureFile:
         width: numbers in a vector (D).
         time_axis: 0 for (T, D), 1 for (D, T).
         stride: raw frames from one row to the next.
-        fps: frame rate of the video that it was made from, 0 if untold.
+        fps: frame rate of the video that it was made from, 0 if unknown.
     """
 
     num_rows: int
@@ -162,3 +243,20 @@ class Segment:
     label: int
     start: int
     end: int
+
+
+def labels_to_segments(labels: np.ndarray) -> list[Segment]:
+    """Returns the maximal runs of equal labels in their order of time.
+
+    Args:
+        labels: (num_frames,) integers.
+    """
+    labels = np.asarray(labels)
+    if not labels.size:
+        return []
+    changes = np.flatnonzero(labels[1:] != labels[:-1]) + 1
+    borders = [0, *changes.tolist(), len(labels)]
+    return [
+        Segment(label=int(labels[start]), start=start, end=end)
+        for start, end in zip(borders[:-1], borders[1:], strict=True)
+    ]

@@ -16,18 +16,17 @@ import jax
 import numpy as np
 from absl import flags
 
-from svtas_jax import evaluate, train
-from svtas_jax.models import build_model
+from svtas_jax import models, runs
 from svtas_jax.runtime import cli, hosts
 from svtas_jax.runtime.sharding import local_copy, local_mesh
+from svtas_jax.training import loop
 
-ROOT = flags.DEFINE_string("root", None, "The data.")
-CHANGES = flags.DEFINE_multi_string("set", [], "section.field=value of the config.")
+BUILD = models.build_model
 
 
 def tiny(config, class_names):
     """Builds two stages of MobileNet instead of seven."""
-    return conftest.with_stages(build_model(config, class_names), conftest.TINY_STAGES)
+    return conftest.with_stages(BUILD(config, class_names), conftest.TINY_STAGES)
 
 
 def digest(tree) -> str:
@@ -40,14 +39,14 @@ def digest(tree) -> str:
 
 def main() -> None:
     """Runs the two commands."""
-    config, workdir = conftest.tiny_config("sete"), cli.WORKDIR.value
-    config.data.update(root=ROOT.value, dataset="tiny")
+    config, workdir = conftest.tiny_config("sete"), flags.FLAGS.workdir
+    config.data.update(root=flags.FLAGS.root, dataset="tiny")
     config.train.update(batch_size=4, num_epochs=1, log_every_steps=2)
-    changes = (text.split("=") for text in CHANGES.value)
+    changes = (text.split("=") for text in flags.FLAGS["set"].value)
     config.update_from_flattened_dict({k: ast.literal_eval(v) for k, v in changes})
-    train.build_model = evaluate.build_model = tiny
-    state = train.train(config, workdir)
-    report = evaluate.evaluate_run(workdir, "latest")
+    models.build_model = tiny
+    state = loop.train(config, workdir)
+    report = runs.evaluate(workdir, "latest")
     params = jax.tree.leaves(local_copy(state.params, local_mesh(1)))
     told = {
         "step": int(state.step),
@@ -61,5 +60,7 @@ def main() -> None:
 
 
 if __name__ == "__main__":
-    cli.define_distributed()
+    cli.define("workdir", "distributed")
+    flags.DEFINE_string("root", None, "The data.")
+    flags.DEFINE_multi_string("set", [], "section.field=value of the config.")
     cli.run(main)

@@ -24,9 +24,14 @@ import optax
 import orbax.checkpoint as ocp
 
 from svtas_jax.checkpoints import small_arrays, store
-from svtas_jax.runtime.sharding import make_mesh, place, repeated, shard_batch
+from svtas_jax.runtime.sharding import make_mesh, repeated, shard_batch
 from svtas_jax.structs import IGNORE_LABEL
-from svtas_jax.training.step import init_carry, init_train_state, make_train_functions
+from svtas_jax.training.step import (
+    init_carry,
+    init_train_state,
+    make_train_functions,
+    place,
+)
 
 SLOTS = 8
 jax.config.update("jax_enable_x64", True)

@@ -10,12 +10,17 @@ import numpy as np
 import pytest
 
 from data_pipeline import annotations
-from svtas_jax import cross_validate, evaluate, extract, stream, train
+from svtas_jax import live, models, runs, stream
 from svtas_jax.checkpoints import store
 from svtas_jax.config import stream_spec
 from svtas_jax.errors import InputError
+from svtas_jax.evaluation import extraction, measure
+from svtas_jax.training import cross_validation, loop, optim
 
 METRICS = "acc edit f1_10 f1_25 f1_50 auc ar_1 ar_5 ar_15 map_50 map_avg".split()
+
+
+pytestmark = pytest.mark.usefixtures("tiny_commands_of_module")
 
 
 def config_of(folder, tiny):
@@ -38,29 +43,25 @@ def config(folder, tiny):
 
 
 @pytest.fixture(scope="module")
-def trained(tmp_path_factory, new_folder, tiny):
+def trained(tmp_path_factory, data_folder, tiny, tiny_commands_of_module):
     """The config of a training of one epoch, and its folder: only to read."""
     path = tmp_path_factory.mktemp("trained")
-    config = config_of(new_folder(path / "data"), tiny)
+    config = config_of(data_folder(path / "data"), tiny)
     config.train.num_epochs = 1
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setenv("XDG_CACHE_HOME", str(path / "cache"))
-        tiny.in_commands(patch)
-        train.train(config, str(path / "run"))
+    loop.train(config, str(path / "run"))
     return config, path / "run"
 
 
 def run_training(config, workdir, **overrides):
     config = config.copy_and_resolve_references()
     config.train.update(overrides)
-    return train.train(config, str(workdir))
+    return loop.train(config, str(workdir))
 
 
 def assert_equal(a, b):
     jax.tree.map(np.testing.assert_array_equal, a, b)
 
 
-@pytest.mark.usefixtures("tiny_commands")
 @pytest.mark.slow  # tests/test_resume.py has the same in more places
 def test_resumed_run_equals_an_uninterrupted_one(config, tmp_path):
     whole = run_training(config, tmp_path / "whole")
@@ -72,12 +73,11 @@ def test_resumed_run_equals_an_uninterrupted_one(config, tmp_path):
     assert_equal(run_training(config, tmp_path / "parts"), whole)
 
 
-@pytest.mark.usefixtures("tiny_commands")
 def test_train_evaluate_stream(config, tmp_path):
     state = run_training(config, tmp_path)
     assert all(np.isfinite(leaf).all() for leaf in jax.tree.leaves(state.params))
     assert list(tmp_path.glob("events.out.tfevents.*"))
-    report = evaluate.evaluate_run(str(tmp_path))
+    report = runs.evaluate(str(tmp_path))
     folder = tmp_path / "evaluation"
     saved = json.loads((folder / "report.json").read_text(encoding="utf-8"))
     assert all(0 <= saved["metrics"][name] <= 100 for name in METRICS)
@@ -96,7 +96,7 @@ def streamed_labels(workdir, config, name):
     """Returns what the live stream says about every frame of a video."""
     out = io.StringIO()
     path = pathlib.Path(config.data.root) / "Videos" / f"{name}.avi"
-    stream.run(str(workdir), "best", str(path), out)
+    stream.stream(runs.load(str(workdir)), str(path), out)
     lines = [json.loads(line) for line in out.getvalue().splitlines()]
     labels, position = [], 0
     for index, line in enumerate(lines):
@@ -111,22 +111,17 @@ def streamed_labels(workdir, config, name):
     return labels
 
 
-@pytest.mark.usefixtures("tiny_commands")
 def test_two_stages(config, trained, tmp_path):
     """Extract, train on whole videos of features, evaluate whole and as a stream."""
-    first = str(trained[1])
-    meta = store.read_meta(first, "best")
-    model, variables = evaluate.restore(config, meta, first, "best")
-    records = [
-        record
-        for subset in ("train", "test")
-        for record in annotations.read_split(config.data, subset)
-    ]
+    run = runs.load(str(trained[1]))
+    records = annotations.read_all(config.data)
     folder = pathlib.Path(config.data.root) / "features"
-    extract.extract(config, model, variables, records, folder)
+    extraction.extract(config, run.model, run.variables, records, folder)
     first = {path.name: path.stat().st_mtime_ns for path in folder.iterdir()}
     assert len(first) == 2 * len(records)
-    extract.extract(config, model, variables, records, folder)  # all is there
+    extraction.extract(
+        config, run.model, run.variables, records, folder
+    )  # all is there
     assert first == {path.name: path.stat().st_mtime_ns for path in folder.iterdir()}
 
     config = config.copy_and_resolve_references()
@@ -139,8 +134,8 @@ def test_two_stages(config, trained, tmp_path):
     splits = annotations.split_numbers(config.data)
     assert splits == (1, 2)
     workdir = tmp_path / "second"
-    table = cross_validate.cross_validate(config, str(workdir), splits, streams=(16,))
-    again = cross_validate.cross_validate(config, str(workdir), splits, streams=(16,))
+    table = cross_validation.cross_validate(config, str(workdir), splits, streams=(16,))
+    again = cross_validation.cross_validate(config, str(workdir), splits, streams=(16,))
     assert table == again and set(table) == {"as trained", "chunks of 16 frames"}
     saved = json.loads((workdir / "table.json").read_text(encoding="utf-8"))
     rows = saved["rows"]["as trained"]
@@ -167,34 +162,28 @@ def write_second_split(folder):
         path.write_text("\n".join(names), encoding="utf-8")
 
 
-@pytest.mark.usefixtures("tiny_commands")
 def test_stride_follows_the_frame_rate_of_the_source(config):
     spec = stream_spec(config)
-    assert stream.live_spec(spec, 15.0, 15.0) == (spec, 15.0)
-    doubled, fps = stream.live_spec(spec, 30.0, 15.0)
-    assert (doubled.frame_stride, doubled.clip_frames, fps) == (4, 16, 30.0)
+    assert live.fit_stride(spec, 15.0, 15.0) == spec
+    doubled = live.fit_stride(spec, 30.0, 15.0)
+    assert (doubled.frame_stride, doubled.clip_frames) == (4, 16)
     assert doubled.clip_steps == spec.clip_steps
-    assert stream.live_spec(spec, 0.0, 15.0) == (spec, 15.0)
-    assert stream.live_spec(spec, 0.0, 0.0) == (spec, stream.FALLBACK_FPS)
+    assert live.fit_stride(spec, 0.0, 15.0) == spec
+    assert live.fit_stride(spec, 0.0, 0.0) == spec
 
 
-@pytest.mark.usefixtures("tiny_commands")
 def test_finetuning_takes_what_fits(trained, caplog):
-    config, first = trained[0], str(trained[1])
-    other = config.copy_and_resolve_references()
+    other = trained[0].copy_and_resolve_references()
     other.model.joint_features = 24
-    other.train.init_from = first
-    model = train.build_model(other, ("a", "b", "c", "d"))
+    other.train.init_from = str(trained[1])
+    model = models.build_model(other, ("a", "b", "c", "d"))
     with caplog.at_level("INFO"):
-        state = train.first_state(other, model, train.optimizer_of(other, 1))
-    meta = store.read_meta(first, "best")
-    like = evaluate.restore(config, meta, first, "best")[1]
-    old = store.restore_model(first, "best", like)
+        state = loop.first_state(other, model, optim.optimizer_of(other, 1))
+    old = runs.load(str(trained[1])).variables
     assert_equal(state.params["image"], old["params"]["image"])
     assert "not taken: params/joint/stage/conv_out/kernel" in caplog.text
 
 
-@pytest.mark.usefixtures("tiny_commands")
 def test_another_model_in_the_workdir_is_refused(trained, tmp_path):
     config = trained[0].copy_and_resolve_references()
     workdir = shutil.copytree(trained[1], tmp_path / "run")
@@ -215,11 +204,10 @@ def test_testing_on_known_videos_is_said(trained, caplog):
     known = annotations.read_split(trained[0].data, "train")
     with caplog.at_level("WARNING"):
         # One of the five was held out to choose the best checkpoint.
-        assert evaluate.warn_if_known(known, meta) == len(known) - 1
+        assert measure.warn_if_known(known, meta) == len(known) - 1
     assert "4 of the 5 test videos were trained on" in caplog.text
 
 
-@pytest.mark.usefixtures("tiny_commands")
 def test_loss_that_is_not_finite_stops_the_run(config, tmp_path):
     with pytest.raises(
         InputError, match=r"not finite in step \d+, which shows .*train \d \(chunk"
@@ -228,7 +216,6 @@ def test_loss_that_is_not_finite_stops_the_run(config, tmp_path):
     assert not list((tmp_path / "checkpoints").glob("*/model/*nan*"))
 
 
-@pytest.mark.usefixtures("tiny_commands")
 def test_checkpoint_is_not_touched_by_later_steps(trained, tmp_path):
     """Saving goes on while training does: both must end with the same first epoch."""
     config, short = trained[0], store.read_meta(str(trained[1]), "best")
@@ -236,10 +223,10 @@ def test_checkpoint_is_not_touched_by_later_steps(trained, tmp_path):
     steps = sorted(int(p.name) for p in (tmp_path / "long/checkpoints").glob("[0-9]*"))
     assert steps[-1] == 3 * short.step
     meta = store.read_meta(str(tmp_path / "long"), str(steps[0]))
-    model, variables = evaluate.restore(
-        config, meta, str(tmp_path / "long"), str(steps[0])
-    )
-    again = trained[1] if meta.epoch == 1 else tmp_path / "again"
-    if meta.epoch != 1:
+    first = runs.load(str(tmp_path / "long"), str(steps[0]))
+    again = tmp_path / "again"
+    if meta.epoch == 1:
+        again = trained[1]
+    else:
         run_training(config, again, num_epochs=meta.epoch)
-    assert_equal(evaluate.restore(config, meta, str(again), "latest")[1], variables)
+    assert_equal(runs.load(str(again), "latest").variables, first.variables)

@@ -7,6 +7,7 @@ import jax
 import pytest
 
 import svtas_jax
+from data_pipeline.chunks import blank_chunk
 from svtas_jax.config import (
     default_config,
     stream_spec,
@@ -16,7 +17,7 @@ from svtas_jax.config import (
 from svtas_jax.errors import InputError
 from svtas_jax.models import build_model
 from svtas_jax.run_config import check_resumable, load_config
-from svtas_jax.streaming import blank_chunk, segment_chunk
+from svtas_jax.streaming import segment_chunk
 
 CONFIGS = sorted(
     (pathlib.Path(svtas_jax.__file__).parent.parent / "configs").glob("*.py")
@@ -58,6 +59,8 @@ def test_there_are_configs():
     ("field", "value", "said"),
     [
         ("data.clip_frames", 130, "clip_frames=132|clip_frames=128"),
+        ("data.max_length_gap", 1.5, "between 0 and 1"),
+        ("data.max_length_gap", -0.1, "between 0 and 1"),
         ("data.frame_stride", 0, "at least 1"),
         ("data.crop", 300, "larger than config.data.resize"),
         ("data.resize", (256,), "must be 2 positive"),

@@ -9,7 +9,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from svtas_jax import stitching
-from svtas_jax.structs import Segment, StreamSpec
+from svtas_jax.structs import Segment, StreamSpec, labels_to_segments
 
 GOLDEN = pathlib.Path(__file__).parent / "golden" / "stream_score_post_processing.npz"
 
@@ -32,12 +32,12 @@ def golden_videos():
 def test_stitch_frames_equals_golden(windows, hop, score, labels):
     stitched = stitching.stitch_frames(windows, num_frames=len(labels), hop=hop)
     np.testing.assert_array_equal(stitched.T, score)
-    np.testing.assert_array_equal(stitching.scores_to_labels(stitched), labels)
+    np.testing.assert_array_equal(stitching.logits_to_labels(stitched), labels)
 
 
-def test_stitch_scores_repeats_steps_and_cuts_at_true_length():
+def test_stitch_steps_repeats_steps_and_cuts_at_true_length():
     scores = np.arange(2 * 3 * 2, dtype=np.float32).reshape(2, 3, 2)
-    stitched = stitching.stitch_scores(
+    stitched = stitching.stitch_steps(
         scores, num_frames=9, spec=StreamSpec(clip_frames=6, frame_stride=2)
     )
     assert stitched.dtype == np.float32
@@ -45,10 +45,10 @@ def test_stitch_scores_repeats_steps_and_cuts_at_true_length():
     np.testing.assert_array_equal(stitched, scores.reshape(6, 2)[steps])
 
 
-def test_stitch_scores_prefers_the_later_window_where_they_overlap():
+def test_stitch_steps_prefers_the_later_window_where_they_overlap():
     scores = np.array([[[0.0], [1.0]], [[2.0], [3.0]]])
     spec = StreamSpec(clip_frames=4, frame_stride=2, hop_frames=2)
-    stitched = stitching.stitch_scores(scores, num_frames=6, spec=spec)
+    stitched = stitching.stitch_steps(scores, num_frames=6, spec=spec)
     np.testing.assert_array_equal(stitched[:, 0], [0, 0, 2, 2, 3, 3])
 
 
@@ -60,31 +60,31 @@ def test_stitch_frames_rejects_windows_that_leave_a_gap(shape, num_frames, hop):
         stitching.stitch_frames(np.zeros(shape), num_frames=num_frames, hop=hop)
 
 
-def test_scores_to_labels_gives_ties_to_the_first_class():
-    labels = stitching.scores_to_labels(np.array([[1.0, 1.0, 0.0], [0.0, 2.0, 2.0]]))
+def test_logits_to_labels_gives_ties_to_the_first_class():
+    labels = stitching.logits_to_labels(np.array([[1.0, 1.0, 0.0], [0.0, 2.0, 2.0]]))
     np.testing.assert_array_equal(labels, [0, 1])
 
 
-def test_scores_to_confidence_is_the_softmax_of_the_best_class():
+def test_logits_to_confidence_is_the_softmax_of_the_best_class():
     logits = np.array([[0.0, np.log(3.0)], [0.0, 0.0], [500.0, -500.0]])
-    confidence = stitching.scores_to_confidence(logits)
+    confidence = stitching.logits_to_confidence(logits)
     assert confidence.dtype == np.float32
     np.testing.assert_allclose(confidence, [0.75, 0.5, 1.0], rtol=1e-6)
 
 
 def test_labels_to_segments_of_a_hand_made_case():
-    assert stitching.labels_to_segments(np.array([4, 4, 0, 4])) == [
+    assert labels_to_segments(np.array([4, 4, 0, 4])) == [
         Segment(4, 0, 2),
         Segment(0, 2, 3),
         Segment(4, 3, 4),
     ]
-    assert stitching.labels_to_segments(np.array([], int)) == []
+    assert labels_to_segments(np.array([], int)) == []
 
 
 @settings(max_examples=50, deadline=None)
 @given(st.lists(st.integers(0, 2), min_size=1, max_size=40))
 def test_labels_to_segments_tiles_the_video_with_maximal_runs(labels):
-    segments = stitching.labels_to_segments(np.array(labels))
+    segments = labels_to_segments(np.array(labels))
     rebuilt = [s.label for s in segments for _ in range(s.start, s.end)]
     assert rebuilt == labels
     assert all(

@@ -19,6 +19,7 @@ import tempfile
 from collections.abc import Iterator
 
 import cv2
+import ml_collections
 import numpy as np
 from absl import logging
 
@@ -68,6 +69,12 @@ def ensure_dataset(root: str | os.PathLike, settings: Settings | None = None) ->
     if prepared_index.is_prepared(root) or _is_complete(root, settings):
         return
     render_dataset(root, settings)
+
+
+def ensure_configured(data_config: ml_collections.ConfigDict) -> None:
+    """Renders the demo data if `config.data` asks for them and they are absent."""
+    if data_config.dataset == "demo":
+        ensure_dataset(data_config.root)
 
 
 def render_dataset(root: str | os.PathLike, settings: Settings | None = None) -> None:

@@ -6,10 +6,12 @@ import functools
 import json
 import os
 import pathlib
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
+from typing import Any
 
 import numpy as np
 
+import svtas_jax
 from svtas_jax.errors import InputError
 from svtas_jax.runtime.files import write_atomic
 
@@ -60,6 +62,7 @@ class Index:
         videos: by name.
         shards: bytes of every file of records, by name.
         versions: of what the pictures were made with.
+        commit: of the program that made them, if it was a checkout.
     """
 
     encoding: str
@@ -71,6 +74,7 @@ class Index:
     videos: dict[str, IndexEntry]
     shards: dict[str, int] = dataclasses.field(default_factory=dict)
     versions: dict[str, str] = dataclasses.field(default_factory=dict)
+    commit: str | None = None
 
 
 def is_prepared(root: str | os.PathLike) -> bool:
@@ -100,10 +104,8 @@ def read_index(root: str | os.PathLike) -> Index:
 def _read_index(path: pathlib.Path, changed_ns: int) -> Index:
     with _explaining(path):
         facts = json.loads(path.read_text(encoding="utf-8"))
-        if facts.pop("format") != FORMAT:
-            raise InputError(
-                f"{path.parent} was prepared by another version of the program: {AGAIN}"
-            )
+        if (found := facts.pop("format")) != FORMAT:
+            raise InputError(_other_format(path.parent, found, facts))
         entries = [_entry(**told) for told in facts.pop("videos")]
         splits = {
             int(number): {subset: tuple(names) for subset, names in subsets.items()}
@@ -112,6 +114,17 @@ def _read_index(path: pathlib.Path, changed_ns: int) -> Index:
         lists = {name: tuple(facts.pop(name)) for name in ("resize", "classes")}
         videos = {entry.name: entry for entry in entries}
         return Index(splits=splits, videos=videos, **lists, **facts)
+
+
+def _other_format(folder: pathlib.Path, found: int, facts: Mapping[str, Any]) -> str:
+    version = facts["versions"].get("svtas_jax", "of an unknown version")
+    digits, dash, changed = (facts.get("commit") or "unknown").partition("-")
+    return (
+        f"{folder} was prepared by another version of the program: in format {found} "
+        f"by svtas_jax {version} (commit {digits[:12]}{dash}{changed}); this is "
+        f"svtas_jax {svtas_jax.__version__}, which reads format {FORMAT}. "
+        f"Use that version, or {AGAIN}"
+    )
 
 
 def _entry(*, runs: list[list[int]], **facts) -> IndexEntry:

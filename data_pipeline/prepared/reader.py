@@ -10,12 +10,11 @@ number, without TensorFlow. TFDS is imported when the first picture is asked for
 
 import dataclasses
 import functools
+import io
 import os
 import pathlib
-import tempfile
-import weakref
-from collections.abc import Callable, Sequence
-from typing import IO, Any
+from collections.abc import Sequence
+from typing import Any
 
 import ml_collections
 import numpy as np
@@ -29,7 +28,6 @@ from data_pipeline.prepared.index import (
     read_index,
 )
 from svtas_jax.errors import DamagedVideoError, InputError, MissingInputError
-from svtas_jax.runtime.files import writing
 from svtas_jax.structs import PreparedVideo, VideoRecord
 
 SPLIT = "videos"  # TFDS's; ours are lists of names in the index
@@ -49,14 +47,24 @@ def read_split(
     index = read_index(root)
     _check_config(data_config, index)
     _check_shards(root, index)
-    if data_config.split not in index.splits:
-        known = ", ".join(map(str, sorted(index.splits)))
-        raise MissingInputError(
-            f"Split {data_config.split} is missing: {root} was prepared with the "
-            f"splits {known}. Choose one with --config.data.split."
-        )
-    names = index.splits[data_config.split][subset]
+    names = split_names(root, data_config.split, subset)
     return tuple(_record(root, index, index.videos[name]) for name in names)
+
+
+def split_names(root: pathlib.Path, split: int, subset: str) -> tuple[str, ...]:
+    """Returns the names of a split's videos.
+
+    Raises:
+        MissingInputError: if there is no such split.
+    """
+    splits = read_index(root).splits
+    if split not in splits:
+        known = ", ".join(map(str, sorted(splits)))
+        raise MissingInputError(
+            f"Split {split} is missing: {root} was prepared with the splits {known}. "
+            "Choose one with --config.data.split."
+        )
+    return splits[split][subset]
 
 
 def open_reader(record: VideoRecord) -> "PreparedReader":
@@ -133,7 +141,7 @@ class PictureReader:
 
 @dataclasses.dataclass
 class FileReader:
-    """Gives frames of one video, whose file is put together again to decode it.
+    """Gives frames of one video, whose file is decoded out of its records.
 
     Attributes:
         path: names the video.
@@ -144,50 +152,67 @@ class FileReader:
     path: str
     place: PreparedVideo
     num_frames: int
-    _remove: Callable[[], None] | None = dataclasses.field(default=None, init=False)
-    _reader: video.FrameReader | None = dataclasses.field(default=None, init=False)
+
+    def __post_init__(self) -> None:
+        self._reader = video.FrameReader(
+            self.path, self.num_frames, lambda: _RecordFile(self.path, self.place)
+        )
 
     def frame(self, index: int) -> np.ndarray:
         """Returns frame `index` as (H, W, 3) uint8 RGB."""
-        if self._reader is None:
-            self._restore()
-        try:
-            return self._reader.frame(index)
-        except (DamagedVideoError, MissingInputError) as error:
-            told = str(error).replace(self._reader.path, self.path)
-            raise DamagedVideoError(told) from error
+        return self._reader.frame(index)
 
     def close(self) -> None:
-        """Frees the decoder and removes the file."""
-        if self._reader is not None:
-            self._reader.close()
-            self._remove()
-        self._reader = self._remove = None
-
-    def _restore(self) -> None:
-        with writing(pathlib.Path(tempfile.gettempdir()), option="TMPDIR"):
-            file = _nameless_file()
-            self._remove = weakref.finalize(self, file.close)  # or when forgotten
-            records = _Records(self.path, self.place.folder)
-            for part in range(self.place.first, self.place.first + self.place.count):
-                file.write(records.read(part)["bytes"])
-            file.flush()
-        self._reader = video.FrameReader(_path_of(file), self.num_frames)
+        """Frees the decoder."""
+        self._reader.close()
 
 
 PreparedReader = PictureReader | FileReader
 
 
-def _nameless_file() -> IO[bytes]:
-    """Opens a file that is gone when the process ends, however it ends."""
-    if os.path.isdir("/proc/self/fd"):
-        return tempfile.TemporaryFile()
-    return tempfile.NamedTemporaryFile()  # other systems: a file under a name
+class _RecordFile(io.RawIOBase):
+    """A video file, read from the records that hold its parts: one is in memory.
 
+    All parts but the last are as long as the first.
+    """
 
-def _path_of(file: IO[bytes]) -> str:
-    """OpenCV opens paths only."""
-    return file.name if isinstance(file.name, str) else f"/proc/self/fd/{file.fileno()}"
+    def __init__(self, path: str, place: PreparedVideo) -> None:
+        self._records, self._place = _Records(path, place.folder), place
+        self._position = 0
+        self._held, self._part = -1, b""
+        self._part_size = len(self._load(0))
+        self._size = (place.count - 1) * self._part_size + len(
+            self._load(place.count - 1)
+        )
+
+    def readable(self) -> bool:
+        return True
+
+    def seekable(self) -> bool:
+        return True
+
+    def tell(self) -> int:
+        return self._position
+
+    def seek(self, offset: int, whence: int = os.SEEK_SET) -> int:
+        origin = {os.SEEK_SET: 0, os.SEEK_CUR: self._position, os.SEEK_END: self._size}
+        self._position = max(0, origin[whence] + offset)
+        return self._position
+
+    def read(self, size: int = -1) -> bytes:
+        if not self._part_size or self._position >= self._size:
+            return b""
+        number, begin = divmod(self._position, self._part_size)
+        part = self._load(number)
+        data = part[begin:] if size < 0 else part[begin : begin + size]
+        self._position += len(data)
+        return data
+
+    def _load(self, number: int) -> bytes:
+        if number != self._held:
+            self._part = self._records.read(self._place.first + number)["bytes"]
+            self._held = number
+        return self._part
 
 
 @functools.lru_cache(maxsize=16)

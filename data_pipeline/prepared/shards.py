@@ -20,8 +20,7 @@ from data_pipeline.prepared.index import IndexEntry
 from data_pipeline.video import FrameReader
 from svtas_jax.errors import InputError, MissingInputError
 from svtas_jax.runtime.files import writing
-from svtas_jax.stitching import labels_to_segments
-from svtas_jax.structs import VideoRecord
+from svtas_jax.structs import VideoRecord, labels_to_segments
 
 MIN_SHARDS = 32  # files can be written side by side, as many as there are
 _SHARD_BYTES = 256e6

@@ -136,7 +136,7 @@ def check_stitching(file: GoldenFile) -> Iterator[Result]:
             out = below(arrays, f"out/{video}/")
             size = dict(num_frames=len(out["pred"]), hop=case["sliding_window"])
             stitched = stitching.stitch_frames(scores[:, video], **size)
-            labels = stitching.scores_to_labels(stitched)
+            labels = stitching.logits_to_labels(stitched)
             true = stitching.stitch_frames(truth[:, video, :, None], **size)[:, 0]
             path = f"{where}out/{video}/"
             yield results.exact("scores", path + "score", stitched.T, out["score"])
@@ -157,7 +157,7 @@ def _chunk_accuracy(scores: np.ndarray, truth: np.ndarray) -> float:
     shares = []
     for video_scores, labels in zip(scores, truth, strict=True):
         counts = SegmentCounts.zero(scores.shape[-1])
-        counts = counts.add(stitching.scores_to_labels(video_scores), labels)
+        counts = counts.add(stitching.logits_to_labels(video_scores), labels)
         labelled = np.any(labels != IGNORE_LABEL)
         shares.append(counts.compute()["acc"] / 100 if labelled else 0.0)
     return float(np.mean(shares))

@@ -14,10 +14,10 @@ import orbax.checkpoint as ocp
 from absl import logging
 
 from svtas_jax.checkpoints import store
+from svtas_jax.checkpoints.formats import said_of
 from svtas_jax.errors import InputError
 from svtas_jax.runtime import hosts
-from svtas_jax.structs import Params, TrainState
-from svtas_jax.training.step import BatchCarry
+from svtas_jax.structs import BatchCarry, Params, TrainState
 
 INTERRUPTED = "interrupted"  # folder of the checkpoint of a run that was told to stop
 
@@ -114,6 +114,14 @@ def restore(workdir: str, folder: str, step: int, position: Position) -> Positio
         )
         items = ocp.args.Composite(place=ocp.args.JsonRestore())
         place = manager.restore(step, args=items).place
+    if place["data"].keys() != position.data.keys():
+        raise InputError(
+            f"{workdir}/{folder}/{step} stands at a place in the data that means "
+            "nothing to this version of the program. "
+            f"{said_of(pathlib.Path(workdir, folder, str(step)))} Go on with that "
+            f"version, or begin anew from its weights: --config.train.init_from="
+            f"{workdir} and another --workdir."
+        )
     return Position(
         state=state.replace(**found["model"], **found["optimizer"]),
         carry=carry.replace(**found["carry"]),
@@ -133,35 +141,48 @@ def restore_newest(
         InputError: if none can be read, or the newest is another model's.
     """
     for number, (folder, step) in enumerate(candidates):
-        found, trouble = None, ""
-        try:
-            found = restore(workdir, folder, step, position)
-        except InputError:
-            raise
-        except Exception as error:  # Orbax and TensorStore raise what they like
-            trouble = repr(error)[:200]
-        if troubles := list(filter(None, hosts.gather(trouble))):
-            logging.warning(
-                "the checkpoint %s/%s/%d is damaged and left out: %s",
-                *(workdir, folder, step, troubles[0]),
-            )
+        found = _try_restore(workdir, folder, step, position)
+        if found is None:
             continue
         if hosts.is_first():
-            for folder, step in candidates[:number]:
-                _set_aside(pathlib.Path(workdir), folder, step)
+            _set_aside(pathlib.Path(workdir), candidates[:number])
         hosts.wait()
         return found
+    newest_one = pathlib.Path(workdir, *map(str, candidates[0]))
     raise InputError(
         f"none of the {len(candidates)} checkpoints in {workdir} can be read: they "
-        "are damaged, or of another version of the program. Use another --workdir."
+        "are damaged, or of another version of the program. Of the newest: "
+        f"{said_of(newest_one)} Use another --workdir."
     )
 
 
-def _set_aside(workdir: pathlib.Path, folder: str, step: int) -> None:
-    place = workdir / "damaged" / f"{folder}-{step}"
-    place.parent.mkdir(exist_ok=True)
-    shutil.rmtree(place, ignore_errors=True)
-    (workdir / folder / str(step)).rename(place)
+def _try_restore(
+    workdir: str, folder: str, step: int, position: Position
+) -> Position | None:
+    """Returns what `restore` reads, None if any process finds it damaged."""
+    found, trouble = None, ""
+    try:
+        found = restore(workdir, folder, step, position)
+    except InputError:
+        raise
+    except Exception as error:  # Orbax and TensorStore raise what they like
+        trouble = repr(error)[:200]
+    troubles = list(filter(None, hosts.gather(trouble)))
+    if not troubles:
+        return found
+    logging.warning(
+        "the checkpoint %s/%s/%d is damaged and left out: %s",
+        *(workdir, folder, step, troubles[0]),
+    )
+    return None
+
+
+def _set_aside(workdir: pathlib.Path, damaged: Sequence[tuple[str, int]]) -> None:
+    for folder, step in damaged:
+        target = workdir / "damaged" / f"{folder}-{step}"
+        target.parent.mkdir(exist_ok=True)
+        shutil.rmtree(target, ignore_errors=True)
+        (workdir / folder / str(step)).rename(target)
 
 
 def _optimizer_item(state: TrainState) -> Params:

@@ -6,8 +6,11 @@ Each holds `model` (parameters and batch statistics, what evaluation needs) and 
 `svtas_jax.checkpoints.small_arrays` lays them out.
 """
 
+import contextlib
 import dataclasses
 import pathlib
+from collections.abc import Iterator, Sequence
+from logging import LogRecord
 from typing import Any
 
 import flax.traverse_util
@@ -18,7 +21,10 @@ from absl import logging
 from orbax.checkpoint.checkpoint_managers import preservation_policy
 
 from svtas_jax.checkpoints import small_arrays
+from svtas_jax.checkpoints.formats import FORMAT, check_format, said_of
 from svtas_jax.errors import InputError, MissingInputError
+from svtas_jax.runtime import provenance
+from svtas_jax.runtime.origin import Origin, origin_of
 from svtas_jax.structs import Params, TrainState
 
 SELECTION_METRIC = "acc"
@@ -38,6 +44,13 @@ class Meta:
     versions: dict[str, str]
     feature_width: int = 0  # numbers of a step's features; 0: it saw pictures
     train_videos: tuple[str, ...] = ()  # names: testing on them would prove nothing
+    format: int = FORMAT
+    commit: str | None = dataclasses.field(default_factory=provenance.git_commit)
+
+    @property
+    def origin(self) -> Origin:
+        """Who wrote it."""
+        return origin_of(dataclasses.asdict(self))
 
 
 def open_manager(
@@ -57,6 +70,7 @@ def open_manager(
         ]
     )
     options = ocp.CheckpointManagerOptions(
+        save_interval_steps=0 if read_only else 1,
         best_fn=_selection,
         best_mode="max",
         preservation_policy=None if read_only else policy,
@@ -73,7 +87,23 @@ def open_manager(
         "meta": ocp.JsonCheckpointHandler(),
     }
     path = pathlib.Path(workdir).absolute() / folder
-    return ocp.CheckpointManager(path, options=options, item_handlers=handlers)
+    with _without_notes() if read_only else contextlib.nullcontext():
+        return ocp.CheckpointManager(path, options=options, item_handlers=handlers)
+
+
+@contextlib.contextmanager
+def _without_notes() -> Iterator[None]:
+    """Drops Orbax's warnings that what is opened to be read cannot be written."""
+    logger = logging.get_absl_logger()
+    logger.addFilter(_is_no_note)
+    try:
+        yield
+    finally:
+        logger.removeFilter(_is_no_note)
+
+
+def _is_no_note(record: LogRecord) -> bool:
+    return "read_only" not in str(record.msg) and "read only" not in str(record.msg)
 
 
 def _alone() -> _Processes:
@@ -88,17 +118,25 @@ def _selection(metrics: dict[str, float]) -> float:
     return metrics[SELECTION_METRIC]
 
 
+def check_new(workdir: str) -> None:
+    """Raises InputError if `workdir` holds checkpoints already."""
+    if not (pathlib.Path(workdir) / FOLDER).is_dir():
+        return
+    with open_manager(workdir, read_only=True) as manager:
+        if manager.all_steps():
+            raise InputError(
+                f"--workdir={workdir} holds checkpoints already; choose a new folder."
+            )
+
+
 def save_model(workdir: str, variables: Params, meta: Meta) -> None:
     """Writes a checkpoint of weights alone, to start from or to evaluate.
 
     Raises:
         InputError: if `workdir` holds checkpoints already.
     """
+    check_new(workdir)
     with open_manager(workdir) as manager:
-        if manager.all_steps():
-            raise InputError(
-                f"--workdir={workdir} holds checkpoints already; choose a new folder."
-            )
         args = ocp.args.Composite(
             model=packed(jax.tree.map(jnp.asarray, variables)),
             meta=ocp.args.JsonSave(dataclasses.asdict(meta)),
@@ -140,9 +178,21 @@ def read_meta(workdir: str, which: str, *, folder: str = FOLDER) -> Meta:
     with open_manager(workdir, folder=folder, read_only=True) as manager:
         step = find_step(manager, workdir, which)
         args = ocp.args.Composite(meta=ocp.args.JsonRestore())
+        check_format(_folder_of(manager, step))
         meta = manager.restore(step, args=args).meta
+    return _meta_of(meta)
+
+
+def _meta_of(stored: dict[str, Any]) -> Meta:
+    """Fields that a later version of the same format added say nothing here."""
+    known = {field.name for field in dataclasses.fields(Meta)}
+    stored = {"format": 1, "commit": None, **stored}
     return Meta(
-        **{k: tuple(v) if isinstance(v, list) else v for k, v in meta.items()},
+        **{
+            name: tuple(value) if isinstance(value, list) else value
+            for name, value in stored.items()
+            if name in known
+        }
     )
 
 
@@ -178,6 +228,21 @@ def initialise_from(folder: str, variables: Params) -> Params:
         )
     loaded = flax.traverse_util.unflatten_dict(arrays, sep="/")
     return merge_matching(variables, loaded, source=folder)
+
+
+def warn_of_other_classes(folder: str, class_names: Sequence[str]) -> None:
+    """Says so if weights of as many, but other classes would be taken over from a run:
+    they fit in shape, but a class would begin with the weights of another one."""
+    theirs, ours = read_meta(folder, "best").class_names, tuple(class_names)
+    if len(theirs) == len(ours) and theirs != ours:
+        old, new = next(
+            pair for pair in zip(theirs, ours, strict=True) if len(set(pair)) > 1
+        )
+        logging.warning(
+            "%s was trained on other classes, or on the same in another order: its "
+            "weights of %r begin as those of %r. That is right only to train on.",
+            *(folder, old, new),
+        )
 
 
 def merge_matching(variables: Params, loaded: Params, *, source: str) -> Params:
@@ -245,8 +310,9 @@ def read_layout(
         InputError: if there is no such item, or another version wrote it.
         FileNotFoundError: if it is damaged.
     """
+    folder = _folder_of(manager, step) / item
+    check_format(folder.parent)
     metadata = manager.item_metadata(step).get(item)
-    folder = pathlib.Path(manager.directory) / str(step) / item
     if metadata is None and folder.is_dir():
         raise FileNotFoundError(f"{folder} lacks its metadata")
     which = f"the checkpoint of step {step} in {manager.directory}"
@@ -257,10 +323,15 @@ def read_layout(
         )
     if not metadata.custom_metadata:
         raise InputError(
-            f"{which} was written by another version of the program, which its "
-            "meta/metadata names: use that one, or train again in another --workdir."
+            f"{which} was written by another version of the program. "
+            f"{said_of(folder.parent)} Use that version, or train again in another "
+            "--workdir."
         )
     return metadata.custom_metadata
+
+
+def _folder_of(manager: ocp.CheckpointManager, step: int) -> pathlib.Path:
+    return pathlib.Path(manager.directory) / str(step)
 
 
 def _compare(

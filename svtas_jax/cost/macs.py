@@ -15,7 +15,7 @@ import flax.linen as nn
 import jax
 from jax.extend import core
 
-from svtas_jax.models.image import unfolded
+from svtas_jax.models.image import with_separate_norms
 from svtas_jax.models.layers import BatchNorm
 from svtas_jax.structs import Chunk, Params, StreamState
 
@@ -83,7 +83,7 @@ def count_normalisations(
 ) -> int:
     """Returns what the normalisations of one chunk cost; arrays or shapes. Folded ones
     count, too."""
-    model, total = unfolded(model), 0
+    model, total = with_separate_norms(model), 0
     for kind, cost in _NORMS:
         apply = functools.partial(
             model.apply,

@@ -6,24 +6,23 @@ import time
 from collections.abc import Callable, Sequence
 from typing import Any
 
-import flax.linen as nn
 import jax
 import jax.numpy as jnp
 import ml_collections
 import numpy as np
 from absl import logging
 
+from data_pipeline.chunks import blank_chunk
 from data_pipeline.known import class_names_of
 from svtas_jax.config import stream_spec
 from svtas_jax.cost.macs import count_macs, count_normalisations, parameters_by_module
 from svtas_jax.models import build_model
 from svtas_jax.streaming import (
-    blank_chunk,
     compile_inference,
     look_ahead,
     segment_chunk,
 )
-from svtas_jax.structs import Chunk, Params, StreamState
+from svtas_jax.structs import Chunk, Model, Params, StreamState
 
 _WORTH = 1.05  # a batch twice as large must bring this much, or the search ends
 WHOLE_VIDEO = 1024  # frames, where a chunk is a whole video: GTEA's have about as many
@@ -109,7 +108,9 @@ def profile(
     )
 
 
-def measure(call: Callable[[], Any], *, least: int = 10, limit_s: float = 5.0):
+def measure(
+    call: Callable[[], Any], *, least: int = 10, limit_s: float = 5.0
+) -> list[float]:
     """Returns the times of a call in ms, after one to warm up: `least` of them, or as
     many as fit into `limit_s`, but three."""
     jax.block_until_ready(call())
@@ -140,7 +141,7 @@ def noise(config: ml_collections.ConfigDict, batch_size: int) -> Chunk:
     return chunk.replace(frames=jnp.asarray(rng.integers(0, 256, shape, np.uint8)))
 
 
-def random_variables(model: nn.Module, state: StreamState, chunk: Chunk) -> Params:
+def random_variables(model: Model, state: StreamState, chunk: Chunk) -> Params:
     """Returns variables whose values do not matter: what compiles fast."""
     shapes = jax.eval_shape(model.init, jax.random.key(0), state, chunk)
     rng = np.random.default_rng(0)
@@ -169,7 +170,7 @@ def _best_batch(run, model, variables, config, batches, pace) -> dict[str, float
 
 def time_ahead(
     run: Callable[..., Any],
-    model: nn.Module,
+    model: Model,
     variables: Params,
     state: StreamState,
     chunk: Chunk,

@@ -21,6 +21,7 @@ numbers contain them.
 import dataclasses
 from collections.abc import Sequence
 
+import ml_collections
 import numpy as np
 
 from svtas_jax.errors import InputError
@@ -30,8 +31,7 @@ from svtas_jax.evaluation.ranking import (
     overlaps_of,
     same_class,
 )
-from svtas_jax.stitching import labels_to_segments
-from svtas_jax.structs import IGNORE_LABEL, Segment
+from svtas_jax.structs import IGNORE_LABEL, Segment, labels_to_segments
 
 F1_OVERLAPS = (0.10, 0.25, 0.50)
 
@@ -106,8 +106,8 @@ class SegmentCounts:
         Args:
             prediction: (num_frames,) class of every frame.
             truth: (num_frames,) class of every frame or IGNORE_LABEL.
-            scores: (num_frames, K) what the model gave, for the ranked metrics: either
-                every video has them or none.
+            scores: (num_frames, K) logits, for the ranked metrics: either every video
+                has them or none.
         """
         prediction, truth, scores = self._labelled(prediction, truth, scores)
         if not len(truth):
@@ -210,6 +210,14 @@ class SegmentCounts:
         )
 
 
+def new_counts(
+    config: ml_collections.ConfigDict, class_names: tuple[str, ...]
+) -> SegmentCounts:
+    """Returns empty counts with the config's background classes."""
+    background = background_classes(class_names, config.eval.background)
+    return SegmentCounts.zero(len(class_names), background)
+
+
 def frame_metrics(counts: SegmentCounts) -> dict[str, float]:
     """Returns what is worth watching next to the field's metrics.
 
@@ -244,6 +252,11 @@ def background_classes(
 ) -> tuple[int, ...]:
     """Returns the indices of the classes whose name is one of `background`."""
     return tuple(k for k, name in enumerate(class_names) if name in background)
+
+
+def format_metrics(values: dict[str, float]) -> str:
+    """Returns "acc 91.2 edit 88.0 ..." in percent."""
+    return " ".join(f"{name} {value:.2f}" for name, value in values.items())
 
 
 def _confusion(

@@ -10,8 +10,7 @@ import cv2
 import numpy as np
 
 from svtas_jax.runtime.files import write_atomic
-from svtas_jax.stitching import labels_to_segments
-from svtas_jax.structs import IGNORE_LABEL
+from svtas_jax.structs import IGNORE_LABEL, labels_to_segments
 
 WIDTH = 1200
 _MARGIN = 24

@@ -19,18 +19,6 @@ def normalise(frames: jax.Array, mean, std) -> jax.Array:
     return frames.astype(jnp.float32) * (1 / (255 * std)) - mean / std
 
 
-def step_valid(chunk: Chunk) -> jax.Array:
-    """Returns which decoded steps are real, (B, T) bool."""
-    stride = chunk.valid.shape[1] // chunk.frames.shape[1]
-    return chunk.valid[:, ::stride]
-
-
-def step_labels(chunk: Chunk) -> jax.Array:
-    """Returns the labels of the decoded steps, (B, T) int32."""
-    stride = chunk.labels.shape[1] // chunk.frames.shape[1]
-    return chunk.labels[:, ::stride]
-
-
 def pool(features: jax.Array, valid: jax.Array) -> jax.Array:
     """Averages (B, T, H, W, D) over the image; zero in invalid steps."""
     return where_valid(valid, jnp.mean(features, axis=(2, 3)))
@@ -51,13 +39,13 @@ class ImageBranch(nn.Module):
     @nn.compact
     def __call__(self, chunk: Chunk, *, train: bool) -> jax.Array:
         """Returns (B, T, D), or (B, T, h, w, D); zero in invalid steps."""
-        valid = step_valid(chunk)
+        valid = chunk.step_valid
         x = normalise(chunk.frames, self.mean, self.std)
         x = self.backbone(x, valid, train=train)
         return pool(x, valid) if self.pooled else where_valid(valid, x)
 
 
-def unfolded(model: nn.Module) -> nn.Module:
+def with_separate_norms(model: nn.Module) -> nn.Module:
     """Returns the model with its batch norms standing alone in evaluation, too, for
     what counts or measures them."""
     if not hasattr(getattr(model.image, "backbone", None), "folded"):
@@ -73,4 +61,4 @@ class FeatureBranch(nn.Module):
     def __call__(self, chunk: Chunk, *, train: bool) -> jax.Array:
         """Returns (B, T, D), zero in invalid steps."""
         del train
-        return where_valid(step_valid(chunk), chunk.frames.astype(jnp.float32))
+        return where_valid(chunk.step_valid, chunk.frames.astype(jnp.float32))

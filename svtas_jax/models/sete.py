@@ -11,7 +11,7 @@ import jax
 import jax.numpy as jnp
 
 from svtas_jax.models import prompts
-from svtas_jax.models.image import FeatureBranch, ImageBranch, step_valid
+from svtas_jax.models.image import FeatureBranch, ImageBranch
 from svtas_jax.models.text_encoder import TextEncoder
 from svtas_jax.structs import NO_LABEL, Chunk, ChunkOutput, StreamState
 
@@ -69,7 +69,7 @@ class Sete(nn.Module):
                 training (rng "templates") if not given.
         """
         del ahead
-        valid = step_valid(chunk)
+        valid = chunk.step_valid
         features = self.image(chunk, train=train)
         context, logits, projected = self.head(
             state.context, features, valid, train=train

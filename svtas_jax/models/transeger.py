@@ -5,7 +5,7 @@ import jax
 import jax.numpy as jnp
 
 from svtas_jax.models import joint, prompts, tcn
-from svtas_jax.models.image import FeatureBranch, ImageBranch, step_valid
+from svtas_jax.models.image import FeatureBranch, ImageBranch
 from svtas_jax.models.layers import Linear, where_valid
 from svtas_jax.models.text_encoder import TextEncoder
 from svtas_jax.structs import NO_LABEL, Chunk, ChunkOutput, StreamState
@@ -65,7 +65,7 @@ class Transeger(nn.Module):
     ) -> tuple[StreamState, ChunkOutput]:
         """Scores one chunk; `state.labels` holds the previous chunk's labels, `ahead`
         what `ahead` returned for the state, if that was asked before."""
-        valid = step_valid(chunk)
+        valid = chunk.step_valid
         project = Linear(
             self.features, use_bias=False, dtype=self.dtype, name="project"
         )

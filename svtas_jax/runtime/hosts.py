@@ -11,8 +11,8 @@ import pickle
 import socket
 import sys
 import time
-from collections.abc import Sequence
-from typing import Any
+from collections.abc import Callable, Sequence
+from typing import Any, TypeVar
 
 import jax
 import numpy as np
@@ -20,7 +20,8 @@ from absl import logging
 from jax.experimental import multihost_utils
 
 from svtas_jax.errors import InputError
-from svtas_jax.structs import VideoRecord
+
+Item = TypeVar("Item")
 
 # A process that vanished without a word is missed after so long (JAX's own: 100 s).
 _HEARTBEAT_S = 30
@@ -111,20 +112,20 @@ def is_first() -> bool:
     return jax.process_index() == 0
 
 
-def share_videos(records: Sequence[VideoRecord]) -> tuple[VideoRecord, ...]:
-    """Returns this process's share of the videos, in their order.
+def share_out(items: Sequence[Item], sizes: Sequence[int]) -> tuple[Item, ...]:
+    """Returns this process's share of some items, in their order.
 
-    The longest go first, each to the process that has least to do. Every video is in
+    The largest go first, each to the process that has least to do. Every item is in
     exactly one share; there may be none for a process.
     """
     loads = [(0, process) for process in range(jax.process_count())]
     kept = []
-    for index in np.argsort([-record.num_frames for record in records], kind="stable"):
+    for index in np.argsort(-np.asarray(sizes), kind="stable"):
         load, process = loads[0]
-        heapq.heapreplace(loads, (load + records[index].num_frames, process))
+        heapq.heapreplace(loads, (load + sizes[index], process))
         if process == jax.process_index():
             kept.append(index)
-    return tuple(records[index] for index in sorted(kept))
+    return tuple(items[index] for index in sorted(kept))
 
 
 def gather(value: Any) -> list[Any]:
@@ -143,6 +144,13 @@ def gather(value: Any) -> list[Any]:
         pickle.loads(row[:size].tobytes())
         for row, size in zip(rows, sizes.ravel(), strict=True)
     ]
+
+
+def once(work: Callable[..., None], *arguments: Any) -> None:
+    """Lets the first process do some work that the others wait for."""
+    if is_first():
+        work(*arguments)
+    wait()
 
 
 def wait() -> None:

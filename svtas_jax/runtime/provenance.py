@@ -1,6 +1,7 @@
 """Where a result comes from: code, packages, machine."""
 
 import datetime
+import functools
 import importlib.metadata
 import os
 import pathlib
@@ -25,6 +26,7 @@ PACKAGES = (
     "ml-collections",
     "clu",
     "numpy",
+    "av",
 )
 
 
@@ -32,9 +34,7 @@ def run_info() -> dict[str, Any]:
     """Returns the code, the packages and the machine of this process."""
     return {
         "date": datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds"),
-        "git_commit": _git_commit(
-            pathlib.Path(svtas_jax.__file__).resolve().parents[1]
-        ),
+        "git_commit": git_commit(),
         "versions": versions(),
         "device": _device(),
         "host": {
@@ -88,8 +88,14 @@ def _cpu_name() -> str:
     return name[1] if name else platform.processor()
 
 
+@functools.cache
+def git_commit() -> str | None:
+    """Returns the commit of the checkout that this program began to run from, "-dirty"
+    if files differed from it; None if it is no checkout."""
+    return _git_commit(pathlib.Path(svtas_jax.__file__).resolve().parents[1])
+
+
 def _git_commit(root: pathlib.Path) -> str | None:
-    """Returns the commit of a checkout, "-dirty" if files differ, or None."""
     if not (root / ".git").exists():
         return None
     try:

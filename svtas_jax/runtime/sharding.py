@@ -11,14 +11,15 @@ batch, and the compiler adds what devices tell each other.
 import functools
 import math
 from collections.abc import Sequence
+from typing import TypeVar
 
 import jax
 import numpy as np
 from jax.sharding import AxisType, Mesh, NamedSharding, PartitionSpec
 
 from svtas_jax.errors import InputError
-from svtas_jax.structs import Chunk, Params, TrainState
-from svtas_jax.training.step import BatchCarry
+
+Tree = TypeVar("Tree")  # of arrays
 
 _DATA, _MODEL = "data", "model"  # the second is one device wide
 
@@ -69,42 +70,21 @@ def by_slot(mesh: Mesh, *, axis: int = 0) -> NamedSharding:
     return NamedSharding(mesh, PartitionSpec(*[None] * axis, _DATA))
 
 
-def lay_out(
-    state: TrainState, carry: BatchCarry, mesh: Mesh, split_from: int = 0
-) -> tuple[TrainState, BatchCarry]:
-    """Returns the sharding of every array of state and carry: streams with their slots.
+def in_parts(shape: tuple[int, ...], mesh: Mesh, split_from: int) -> NamedSharding:
+    """Returns the sharding of an array: large ones are split along the longest axis
+    that the devices divide evenly, the others repeated.
 
     Args:
-        state: of the training, arrays or shapes.
-        carry: of a batch of B slots.
+        shape: of the array.
         mesh: see `make_mesh`.
-        split_from: arrays of so many numbers and more lie in parts on the devices; 0
-            repeats all.
+        split_from: arrays of so many numbers and more are split; 0: none.
     """
-
-    def weights(leaf):
-        return _sharding(leaf.shape, mesh, split_from)
-
-    one, slots = repeated(mesh), by_slot(mesh)
-    return (
-        jax.tree.map(weights, state),
-        carry.replace(
-            grads=jax.tree.map(weights, carry.grads),
-            stream=jax.tree.map(lambda _: slots, carry.stream),
-            metrics=jax.tree.map(lambda _: one, carry.metrics),
-            chunk_index=one,
-            bad_chunk=one,
-            num_bad=one,
-        ),
-    )
-
-
-def place(
-    state: TrainState, carry: BatchCarry, mesh: Mesh, split_from: int = 0
-) -> tuple[TrainState, BatchCarry, tuple[TrainState, BatchCarry]]:
-    """Puts state and carry on the devices as `lay_out` says; returns both, and that."""
-    shardings = lay_out(state, carry, mesh, split_from)
-    return (*jax.tree.map(put, (state, carry), shardings), shardings)
+    num_parts = mesh.shape[_DATA]
+    fitting = [axis for axis, size in enumerate(shape) if size % num_parts == 0]
+    if not split_from or math.prod(shape) < split_from or not fitting:
+        return NamedSharding(mesh, PartitionSpec())
+    longest = max(fitting, key=lambda axis: shape[axis])
+    return NamedSharding(mesh, PartitionSpec(*[None] * longest, _DATA))
 
 
 def put(array: jax.Array, sharding: NamedSharding) -> jax.Array:
@@ -116,7 +96,7 @@ def put(array: jax.Array, sharding: NamedSharding) -> jax.Array:
     return jax.make_array_from_callback(whole.shape, sharding, lambda part: whole[part])
 
 
-def shard_batch(chunks: Chunk, mesh: Mesh) -> Chunk:
+def shard_batch(chunks: Tree, mesh: Mesh) -> Tree:
     """Splits chunks over the devices by slot.
 
     Args:
@@ -130,7 +110,7 @@ def shard_batch(chunks: Chunk, mesh: Mesh) -> Chunk:
     return jax.tree.map(make, chunks)
 
 
-def local_copy(tree: Params, mesh: Mesh) -> Params:
+def local_copy(tree: Tree, mesh: Mesh) -> Tree:
     """Returns arrays as whole copies on each device of a `local_mesh`."""
 
     def copy(array):
@@ -155,13 +135,3 @@ def any_of(flag: bool) -> jax.Array:
 @jax.jit
 def _any(flags: jax.Array) -> jax.Array:
     return flags.any()
-
-
-def _sharding(shape: tuple[int, ...], mesh: Mesh, split_from: int) -> NamedSharding:
-    """Splits the longest axis that the devices divide evenly, of large arrays."""
-    num_parts = mesh.shape[_DATA]
-    fitting = [axis for axis, size in enumerate(shape) if size % num_parts == 0]
-    if not split_from or math.prod(shape) < split_from or not fitting:
-        return NamedSharding(mesh, PartitionSpec())
-    longest = max(fitting, key=lambda axis: shape[axis])
-    return NamedSharding(mesh, PartitionSpec(*[None] * longest, _DATA))

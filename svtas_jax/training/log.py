@@ -11,8 +11,8 @@ import numpy as np
 from absl import logging
 
 from data_pipeline.dataset import StreamBatch
-from svtas_jax import evaluate
 from svtas_jax.errors import InputError
+from svtas_jax.evaluation.metrics import format_metrics
 from svtas_jax.runtime import hosts, tensorboard
 from svtas_jax.runtime.progress import Progress
 
@@ -161,7 +161,7 @@ class TrainLog:
 
     def write_selection(self, step: int, scores: dict[str, float]) -> None:
         """Writes the metrics on the selection videos."""
-        logging.info("step %d selection %s", step, evaluate.format_metrics(scores))
+        logging.info("step %d selection %s", step, format_metrics(scores))
         self._writer.write_scalars(
             step, {f"selection/{name}": value for name, value in scores.items()}
         )

@@ -8,7 +8,6 @@ import jax
 import jax.numpy as jnp
 import optax
 
-from svtas_jax.models.image import step_valid
 from svtas_jax.structs import IGNORE_LABEL, Chunk, ChunkOutput
 
 SMOOTH_CLAMP = 16.0  # squared log-probability differences are cut here (MS-TCN: tau^2)
@@ -80,7 +79,7 @@ def clip_loss(
         logit_scale: () natural logarithm of the scale.
         chunk: valid, num_chunks.
     """
-    valid = step_valid(chunk)
+    valid = chunk.step_valid
     image, text = _unit(image), _unit(text)
     logits = jnp.exp(logit_scale) * jnp.einsum("btd,bsd->bts", image, text)
     own = jnp.broadcast_to(jnp.arange(logits.shape[-1]), valid.shape)

@@ -1,5 +1,6 @@
 """The optimizer: PyTorch's Adam with a multi-step schedule."""
 
+import ml_collections
 import optax
 
 
@@ -28,4 +29,16 @@ def make_optimizer(
         optax.add_decayed_weights(weight_decay),
         optax.scale_by_adam(b1=0.9, b2=0.999, eps=1e-8),
         optax.scale_by_learning_rate(schedule),
+    )
+
+
+def optimizer_of(
+    config: ml_collections.ConfigDict, steps_per_epoch: int
+) -> optax.GradientTransformation:
+    """Returns the optimizer that `config.train` describes."""
+    return make_optimizer(
+        learning_rate=config.train.learning_rate,
+        weight_decay=config.train.weight_decay,
+        milestones=tuple(e * steps_per_epoch for e in config.train.lr_milestones),
+        decay=config.train.lr_decay,
     )

@@ -8,16 +8,23 @@ chunk's border.
 
 import functools
 
-import flax.linen as nn
-import flax.struct
 import jax
 import jax.numpy as jnp
 import optax
+from jax.sharding import Mesh
 
-from svtas_jax.models.image import step_labels
 from svtas_jax.models.layers import BLOCK
+from svtas_jax.runtime import sharding
 from svtas_jax.streaming import apply_chunk, keep_unless
-from svtas_jax.structs import IGNORE_LABEL, Chunk, Params, StreamState, TrainState
+from svtas_jax.structs import (
+    IGNORE_LABEL,
+    BatchCarry,
+    Chunk,
+    Model,
+    Params,
+    StreamState,
+    TrainState,
+)
 from svtas_jax.training.losses import chunk_loss
 
 # What the backward pass keeps of a chunk's forward pass; the rest it computes again.
@@ -29,20 +36,8 @@ REMAT = {
 METRICS = ("loss", "segmentation_loss", "clip_loss", "correct_steps", "valid_steps")
 
 
-@flax.struct.dataclass
-class BatchCarry:
-    """All that a video batch accumulates until its optimizer step."""
-
-    grads: Params
-    stream: StreamState
-    metrics: dict[str, jax.Array]  # sums over the chunks so far, see METRICS
-    chunk_index: jax.Array  # () int32
-    bad_chunk: jax.Array  # () int32, first one whose loss is not finite, -1 for none
-    num_bad: jax.Array  # () int32, how many of them
-
-
 def init_train_state(
-    model: nn.Module, tx: optax.GradientTransformation, chunk: Chunk, key: jax.Array
+    model: Model, tx: optax.GradientTransformation, chunk: Chunk, key: jax.Array
 ) -> TrainState:
     """Returns the state before the first step; `chunk` tells shapes only."""
     return begin_with(init_variables(model, chunk, key), tx)
@@ -54,7 +49,7 @@ def begin_with(variables: Params, tx: optax.GradientTransformation) -> TrainStat
     return TrainState(jnp.int32(0), params, batch_stats, tx.init(params))
 
 
-def init_variables(model: nn.Module, chunk: Chunk, key: jax.Array) -> Params:
+def init_variables(model: Model, chunk: Chunk, key: jax.Array) -> Params:
     """Returns freshly initialised variables; `chunk` tells shapes only."""
     # Hundreds of small random kernels: optimising them takes longer than running them.
     quick = {"xla_backend_optimization_level": 0}
@@ -62,7 +57,7 @@ def init_variables(model: nn.Module, chunk: Chunk, key: jax.Array) -> Params:
     return init(key, model.initial_state(chunk.starts.shape[0]), chunk)
 
 
-def init_carry(state: TrainState, model: nn.Module, batch_size: int) -> BatchCarry:
+def init_carry(state: TrainState, model: Model, batch_size: int) -> BatchCarry:
     """Returns the carry with which training begins."""
     return _emptied(state.params, model.initial_state(batch_size))
 
@@ -78,8 +73,46 @@ def _emptied(params: Params, stream: StreamState) -> BatchCarry:
     )
 
 
+def lay_out(
+    state: TrainState, carry: BatchCarry, mesh: Mesh, split_from: int = 0
+) -> tuple[TrainState, BatchCarry]:
+    """Returns the sharding of every array of state and carry: streams with their slots.
+
+    Args:
+        state: of the training, arrays or shapes.
+        carry: of a batch of B slots.
+        mesh: see `sharding.make_mesh`.
+        split_from: arrays of so many numbers and more lie in parts on the devices; 0
+            repeats all.
+    """
+
+    def weights(leaf):
+        return sharding.in_parts(leaf.shape, mesh, split_from)
+
+    one, slots = sharding.repeated(mesh), sharding.by_slot(mesh)
+    return (
+        jax.tree.map(weights, state),
+        carry.replace(
+            grads=jax.tree.map(weights, carry.grads),
+            stream=jax.tree.map(lambda _: slots, carry.stream),
+            metrics=jax.tree.map(lambda _: one, carry.metrics),
+            chunk_index=one,
+            bad_chunk=one,
+            num_bad=one,
+        ),
+    )
+
+
+def place(
+    state: TrainState, carry: BatchCarry, mesh: Mesh, split_from: int = 0
+) -> tuple[TrainState, BatchCarry, tuple[TrainState, BatchCarry]]:
+    """Puts state and carry on the devices as `lay_out` says; returns both, and that."""
+    shardings = lay_out(state, carry, mesh, split_from)
+    return (*jax.tree.map(sharding.put, (state, carry), shardings), shardings)
+
+
 def make_loss(
-    model: nn.Module, *, smooth_weight: float, clip_weight: float, remat: str = "none"
+    model: Model, *, smooth_weight: float, clip_weight: float, remat: str = "none"
 ):
     """Returns the loss of one chunk, as a function of parameters, batch statistics,
     stream, chunk and random key; also the stream, the statistics and metrics after it.
@@ -191,7 +224,7 @@ def apply_gradients(
 
 
 def make_train_functions(
-    model: nn.Module,
+    model: Model,
     tx: optax.GradientTransformation,
     *,
     shardings: tuple[TrainState, BatchCarry] | None = None,
@@ -226,7 +259,7 @@ def make_train_functions(
 
 
 def _count_correct(logits: jax.Array, chunk: Chunk) -> dict[str, jax.Array]:
-    labels = step_labels(chunk)
+    labels = chunk.step_labels
     labelled = labels != IGNORE_LABEL
     correct = labelled & (jnp.argmax(logits, axis=-1) == labels)
     return {

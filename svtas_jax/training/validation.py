@@ -5,8 +5,8 @@ import functools
 
 import ml_collections
 
-from svtas_jax import evaluate
-from svtas_jax.evaluation.metrics import SegmentCounts
+from svtas_jax.evaluation.metrics import SegmentCounts, new_counts
+from svtas_jax.evaluation.scoring import Scorer, share_videos
 from svtas_jax.runtime import hosts
 from svtas_jax.runtime.interruption import Interrupted, Interruption
 from svtas_jax.structs import TrainState, VideoRecord
@@ -20,14 +20,14 @@ class Selector:
         config: of the run.
         class_names: of the data.
         records: the videos.
-        score: see `evaluate.make_scorer`.
+        score: see `evaluation.scoring.make_scorer`.
         signals: may end a measurement.
     """
 
     config: ml_collections.ConfigDict
     class_names: tuple[str, ...]
     records: tuple[VideoRecord, ...]
-    score: evaluate.Scorer
+    score: Scorer
     signals: Interruption
 
     def evaluate(self, state: TrainState) -> dict[str, float]:
@@ -38,8 +38,8 @@ class Selector:
             Interrupted: if one of the processes has been told to stop.
         """
         variables = {"params": state.params, "batch_stats": state.batch_stats}
-        counts = none = evaluate.new_counts(self.config, self.class_names)
-        for video in self.score(variables, hosts.share_videos(self.records)):
+        counts = none = new_counts(self.config, self.class_names)
+        for video in self.score(variables, share_videos(self.records)):
             counts = counts.add(video.labels, video.record.labels)
             if self.signals.requested:
                 break

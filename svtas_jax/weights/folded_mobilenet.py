@@ -1,7 +1,7 @@
 """MobileNetV2 weights whose batch norm was folded into the convolutions.
 
 TFLite and Edge TPU files hold only kernels and biases. Used as they are they cannot be
-trained on: batch norm needs statistics of its own. `unfold` places the kernels and
+trained on: batch norm needs statistics of its own. `convert` places the kernels and
 makes every batch norm add the bias alone, `calibrate` then gives each the statistics of
 the user's videos, with a scale and a bias that undo them: inference stays what it was,
 and training starts where it was left.
@@ -18,7 +18,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from svtas_jax.errors import InputError
-from svtas_jax.models.image import step_valid, unfolded
+from svtas_jax.models.image import with_separate_norms
 from svtas_jax.models.layers import BatchNorm
 from svtas_jax.models.mobilenet_tsm import STAGES
 from svtas_jax.structs import Chunk, Params
@@ -28,7 +28,7 @@ _LEARNED, _MEASURED = ("scale", "bias"), ("mean", "var")
 _NAME = re.compile(r"(stem|head|block(\d+)\.(expand|depthwise|project))\.(kernel|bias)")
 
 
-def unfold(arrays: Mapping[str, np.ndarray]) -> tuple[Params, tuple[str, ...]]:
+def convert(arrays: Mapping[str, np.ndarray]) -> tuple[Params, tuple[str, ...]]:
     """Converts folded arrays to variables of a system's image branch.
 
     Args:
@@ -96,7 +96,7 @@ def calibrate(model: nn.Module, variables: Params, batches: Iterable[Chunk]) -> 
     """Gives the image branch's batch norms the statistics of these chunks.
 
     Args:
-        model: whose variables hold what `unfold` returned.
+        model: whose variables hold what `convert` returned.
         variables: "params" and "batch_stats".
         batches: chunks, leaves (B, ...); a few hundred frames are enough.
 
@@ -106,7 +106,7 @@ def calibrate(model: nn.Module, variables: Params, batches: Iterable[Chunk]) -> 
     Raises:
         InputError: if the chunks hold no frame.
     """
-    measure = jax.jit(functools.partial(_output_moments, unfolded(model)))
+    measure = jax.jit(functools.partial(_output_moments, with_separate_norms(model)))
     total, sums = 0.0, None
     for chunk in batches:
         count, moments = measure(variables, chunk)
@@ -132,7 +132,7 @@ def _output_moments(model, variables, chunk):
         mutable=["intermediates"],
     )
     flat = flax.traverse_util.flatten_dict(captured["intermediates"], sep="/")
-    valid = step_valid(chunk)[..., None]
+    valid = chunk.step_valid[..., None]
 
     def over_steps(values):
         return jnp.sum(jnp.where(valid, jnp.mean(values, (2, 3)), 0), (0, 1))

@@ -8,10 +8,10 @@ import numpy as np
 import pytest
 from fault_campaign import curves_of
 
-from svtas_jax import train
 from svtas_jax.checkpoints import resume, store
 from svtas_jax.errors import InputError
 from svtas_jax.runtime import interruption
+from svtas_jax.training import loop
 
 pytestmark = pytest.mark.usefixtures("tiny_commands")
 
@@ -53,10 +53,10 @@ class StopAt:
 
 def run_in_parts(config, workdir, monkeypatch, number):
     """Stops and starts again every `number` looks; returns the state and how often."""
-    monkeypatch.setattr(train, "Interruption", lambda: StopAt(number))
+    monkeypatch.setattr(loop, "Interruption", lambda: StopAt(number))
     for count in range(1000):
         try:
-            return train.train(config, str(workdir)), count
+            return loop.train(config, str(workdir)), count
         except interruption.Interrupted:
             assert (workdir / resume.INTERRUPTED).is_dir()
     raise AssertionError("never ends")
@@ -94,9 +94,9 @@ def test_a_run_that_breaks_down_goes_on_from_between_evaluations(
     whole, _ = run_in_parts(config, tmp_path / "whole", monkeypatch, -1)
     begun = []
     for number in (5, 4, 7, -1):
-        monkeypatch.setattr(train, "Interruption", lambda n=number: CrashAt(n))
+        monkeypatch.setattr(loop, "Interruption", lambda n=number: CrashAt(n))
         try:
-            parts = train.train(config, str(tmp_path / "parts"))
+            parts = loop.train(config, str(tmp_path / "parts"))
         except Crash:
             begun.append(resume.newest(str(tmp_path / "parts"))[0][1])
     assert begun == sorted(set(begun)) and len(begun) == 3
@@ -116,24 +116,24 @@ def test_sigterm_is_remembered_and_the_old_handler_comes_back():
 
 @pytest.mark.parametrize("config", [0], indirect=True)
 def test_a_damaged_checkpoint_is_left_out(config, tmp_path, monkeypatch, caplog):
-    monkeypatch.setattr(train, "Interruption", lambda: StopAt(-1))
+    monkeypatch.setattr(loop, "Interruption", lambda: StopAt(-1))
     config.train.num_epochs = 1
-    train.train(config, str(tmp_path))
+    loop.train(config, str(tmp_path))
     ((_, first),) = resume.newest(str(tmp_path))
     config.train.weight_decay = 0.5
     with pytest.raises(InputError, match="weight_decay.*the run began with"):
-        train.train(config, str(tmp_path))
+        loop.train(config, str(tmp_path))
     config.train.weight_decay = 1e-4
     shutil.copytree(tmp_path / store.FOLDER / str(first), tmp_path / "kept")
     config.train.num_epochs = 2
-    whole = train.train(config, str(tmp_path))
+    whole = loop.train(config, str(tmp_path))
     _, last = resume.newest(str(tmp_path))[0]
     folder = tmp_path / store.FOLDER
     shutil.rmtree(folder / str(first), ignore_errors=True)
     shutil.move(tmp_path / "kept", folder / str(first))
     shutil.rmtree(folder / str(last) / "model")
     (folder / str(last) / "model").mkdir()
-    again = train.train(config, str(tmp_path))
+    again = loop.train(config, str(tmp_path))
     assert f"{last} is damaged" in caplog.text
     jax.tree.map(np.testing.assert_array_equal, again, whole)
     assert (tmp_path / "damaged" / f"{store.FOLDER}-{last}").is_dir()
@@ -143,4 +143,4 @@ def test_a_damaged_checkpoint_is_left_out(config, tmp_path, monkeypatch, caplog)
         shutil.rmtree(folder / str(step) / "model")
         (folder / str(step) / "model").mkdir()
     with pytest.raises(InputError, match=f"none of the {len(steps)} checkpoints"):
-        train.train(config, str(tmp_path))
+        loop.train(config, str(tmp_path))

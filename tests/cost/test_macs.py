@@ -7,13 +7,14 @@ import jax
 import jax.numpy as jnp
 import pytest
 
-from svtas_jax import profile
+from data_pipeline.chunks import blank_chunk
 from svtas_jax.config import stream_spec
+from svtas_jax.cost import table
 from svtas_jax.cost.macs import count_macs, count_normalisations, parameters_by_module
 from svtas_jax.models import build_model
 from svtas_jax.models.convolution import conv3d, depthwise_conv3x3
 from svtas_jax.models.mobilenet_tsm import STAGES
-from svtas_jax.streaming import blank_chunk, segment_chunk
+from svtas_jax.streaming import segment_chunk
 
 GTEA = tuple("take open pour close shake scoop stir put fold spread background".split())
 SPEC_TOLERANCE = 0.03  # of the figures of the issue; ours are within 0.1 %
@@ -41,7 +42,7 @@ def test_operations_count_as_by_hand(function, shapes, expected):
 
 
 def costs(row):
-    config = profile.config_of(row)
+    config = table.config_of(row)
     model, spec = build_model(config, GTEA), stream_spec(config)
     state, chunk = model.initial_state(1), blank_chunk(1, spec, config.data.crop)
     variables = jax.eval_shape(model.init, jax.random.key(0), state, chunk)
@@ -52,7 +53,7 @@ def costs(row):
 
 
 def rows(name):
-    return next(row for row in profile.ROWS if row.name == name)
+    return next(row for row in table.ROWS if row.name == name)
 
 
 def mobilenet_by_hand(size):

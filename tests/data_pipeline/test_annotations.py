@@ -1,9 +1,11 @@
+import shutil
+
 import numpy as np
 import pytest
 
-from data_pipeline import annotations
+from data_pipeline import annotations, checks
 from svtas_jax.config import default_config
-from svtas_jax.errors import InputError, MissingInputError
+from svtas_jax.errors import DamagedVideoError, InputError, MissingInputError
 from svtas_jax.structs import VideoRecord
 
 
@@ -99,7 +101,7 @@ def test_the_other_split_spelling_is_read(folder):
 
 
 @pytest.mark.parametrize(
-    ("num_frames", "num_labels", "expected"), [(40, 30, 30), (30, 40, 30), (24, 40, 24)]
+    ("num_frames", "num_labels", "expected"), [(40, 36, 36), (36, 40, 36), (24, 25, 24)]
 )
 def test_the_shorter_of_video_and_labels_counts(
     folder, num_frames, num_labels, expected
@@ -113,8 +115,31 @@ def test_the_shorter_of_video_and_labels_counts(
 @pytest.mark.parametrize(("num_frames", "num_labels"), [(40, 23), (23, 40)])
 def test_lengths_more_than_a_chunk_apart_are_named(folder, num_frames, num_labels):
     folder.add("a", num_frames, num_labels=num_labels)
-    message = f"a.avi has {num_frames} frames, but .*a.txt has {num_labels} lines"
+    message = (
+        f"a.avi has {num_frames} frames, but .*a.txt has {num_labels} lines: .*"
+        "more than one chunk .*clip_frames=16"
+    )
     with pytest.raises(InputError, match=message):
+        annotations.read_split(folder.config, "train")
+    folder.config.max_length_gap = 0.5
+    (record,) = annotations.read_split(folder.config, "train")
+    assert record.num_frames == 23
+
+
+@pytest.mark.parametrize(
+    ("num_frames", "num_labels", "cause"),
+    [
+        (40, 30, "labels at 11.25 and a video at 15 frames a second"),
+        (20, 30, "labels at 22.5 and a video at 15 frames a second"),
+        (30, 15, "labels at 7.5 and a video at 15 frames a second"),
+        (40, 35, "they differ by 12 %"),
+    ],
+)
+def test_lengths_too_far_apart_for_their_size_are_named(
+    folder, num_frames, num_labels, cause
+):
+    folder.add("a", num_frames, num_labels=num_labels)
+    with pytest.raises(InputError, match=f"max_length_gap=0.02.*{cause}|{cause}"):
         annotations.read_split(folder.config, "train")
 
 
@@ -123,9 +148,81 @@ def test_a_header_that_lies_is_not_believed(folder):
     data = path.read_bytes()
     path.write_bytes(data[: len(data) * 9 // 10])  # the header still says 60
     labels = folder.root / "groundTruth" / "a.txt"
-    labels.write_text("take\n" * 58)
+    labels.write_text("take\n" * 55)
     (record,) = annotations.read_split(folder.config, "train")
-    assert 45 < record.num_frames < 58
+    assert 50 < record.num_frames < 55
+    labels.write_text("take\n" * 59)
+    with pytest.raises(DamagedVideoError, match=r"a.avi is damaged.*5\d frames of 60"):
+        annotations.read_split(folder.config, "train")
+
+
+def _take_case(folder, case, num_labels):
+    """Puts a file from the field into a data set."""
+    name = case.stem
+    folder.add(name, 1).unlink()
+    shutil.copy(case, folder.root / "Videos" / case.name)
+    labels = folder.root / "groundTruth" / f"{name}.txt"
+    labels.write_text("take\n" * num_labels)
+
+
+@pytest.mark.parametrize(
+    ("file", "num_labels", "message"),
+    [
+        (
+            "half.mp4",
+            90,
+            "half.mp4 has 45 frames, but .*half.txt has 90 lines.*"
+            "labels at 15 and a video at 7.5 frames a second.*ffmpeg .*-r 15 ",
+        ),
+        ("half.mp4", 15, "labels at 2.5 and a video at 7.5 frames a second"),
+        (
+            "trim.mp4",
+            66,
+            "trim.mp4 has 49 frames, but .*66 lines: the file holds 66 frames, and its "
+            "edit list hides 17 .*players show 49",
+        ),
+        ("vfr.mp4", 75, "labels at 7.5 and a video at 9 frames"),
+    ],
+)
+def test_another_rate_and_hidden_frames_are_named(
+    folder, cases, file, num_labels, message
+):
+    folder.config.clip_frames = 128
+    _take_case(folder, cases / file, num_labels)
+    with pytest.raises(InputError, match=message) as caught:
+        annotations.read_split(folder.config, "train")
+    assert "damaged" not in str(caught.value)
+
+
+@pytest.mark.parametrize(
+    ("file", "num_frames"),
+    [
+        ("interl.mp4", 90),
+        ("coverfirst.mkv", 90),
+        ("gap.mp4", 90),
+        ("trim.mp4", 49),
+        ("browser1k.webm", 90),
+    ],
+)
+def test_files_from_the_field_have_their_labels(folder, cases, file, num_frames):
+    _take_case(folder, cases / file, num_frames)
+    (record,) = annotations.read_split(folder.config, "train")
+    assert record.num_frames == num_frames
+    checks.check_records([record], ("take",))
+
+
+def test_features_of_another_length_are_named(folder):
+    folder.add("a", 400)
+    features = folder.root / "features"
+    features.mkdir()
+    np.save(features / "a.npy", np.zeros((160, 8), np.float32))
+    (features / "a.json").write_text('{"stride": 2, "fps": 15}')
+    folder.config.features = "features"
+    with pytest.raises(InputError, match="160 rows, one for 2 .*400 labels.*18.75"):
+        annotations.read_split(folder.config, "train")
+    folder.config.max_length_gap = 0.2
+    (record,) = annotations.read_split(folder.config, "train")
+    assert record.num_frames == 320
 
 
 def test_a_missing_root_tells_what_to_do():

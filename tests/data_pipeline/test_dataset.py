@@ -167,24 +167,24 @@ def test_same_seed_same_batches_other_seed_others(folder, records):
 def test_one_crop_and_flip_a_video(folder, records):
     folder.config.augment = "video"
     view = source.make_view(folder.config, train=True, seed=0)
-    assert len({view.place(0, 1, frame) for frame in range(20)}) == 1
-    assert len({view.place(epoch, 1, 0) for epoch in range(20)}) > 10
-    assert len({view.place(0, video, 0) for video in range(20)}) > 10
+    assert len({view.crop_and_flip(0, 1, frame) for frame in range(20)}) == 1
+    assert len({view.crop_and_flip(epoch, 1, 0) for epoch in range(20)}) > 10
+    assert len({view.crop_and_flip(0, video, 0) for video in range(20)}) > 10
 
 
 def test_one_crop_and_flip_a_frame(folder, records):
     folder.config.augment = "frame"
     view = source.make_view(folder.config, train=True, seed=0)
-    places = [view.place(0, 1, frame) for frame in range(20)]
+    places = [view.crop_and_flip(0, 1, frame) for frame in range(20)]
     assert len(set(places)) > 10
-    assert places == [view.place(0, 1, frame) for frame in range(20)]
+    assert places == [view.crop_and_flip(0, 1, frame) for frame in range(20)]
 
 
 @pytest.mark.parametrize(("augment", "train"), [("none", True), ("video", False)])
 def test_centre_crop_without_augmentation(folder, records, augment, train):
     folder.config.augment = augment
     view = source.make_view(folder.config, train=train, seed=0)
-    assert {view.place(e, v, 0) for e in range(9) for v in range(9)} == {
+    assert {view.crop_and_flip(e, v, 0) for e in range(9) for v in range(9)} == {
         ((32, 4, 8), False)
     }
 

@@ -17,11 +17,11 @@ import jax
 import numpy as np
 import pytest
 
-from data_pipeline import annotations, checks, dataset, source, tfds_builder, video
+from data_pipeline import annotations, checks, dataset, source, video
 from data_pipeline.demo import render
+from data_pipeline.prepared import builder, shards, workers
 from data_pipeline.prepared import index as prepared_index
 from data_pipeline.prepared import reader as prepared
-from data_pipeline.prepared import shards, workers
 from svtas_jax.errors import DamagedVideoError, InputError, MissingInputError
 from svtas_jax.structs import VideoRecord
 
@@ -36,6 +36,7 @@ JPEG_LEVELS = 8.0  # mean difference of grey values: half of a picture is white 
 def filled(folder):
     """Videos that are as long as their labels, longer, and shorter."""
     folder.add("größe 1", 45)
+    folder.config.max_length_gap = 0.3
     folder.add("b", 33, num_labels=30)
     folder.add("c", 20, num_labels=26, subsets=("train",))
     return folder
@@ -44,11 +45,12 @@ def filled(folder):
 def _prepare(folder, encoding="png", *, output=None, mapper=None):
     """Prepares the folder; returns the config that reads what was prepared."""
     output = output or folder.root.parent / f"prepared {encoding} 日本"
-    tfds_builder.prepare(
+    builder.prepare(
         folder.config,
         output,
-        encoding=tfds_builder.make_encoding(folder.config, encoding),
+        encoding=builder.make_encoding(folder.config, encoding),
         mapper=mapper or workers.in_processes(1),
+        versions={"svtas_jax": "0"},
     )
     config = folder.config.copy_and_resolve_references()
     config.root = str(output)
@@ -255,6 +257,7 @@ def test_the_command_prepares_and_nothing_needs_tensorflow(filled, tmp_path):
 _READ_ALL = """
 import importlib.util, sys
 from data_pipeline import annotations, dataset
+from data_pipeline.prepared import builder
 spec = importlib.util.spec_from_file_location("config", sys.argv[1])
 module = importlib.util.module_from_spec(spec)
 spec.loader.exec_module(module)
@@ -453,7 +456,7 @@ def test_beam_names_a_damaged_video(filled):
     path = filled.root / "Videos" / "b.avi"
     content = path.read_bytes()
     (records,) = [annotations.read_split(filled.config, "train")]
-    encoding = tfds_builder.make_encoding(filled.config, "png")
+    encoding = builder.make_encoding(filled.config, "png")
     path.write_bytes(content[: len(content) // 2])
     task = shards.Shard(records, 0, str(filled.root.parent / "shard"), encoding)
     with pytest.raises(InputError, match=r"^Video .*b\.avi is damaged"):

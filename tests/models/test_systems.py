@@ -3,9 +3,9 @@
 import jax
 import pytest
 
+from data_pipeline.chunks import blank_chunk
 from svtas_jax.config import default_config
 from svtas_jax.models import build_model
-from svtas_jax.streaming import blank_chunk
 from svtas_jax.structs import StreamSpec
 
 GTEA = tuple("take open pour close shake scoop stir put fold spread background".split())

@@ -65,7 +65,7 @@ def run(*arguments, cwd=ROOT):
         (["svtas_jax.evaluate", "--workdir={tmp}"], "holds no checkpoints"),
         (
             ["svtas_jax.evaluate", "--workdir={tmp}", "--clip_frames=64,x"],
-            "'x' is no whole number",
+            "'x' is not a whole number",
         ),
         (
             [
@@ -91,14 +91,18 @@ def test_mistake_gets_one_message(arguments, said, tmp_path):
 FULL_DISK = """
 import numpy as np
 import orbax.checkpoint as ocp
-from svtas_jax import checkpoint, cli
+from absl import flags
+from svtas_jax.checkpoints import store
+from svtas_jax.runtime import cli
+from absl import flags
 
 def main():
-    with checkpoint.open_manager(cli.WORKDIR.value) as manager:
+    with store.open_manager(flags.FLAGS.workdir) as manager:
         arrays = {"params": {str(i): np.random.rand(300_000) for i in range(8)}}
         manager.save(1, args=ocp.args.Composite(model=ocp.args.StandardSave(arrays)))
         manager.wait_until_finished()
 
+cli.define("workdir")
 cli.run(main)
 """
 

@@ -16,6 +16,7 @@ import pytest
 from fault_campaign import curves_of
 
 from svtas_jax.errors import InputError
+from svtas_jax.evaluation import scoring
 from svtas_jax.runtime import hosts
 from svtas_jax.runtime.interruption import EXIT_CODE
 from svtas_jax.structs import VideoRecord
@@ -243,7 +244,7 @@ def test_every_video_is_in_one_share(monkeypatch, count):
     shares = []
     for index in range(count):
         monkeypatch.setattr(jax, "process_index", lambda index=index: index)
-        shares.append([record.name for record in hosts.share_videos(records)])
+        shares.append([record.name for record in scoring.share_videos(records)])
     assert sorted(sum(shares, [])) == [record.name for record in records]
     assert all(share == sorted(share) for share in shares)
     loads = [sum(records[int(name)].num_frames for name in share) for share in shares]

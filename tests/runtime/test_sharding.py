@@ -11,9 +11,9 @@ import pytest
 from jax.sharding import PartitionSpec
 
 from svtas_jax.models.tokenizer import VOCAB_SIZE
-from svtas_jax.runtime.sharding import make_mesh, place
+from svtas_jax.runtime.sharding import make_mesh
 from svtas_jax.structs import TrainState
-from svtas_jax.training.step import init_carry
+from svtas_jax.training.step import init_carry, place
 
 TOLERANCE = 1e-5
 

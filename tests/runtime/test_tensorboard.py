@@ -153,7 +153,7 @@ def test_workdir_that_cannot_be_written_is_named(tmp_path):
 FRESH_PROCESS = """
 import sys
 sys.modules["tensorflow"] = None  # importing it raises ImportError
-from svtas_jax import writers
+from svtas_jax.runtime import tensorboard as writers
 writer = writers.make_writer(sys.argv[1])
 from clu import metric_writers, periodic_actions
 assert all(isinstance(w, metric_writers.MetricWriter) for w in writer._writers)

@@ -7,10 +7,10 @@ import jax
 import numpy as np
 import pytest
 
+from data_pipeline.chunks import blank_chunk
 from svtas_jax.config import default_config
 from svtas_jax.errors import InputError
 from svtas_jax.models import build_model
-from svtas_jax.streaming import blank_chunk
 from svtas_jax.structs import StreamSpec
 from svtas_jax.weights import convert
 from svtas_jax.weights import rules as weight_rules

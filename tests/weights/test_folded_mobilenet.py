@@ -7,7 +7,7 @@ import pytest
 
 from svtas_jax.errors import InputError
 from svtas_jax.models import build_model
-from svtas_jax.models.image import unfolded
+from svtas_jax.models.image import with_separate_norms
 from svtas_jax.models.mobilenet_tsm import STAGES
 from svtas_jax.streaming import segment_chunk
 from svtas_jax.weights import folded_mobilenet
@@ -57,7 +57,7 @@ def model(tiny):
 @pytest.fixture(scope="module")
 def start(tiny, model):
     """Variables of a model whose image branch starts with the folded weights."""
-    weights, _ = folded_mobilenet.unfold(folded_arrays())
+    weights, _ = folded_mobilenet.convert(folded_arrays())
     flat = flax.traverse_util.flatten_dict(tiny.variables(model), sep="/")
     taken = first_stages(weights)
     assert taken.keys() <= flat.keys()
@@ -70,7 +70,7 @@ def chunk_of(tiny, seed):
 
 
 def test_every_array_of_the_network_has_a_place(tiny):
-    weights, unplaced = folded_mobilenet.unfold(folded_arrays())
+    weights, unplaced = folded_mobilenet.convert(folded_arrays())
     assert unplaced == ("logits.kernel",)
     backbone = weights["params"]["image"]["backbone"]
     num_blocks = sum(stage[2] for stage in STAGES)
@@ -83,7 +83,7 @@ def test_folded_batch_norm_adds_its_bias_alone(start, model, tiny):
     """By hand for the first convolution, the only one without another before it."""
     chunk = chunk_of(tiny, 3)
     _, captured = jax.jit(
-        lambda v: unfolded(model).apply(
+        lambda v: with_separate_norms(model).apply(
             v,
             model.initial_state(2),
             chunk,
@@ -139,7 +139,7 @@ def test_folding_changes_nothing(tiny, backbone):
         run = jax.jit(lambda v: model.apply(v, chunk, method="image_features"))
         return np.asarray(run(variables))
 
-    expected = seen(unfolded(model))
+    expected = seen(with_separate_norms(model))
     assert expected.std() > 0
     atol = 1e-5 * np.abs(expected).max()
     np.testing.assert_allclose(seen(model), expected, rtol=0, atol=atol)
@@ -168,6 +168,6 @@ def test_training_sees_what_inference_saw(start, model, tiny):
 
 def test_bad_input_is_named(model, start):
     with pytest.raises(InputError, match="no array is named like"):
-        folded_mobilenet.unfold({"w": np.zeros(3)})
+        folded_mobilenet.convert({"w": np.zeros(3)})
     with pytest.raises(InputError, match="no frame to calibrate"):
         folded_mobilenet.calibrate(model, start, [])

@@ -1,10 +1,6 @@
 """The fault campaign, short; and that it would see a broken promise."""
 
 import json
-import os
-import pathlib
-import subprocess
-import sys
 
 import fault_campaign
 import numpy as np
@@ -13,42 +9,27 @@ import pytest
 
 from svtas_jax.checkpoints import store
 
-HERE = pathlib.Path(__file__).parent
-TINY = {  # 4 steps of 32x32 pixels a chunk, one stage of MobileNet
-    "data.clip_frames": 8,
-    "data.frame_stride": 2,
-    "data.resize": (32, 40),
-    "data.dataset": "tiny",
-    "model.image_width": 0.125,
-    "model.image_stages": 1,
-    "model.features": 16,
-    "model.num_layers": 2,
-    "train.num_epochs": 4,
-}
-
 
 @pytest.mark.slow
-def test_a_short_campaign_keeps_all_promises(folder, tmp_path):
+def test_a_short_campaign_keeps_all_promises(folder, tmp_path, run_command, tiny_flags):
     for index, num_frames in enumerate((40, 17, 33, 24, 29, 20, 26, 31)):
         folder.add(f"train {index}", num_frames)
     told = tmp_path / "table.json"
-    done = subprocess.run(
-        [
-            *(sys.executable, "scripts/fault_campaign.py", "--runs=3", "--kills=2"),
-            *("--faults=kill,damage,stop", "--configs=configs/demo_sete.py"),
-            *(f"--output={tmp_path / 'runs'}", f"--json={told}"),
-            f"--set=data.root={folder.root}",
-            *(f"--set={name}={value}" for name, value in TINY.items()),
-        ],
-        cwd=HERE.parent,
-        env=os.environ | {"JAX_PLATFORMS": "cpu"},
-        capture_output=True,
-        text=True,
+    run_command(
+        *("scripts/fault_campaign.py", "--runs=3", "--kills=2"),
+        *("--faults=kill,damage,stop", "--configs=configs/demo_sete.py"),
+        *(f"--output={tmp_path / 'runs'}", f"--json={told}"),
+        *(f"--set=data.root={folder.root}", "--set=train.num_epochs=4"),
+        *(flag.replace("--config.", "--set=") for flag in tiny_flags),
     )
-    assert done.returncode == 0, done.stderr[-3000:]
     rows = json.loads(told.read_text())
     assert len(rows) == 3 and sum(row["faults"] for row in rows) >= 3
     assert all(row["arrays"] == row["curves"] == "same" for row in rows)
+
+
+def test_an_unknown_fault_is_named(run_command):
+    said = run_command("scripts/fault_campaign.py", "--faults=fire", code=2).stderr
+    assert said.startswith("error: --faults=fire: there are kill, save, stop")
 
 
 def _save(workdir, value):

@@ -8,6 +8,7 @@ import pytest
 from data_pipeline.known import class_names_of
 from svtas_jax import profile
 from svtas_jax.config import default_config
+from svtas_jax.cost import measure, table
 from svtas_jax.errors import InputError, MissingInputError
 from svtas_jax.evaluation import report
 
@@ -19,7 +20,7 @@ def test_a_profile_says_all_and_adds_up(tiny, tmp_path):
     config.model.image_stages = 1
     config.data.root = str(tmp_path / "absent")  # needs no data
     trace = tmp_path / "trace"
-    cost = profile.profile(config, batches=(1, 2), trace=str(trace))
+    cost = measure.profile(config, batches=(1, 2), trace=str(trace))
     assert list(trace.glob("plugins/profile/*/*.xplane.pb"))
     assert 0 < cost.latency_ahead_ms["p50"] <= cost.latency_ahead_ms["p95"]
     assert cost.params == sum(cost.params_by_module.values())
@@ -29,11 +30,11 @@ def test_a_profile_says_all_and_adds_up(tiny, tmp_path):
     assert set(cost.branch_ms) == {"image", "text", "rest"}
     assert cost.bytes_per_chunk > 4 * cost.params
     assert cost.best_batch["frames_per_s"] >= cost.frames_per_s
-    text = "\n".join(profile.describe(cost, config))
+    text = "\n".join(table.describe(cost, config))
     assert f"{cost.params:,}" in text and "frames/s" in text
     assert "the text branch having run before" in text
 
-    report.write_figures(profile.facts(cost, config), str(tmp_path / "a.json"))
+    report.write_figures(table.facts(cost, config), str(tmp_path / "a.json"))
     saved = json.loads((tmp_path / "a.json").read_text(encoding="utf-8"))
     assert set(KEYS.split()) <= set(saved)
     assert saved["macs_per_chunk"] == cost.macs_per_chunk
@@ -43,12 +44,11 @@ def test_a_model_of_whole_videos_has_a_cost(tmp_path, monkeypatch):
     config = default_config()
     config.data.update(features="features", clip_frames=0, frame_stride=4)
     config.model.update(backbone="features", head="ms_tcn", num_layers=2)
-    monkeypatch.setattr(profile.cli, "CONFIG", types.SimpleNamespace(value=config))
     monkeypatch.setattr(profile, "BATCHES", (1,))
-    for flag, value in (("TABLE", False), ("TRACE", None)):
-        monkeypatch.setattr(profile, flag, types.SimpleNamespace(value=value))
-    told = types.SimpleNamespace(json=str(tmp_path / "a.json"))
-    monkeypatch.setattr(profile.flags, "FLAGS", told)
+    given = types.SimpleNamespace(
+        config=config, table=False, trace=None, json=str(tmp_path / "a.json")
+    )
+    monkeypatch.setattr(profile.flags, "FLAGS", given)
     profile.main()
     saved = json.loads((tmp_path / "a.json").read_text(encoding="utf-8"))
     layers = 2 * (3 * 64 * 64 + 64 * 64)

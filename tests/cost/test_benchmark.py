@@ -7,8 +7,8 @@ import jax
 import pytest
 from jax.experimental.compilation_cache import compilation_cache
 
-from svtas_jax import benchmark
 from svtas_jax.config import default_config
+from svtas_jax.cost import benchmark
 from svtas_jax.errors import InputError
 
 

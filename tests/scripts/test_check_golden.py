@@ -13,7 +13,7 @@ from golden_checks.files import list_files, read_file
 from golden_checks.kinds import kind_of
 from golden_checks.results import Result, elementwise, relative, worst_by_mode
 
-GOLDEN = pathlib.Path(__file__).parent / "golden"
+GOLDEN = pathlib.Path(__file__).parents[1] / "golden"
 FILES = {path.stem: path for path in list_files(GOLDEN)}
 WHOLE_SYSTEMS = ("transeger_transformer_joint", "trajectory_sete")
 # Like another file in most of what they check.
@@ -153,6 +153,20 @@ def test_nothing_to_check_exits_with_2_and_one_message(tmp_path, capsys, folder)
     assert check_golden.main([str(tmp_path / folder)]) == 2
     message = capsys.readouterr().err.strip()
     assert message.startswith("error: ") and "\n" not in message and folder in message
+
+
+def test_the_command_checks_a_folder(tmp_path, run_command):
+    for name in ("temporal_shift", "segmentation_loss"):
+        shutil.copy(FILES[name], tmp_path)
+    said = run_command("scripts/check_golden.py", tmp_path).stdout.splitlines()
+    assert said[-1].startswith(f"{len(said) - 1} passed, 0 failed, 0 files not yet")
+    assert all(" pass" in line for line in said[:-1]) and len(said) > 3
+    with np.load(tmp_path / "temporal_shift.npz") as data:
+        arrays = dict(data)
+    arrays["1/y"] = arrays["1/y"] + np.float32(1)
+    np.savez(tmp_path / "temporal_shift.npz", **arrays)
+    said = run_command("scripts/check_golden.py", tmp_path, code=1).stdout
+    assert "FAIL" in said and ", 1 failed," in said
 
 
 def test_errors_are_measured_against_the_right_scale():

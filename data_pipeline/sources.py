@@ -1,0 +1,272 @@
+"""Frames of a file, an address, a pipe or a camera as they come, opened once.
+
+A file keeps the time of its time stamps. A live source does so if it sends any; that of
+one without them (raw pictures over HTTP, cameras) is when its frames arrive.
+"""
+
+import contextlib
+import errno
+import pathlib
+import stat
+from collections.abc import Generator, Iterator
+
+import av
+import numpy as np
+from absl import logging
+
+from data_pipeline import video
+from data_pipeline.cameras import CameraSource, Shot, Source, check_stride, no_signal
+from data_pipeline.decoding import Decoder, DecodingError, open_container
+from data_pipeline.stamps import clock_of, rate_of
+from svtas_jax.errors import InputError
+
+TIMEOUT_S = (20.0, 20.0)  # for opening a live source, and for every reading
+_WARN_EVERY = 100  # damaged packets
+_STAMPED_PACKETS = 16  # whose stamps check the rate: a live source should not wait long
+_FASTER = 1.25
+_PACED_PACKETS, _PACED_S = 32, 2.0  # whose arrival tells the rate of a live source
+_CLOSED = "the other side closed the connection"
+_BURST_S = 2e-3  # packets closer than that were waiting before they were asked for
+
+
+@contextlib.contextmanager
+def open_source(
+    source: str, *, timeout_s: tuple[float, float] = TIMEOUT_S
+) -> Generator[Source]:
+    """Opens a path, an address (URL), the number of a camera, or "-", standard input.
+
+    Args:
+        source: as the user names it.
+        timeout_s: of an address, for opening and for every reading.
+
+    Raises:
+        MissingInputError: if a file does not exist.
+        InputError: if it cannot be opened, with the reason.
+    """
+    opened = _open(source, timeout_s)
+    try:
+        yield opened
+    finally:
+        opened.close()
+
+
+def _open(source: str, timeout_s: tuple[float, float]) -> Source:
+    kind = _kind_of(source)
+    if kind == "file":
+        return _FileSource(source)
+    if kind == "camera":
+        return CameraSource(source)
+    address = {
+        "stdin": "pipe:0",
+        "pipe": f"file:{source}",
+        "socket": f"unix:{source}",
+    }.get(kind, source)
+    return _LiveSource(source, address, timeout_s, may_end=kind in ("stdin", "pipe"))
+
+
+def _kind_of(source: str) -> str:
+    if source == "-":
+        return "stdin"
+    if source.isdecimal():
+        return "camera"
+    if "://" in source:
+        return "address"
+    with contextlib.suppress(OSError):
+        mode = pathlib.Path(source).stat().st_mode
+        if stat.S_ISFIFO(mode):
+            return "pipe"
+        if stat.S_ISSOCK(mode):
+            return "socket"
+        if stat.S_ISCHR(mode):
+            return "camera"
+    return "file"
+
+
+class _FilmSource(Source):
+    """What PyAV decodes."""
+
+    def __init__(self, name: str, decoder: Decoder, fps: float) -> None:
+        super().__init__(name, fps)
+        self._decoder, self._num_warned = decoder, 0
+
+    def shots(self, stride: int = 1) -> Iterator[Shot]:
+        check_stride(stride)
+        for frame in self._frames():
+            index, time_s = self.num_frames, self._time_of(frame)
+            self.num_frames = index + 1
+            self._warn_of_damage()
+            if index % stride == 0:
+                try:
+                    yield Shot(index, time_s, self._decoder.picture(frame))
+                except DecodingError as error:
+                    raise InputError(f"{self.name}: {error}.") from error
+        self._check_end()
+
+    def close(self) -> None:
+        self._decoder.close()
+
+    def _frames(self) -> Iterator[av.VideoFrame]:
+        return self._decoder.frames()
+
+    def _time_of(self, frame: av.VideoFrame) -> float:
+        raise NotImplementedError
+
+    def _check_end(self) -> None:
+        raise NotImplementedError
+
+    def _warn_of_damage(self) -> None:
+        damaged = self._decoder.num_damaged
+        if damaged > self._num_warned + (_WARN_EVERY if self._num_warned else 0):
+            logging.warning(
+                "%s: %d damaged packets or frames before frame %d; it goes on.",
+                *(self.name, damaged, self.num_frames),
+            )
+            self._num_warned = damaged
+
+
+class _FileSource(_FilmSource):
+    """A file, whose time stamps are its time."""
+
+    def __init__(self, path: str) -> None:
+        decoder = video.open_film(path, tolerant=True)
+        super().__init__(path, decoder, video.film_rate(decoder))
+        self._promised, _ = video.promised_frames(decoder)
+        self._clock = clock_of(decoder.stream, self.fps)
+
+    def _frames(self) -> Iterator[av.VideoFrame]:
+        try:
+            yield from self._decoder.frames()
+        except av.FFmpegError as error:
+            raise video.damaged(
+                self.name, self.num_frames, self._promised, error.strerror
+            ) from error
+
+    def _time_of(self, frame: av.VideoFrame) -> float:
+        time_s = self._clock.time_of(frame)
+        self.end_s = self._clock.end_s
+        return time_s
+
+    def _check_end(self) -> None:
+        if not self.num_frames:
+            raise video.damaged(self.name, 0, self._promised)
+        if self.num_frames < self._promised:
+            logging.warning(
+                "%s ended after %d frames although its header promises %d.",
+                *(self.name, self.num_frames, self._promised),
+            )
+
+
+class _LiveSource(_FilmSource):
+    """An address or a pipe."""
+
+    def __init__(
+        self,
+        source: str,
+        address: str,
+        timeout_s: tuple[float, float],
+        *,
+        may_end: bool,
+    ) -> None:
+        self._timeout_s = timeout_s
+        try:
+            container = open_container(address, timeout_s=timeout_s)
+        except av.FFmpegError as error:
+            raise no_signal(
+                "Stream", source, _reason(error, timeout_s[0], has_begun=False)
+            ) from error
+        try:
+            with _broken_off(source, 0, timeout_s[1]):
+                decoder = Decoder(container, f"Stream {source}", tolerant=True)
+                self._has_stamps, fps = _clocking(decoder, is_pipe=may_end)
+        except BaseException:
+            container.close()
+            raise
+        super().__init__(source, decoder, fps)
+        # Of a file behind an address, length or size is known.
+        self._may_end = may_end or container.duration is not None or container.size > 0
+        self._clock = clock_of(decoder.stream, fps)
+        self._began_s = 0.0
+
+    def _frames(self) -> Iterator[av.VideoFrame]:
+        frames = self._decoder.frames()
+        while True:
+            with _broken_off(self.name, self.num_frames, self._timeout_s[1]):
+                frame = next(frames, None)
+            if frame is None:
+                return
+            yield frame
+
+    def _time_of(self, frame: av.VideoFrame) -> float:
+        if self._has_stamps:
+            time_s = self._clock.time_of(frame)
+            self.end_s = self._clock.end_s
+            return time_s
+        if not self.num_frames:
+            self._began_s = self._decoder.arrived_s
+        time_s = self._decoder.arrived_s - self._began_s
+        self.end_s = time_s + (1 / self.fps if self.fps else 0.0)
+        return time_s
+
+    def _check_end(self) -> None:
+        if not self.num_frames:
+            raise no_signal("Stream", self.name, "it ended before the first one")
+        if not self._may_end:
+            raise InputError(
+                f"Stream {self.name} broke off after {self.num_frames} frames: "
+                f"{_CLOSED}. Start it again, then this command."
+            )
+
+
+def _is_unstamped(container: av.container.InputContainer) -> bool:
+    """Whether the format holds pictures only: FFmpeg then invents 25 a second."""
+    flag = av.format.Flags.no_timestamps.value
+    return container.format.name == "mpjpeg" or bool(container.format.flags & flag)
+
+
+def _clocking(decoder: Decoder, *, is_pipe: bool) -> tuple[bool, float]:
+    """Returns whether time stamps are to be believed, and the frame rate.
+
+    What comes through a pipe faster than it plays is a file.
+    """
+    if not _is_unstamped(decoder.container):
+        return True, video.film_rate(decoder, num_packets=_STAMPED_PACKETS)
+    pace = _pace(decoder)
+    if is_pipe:
+        told = video.film_rate(decoder, num_packets=_STAMPED_PACKETS)
+        if told and (not pace or pace > _FASTER * told):
+            return True, told
+    return False, pace
+
+
+def _pace(decoder: Decoder) -> float:
+    """Returns how many packets a second arrive, those left out that had waited."""
+    arrivals = [s for _, s in decoder.look_ahead(_PACED_PACKETS, limit_s=_PACED_S)]
+    steps = np.diff(arrivals)
+    waited = np.flatnonzero(steps > _BURST_S)
+    return rate_of(arrivals[waited[0] + 1 :]) if len(waited) else 0.0
+
+
+@contextlib.contextmanager
+def _broken_off(source: str, num_frames: int, timeout_s: float) -> Iterator[None]:
+    """Says what ended a live source in the middle."""
+    try:
+        yield
+    except av.FFmpegError as error:
+        reason = _reason(error, timeout_s, has_begun=num_frames > 0)
+        if not num_frames:
+            raise no_signal("Stream", source, reason) from error
+        raise InputError(
+            f"Stream {source} broke off after {num_frames} frames: {reason}. Start it "
+            "again, then this command."
+        ) from error
+
+
+def _reason(error: av.FFmpegError, timeout_s: float, *, has_begun: bool) -> str:
+    if isinstance(error, av.error.ExitError):
+        return f"nothing came for {timeout_s:g} s"
+    no_video = "what it sends is no video, but perhaps a web page"
+    if isinstance(error, av.error.InvalidDataError):
+        return no_video
+    if error.errno == errno.EIO:  # FFmpeg's word for names and for closed connections
+        return _CLOSED if has_begun else f"the host is not known, or {no_video}"
+    return error.strerror

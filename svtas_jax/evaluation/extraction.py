@@ -1,0 +1,128 @@
+"""Writes what the image branch of a run sees: one feature file a video.
+
+NAME.npy holds (T, D), a row for every decoded frame; NAME.json beside it names the
+weights and the frames between two rows. A second stage reads them.
+"""
+
+import functools
+import hashlib
+import io
+import json
+import pathlib
+from collections.abc import Iterator, Sequence
+
+import flax.traverse_util
+import jax
+import jax.numpy as jnp
+import ml_collections
+import numpy as np
+from absl import logging
+
+from svtas_jax.errors import InputError
+from svtas_jax.evaluation.scoring import stream_videos
+from svtas_jax.runtime import provenance
+from svtas_jax.runtime.files import write_atomic
+from svtas_jax.runtime.progress import Progress
+from svtas_jax.streaming import compile_inference
+from svtas_jax.structs import Chunk, Model, Params, VideoRecord
+
+
+def extract(
+    config: ml_collections.ConfigDict,
+    model: Model,
+    variables: Params,
+    records: Sequence[VideoRecord],
+    folder: pathlib.Path,
+    *,
+    dtype: str = "float16",
+) -> None:
+    """Writes NAME.npy and NAME.json of every video to `folder`."""
+    facts = {
+        "model": config.model.backbone,
+        "weights": digest(variables),
+        "stride": config.data.frame_stride,
+        "dtype": dtype,
+        "config": config.to_dict(),
+        "versions": provenance.versions(),
+    }
+    missing = [r for r in records if not is_written(folder, r.name, facts)]
+    logging.info("%d of %d videos to extract", len(missing), len(records))
+    total = sum(record.num_frames for record in missing)
+    progress, done = Progress(first=0, last=total, unit="frames"), 0
+    for record, rows in image_features(model, variables, missing, config):
+        write_features(folder, record, rows, facts)
+        done += record.num_frames
+        progress.add(record.num_frames)
+        logging.info("%s", progress.line(done, f"{record.name} {rows.shape}"))
+    logging.info("features: %s", folder)
+
+
+def digest(variables: Params) -> str:
+    """Returns a fingerprint of the image branch's weights and statistics."""
+    flat = flax.traverse_util.flatten_dict(variables, sep="/")
+    total = hashlib.sha256()
+    for name in sorted(name for name in flat if "/image/" in name):
+        total.update(name.encode())
+        total.update(np.ascontiguousarray(flat[name]).tobytes())
+    return total.hexdigest()[:16]
+
+
+def is_written(folder: pathlib.Path, name: str, facts: dict) -> bool:
+    """Whether the files of a video are there and tell of the same weights."""
+    try:
+        told = json.loads((folder / f"{name}.json").read_text(encoding="utf-8"))
+    except (FileNotFoundError, ValueError):
+        return False
+    same = ("weights", "stride", "dtype")
+    agrees = all(told.get(field) == facts[field] for field in same)
+    return agrees and (folder / f"{name}.npy").is_file()
+
+
+def image_features(
+    model: Model,
+    variables: Params,
+    records: Sequence[VideoRecord],
+    config: ml_collections.ConfigDict,
+) -> Iterator[tuple[VideoRecord, np.ndarray]]:
+    """Streams videos through the image branch; yields each with its (T, D) float32."""
+    see = compile_inference(functools.partial(_see, model))
+
+    def step(state, chunks):  # an image remembers nothing
+        return state, see(variables, chunks)
+
+    for record, seen in stream_videos(step, None, records, config):
+        num_rows = -(-record.num_frames // config.data.frame_stride)
+        yield record, seen.reshape(-1, seen.shape[-1])[:num_rows]
+
+
+def _see(model: Model, variables: Params, chunks: Chunk) -> jax.Array:
+    """Maps chunks, leaves (N, B, ...), to features (N, B, T, D)."""
+
+    def of_chunk(chunk):
+        seen = model.apply(variables, chunk, method="image_features")
+        # A head that wants feature maps gets them; a file holds their average.
+        return jnp.mean(seen, axis=tuple(range(2, seen.ndim - 1)))
+
+    return jax.lax.map(of_chunk, chunks)
+
+
+def write_features(
+    folder: pathlib.Path, record: VideoRecord, rows: np.ndarray, facts: dict
+) -> None:
+    """Writes the array, then what it is: a sidecar never tells of a missing file.
+
+    Raises:
+        InputError: if a value does not fit into the files' numbers.
+    """
+    stored = rows.astype(facts["dtype"])
+    if not np.isfinite(stored).all():
+        raise InputError(
+            f"the features of {record.name} do not fit into {facts['dtype']} (largest "
+            f"{np.abs(rows).max():.3g}); use --dtype=float32."
+        )
+    buffer = io.BytesIO()
+    np.save(buffer, stored)
+    write_atomic(folder / f"{record.name}.npy", buffer.getvalue())
+    own = {"num_frames": record.num_frames, "fps": record.fps, "shape": rows.shape}
+    text = json.dumps({**own, **facts}, indent=1, default=list)
+    write_atomic(folder / f"{record.name}.json", text)

@@ -1,0 +1,229 @@
+"""A trained run on disk: its model, its classes, and what can be done with them."""
+
+import dataclasses
+import functools
+import os
+import pathlib
+from collections.abc import Iterator, Sequence
+
+import jax
+import ml_collections
+from absl import logging
+
+from data_pipeline import annotations
+from data_pipeline.chunks import blank_chunk
+from data_pipeline.dataset import feature_width
+from data_pipeline.demo import render
+from data_pipeline.live import read_chunks
+from data_pipeline.sources import open_source
+from svtas_jax import live, models
+from svtas_jax.checkpoints import store
+from svtas_jax.config import stream_spec, validate_config, with_clip_frames
+from svtas_jax.errors import InputError
+from svtas_jax.evaluation import measure, metrics, report
+from svtas_jax.evaluation.background import check_background
+from svtas_jax.run_config import load_config
+from svtas_jax.runtime import hosts
+from svtas_jax.structs import Chunk, Model, Params, VideoRecord
+
+FALLBACK_FPS = 25.0  # only turns frame numbers into seconds
+
+
+@dataclasses.dataclass(frozen=True, eq=False)
+class Run:
+    """A run with the weights of one of its checkpoints.
+
+    Attributes:
+        workdir: folder of the run.
+        checkpoint: which one, as `load` was asked: "best", "latest" or a step.
+        meta: what the checkpoint says about itself.
+        config: of the run, or the one that was given instead.
+        model: a pure function of state and chunk, see `svtas_jax.structs.Model`.
+        variables: "params" and "batch_stats" of the model.
+    """
+
+    workdir: str
+    checkpoint: str
+    meta: store.Meta
+    config: ml_collections.ConfigDict
+    model: Model
+    variables: Params
+
+    @property
+    def class_names(self) -> tuple[str, ...]:
+        """Names in the order of the class indices."""
+        return self.meta.class_names
+
+    @property
+    def fps(self) -> float:
+        """Frame rate of the training videos, 0 if unknown."""
+        return self.meta.fps
+
+    def segment(self, source: str | os.PathLike) -> live.VideoResult:
+        """Segments a whole video.
+
+        Args:
+            source: a file, an address or a pipe that ends.
+
+        Raises:
+            MissingInputError: if the file does not exist.
+            InputError: if it cannot be read, or the run was trained on features.
+        """
+        return live.join(self.stream(source))
+
+    def stream(self, source: str | os.PathLike) -> Iterator[live.ChunkResult]:
+        """Yields what becomes of every chunk of a source, as it comes.
+
+        Args:
+            source: a video file, an address (URL), the number of a camera, a pipe, or
+                "-" for standard input.
+
+        Raises:
+            InputError: as `segment`; if a live source breaks off, after its last chunk.
+        """
+        self._check_reads_videos()
+        with open_source(os.fspath(source)) as opened:
+            stream = self.open_stream(fps=opened.fps)
+            for chunk in read_chunks(opened, stream.filler):
+                yield stream.segment(chunk)
+
+    def open_stream(self, *, fps: float) -> live.LiveStream:
+        """Opens a stream to push frames to.
+
+        Args:
+            fps: frames a second that will come; 0 if unknown.
+        """
+        self._check_reads_videos()
+        return live.LiveStream(
+            self.model,
+            self.variables,
+            self._programs,
+            class_names=self.class_names,
+            spec=live.fit_stride(stream_spec(self.config), fps, self.fps),
+            data_config=self.config.data,
+            fps=fps or self.fps or FALLBACK_FPS,
+        )
+
+    def evaluate(
+        self,
+        config: ml_collections.ConfigDict | None = None,
+        *,
+        clip_frames: int | None = None,
+    ) -> report.EvalReport:
+        """Evaluates the checkpoint on the test videos, see `evaluate`."""
+        return evaluate(
+            self.workdir, self.checkpoint, config=config, clip_frames=clip_frames
+        )
+
+    @functools.cached_property
+    def _programs(self) -> live.Programs:
+        return live.compile_programs(self.model)
+
+    def _check_reads_videos(self) -> None:
+        if self.config.data.features:
+            raise InputError(
+                f"--workdir={self.workdir} was trained on features and cannot read "
+                "videos; stream with a run that was trained on videos, or evaluate "
+                "this one with --clip_frames=FRAMES to see how it does on a stream."
+            )
+
+
+def load(
+    workdir: str,
+    checkpoint: str = "best",
+    *,
+    config: ml_collections.ConfigDict | None = None,
+) -> Run:
+    """Loads a run with the weights of a checkpoint.
+
+    Args:
+        workdir: folder of the run.
+        checkpoint: "best", "latest" or a step.
+        config: instead of the run's own; its model must be the same.
+
+    Raises:
+        MissingInputError: if there is no such run or checkpoint.
+        InputError: if the config describes another model.
+    """
+    meta = store.read_meta(workdir, checkpoint)
+    config = load_config(config, meta.config, meta.origin)
+    return restore(workdir, checkpoint, meta, config)
+
+
+def restore(
+    workdir: str, checkpoint: str, meta: store.Meta, config: ml_collections.ConfigDict
+) -> Run:
+    """Builds the model of a run and reads its weights, see `load`."""
+    model, chunk = model_and_chunk(config, meta.class_names, meta.feature_width)
+    template = jax.eval_shape(
+        lambda: model.init(jax.random.key(0), model.initial_state(1), chunk)
+    )
+    variables = store.restore_model(workdir, checkpoint, template)
+    return Run(workdir, checkpoint, meta, config, model, variables)
+
+
+def evaluate(
+    workdir: str,
+    checkpoint: str = "best",
+    *,
+    config: ml_collections.ConfigDict | None = None,
+    clip_frames: int | None = None,
+) -> report.EvalReport:
+    """Evaluates a checkpoint on the test videos; writes the report into the run.
+
+    Args:
+        workdir, checkpoint, config: see `load`.
+        clip_frames: raw frames in a chunk, instead of the config's.
+    """
+    meta = store.read_meta(workdir, checkpoint)
+    config = load_config(config, meta.config, meta.origin)
+    folder = pathlib.Path(workdir) / "evaluation"
+    if clip_frames is not None:
+        config.data.clip_frames = clip_frames
+        folder = folder.with_name(f"evaluation_{clip_frames}_frames")
+    validate_config(config)
+    hosts.once(render.ensure_configured, config.data)
+    check_classes(annotations.class_names(config.data), meta, config)
+    check_background(config, meta.class_names)
+    records = annotations.read_split(config.data, "test")
+    check_width(records, meta)
+    config = with_clip_frames(config, [record.num_frames for record in records])
+    run = restore(workdir, checkpoint, meta, config)
+    result = measure.evaluate(config, meta, run.model, run.variables, records, folder)
+    logging.info("%s", metrics.format_metrics(result.metrics))
+    return result
+
+
+def model_and_chunk(
+    config: ml_collections.ConfigDict, class_names: tuple[str, ...], width: int
+) -> tuple[Model, Chunk]:
+    """Builds a model, and a chunk of the shapes that it is initialised with.
+
+    `width` is that of the features it reads, 0 for pictures.
+    """
+    # The length of a chunk changes no weight of a model that takes whole videos.
+    config = with_clip_frames(config, [1])
+    chunk = blank_chunk(1, stream_spec(config), config.data.crop, feature_width=width)
+    return models.build_model(config, class_names), chunk
+
+
+def check_classes(
+    names: tuple[str, ...], meta: store.Meta, config: ml_collections.ConfigDict
+) -> None:
+    """Raises InputError if the data's classes are not those that were trained."""
+    if names != meta.class_names:
+        raise InputError(
+            f"the data in {config.data.root} have the classes {', '.join(names)}, but "
+            f"the checkpoint was trained on {', '.join(meta.class_names)}. Classes and "
+            "their order must agree; train on this data, or use the mapping of the run."
+        )
+
+
+def check_width(records: Sequence[VideoRecord], meta: store.Meta) -> None:
+    """Raises InputError if the features are not as wide as those of the training."""
+    width = feature_width(records)
+    if width != meta.feature_width:
+        raise InputError(
+            f"{records[0].video_path} has {width} numbers a row, but the run was "
+            f"trained on {meta.feature_width}; use features of the same model."
+        )

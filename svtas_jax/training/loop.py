@@ -1,0 +1,296 @@
+"""The training loop: next batch, step; every so often log, evaluate, save."""
+
+import contextlib
+import dataclasses
+from collections.abc import Callable
+
+import jax
+import ml_collections
+import optax
+import orbax.checkpoint as ocp
+from absl import logging
+from clu import parameter_overview
+from jax.sharding import Mesh
+
+from data_pipeline.chunks import blank_chunk
+from data_pipeline.dataset import StreamIterator
+from data_pipeline.schedule import Schedule
+from svtas_jax import models
+from svtas_jax.checkpoints import resume, store
+from svtas_jax.checkpoints.resume import Position
+from svtas_jax.config import stream_spec, with_clip_frames
+from svtas_jax.evaluation.scoring import make_scorer
+from svtas_jax.run_config import check_resumable
+from svtas_jax.runtime import lock, provenance
+from svtas_jax.runtime.interruption import Interrupted, Interruption
+from svtas_jax.runtime.sharding import make_mesh, shard_batch
+from svtas_jax.structs import Model, TrainState
+from svtas_jax.training.data import (
+    TrainingData,
+    read_training_data,
+    training_batches,
+)
+from svtas_jax.training.log import TrainLog
+from svtas_jax.training.optim import optimizer_of
+from svtas_jax.training.step import (
+    init_carry,
+    init_train_state,
+    make_train_functions,
+    place,
+)
+from svtas_jax.training.validation import Selector
+
+
+@lock.one_at_a_time
+def train(config: ml_collections.ConfigDict, workdir: str) -> TrainState:
+    """Trains until the last epoch; returns the final state.
+
+    Args:
+        config: a valid one, see `svtas_jax.config`.
+        workdir: folder of the run; one that was stopped goes on from where it stands.
+
+    Raises:
+        Interrupted: after SIGTERM, when all that the same command needs to go on is on
+            the disk.
+        InputError: if another program writes to `workdir`, among others.
+    """
+    data = read_training_data(config)
+    given, config = config, with_clip_frames(config, data.num_frames)
+    model = models.build_model(config, data.class_names)
+    mesh = make_mesh(config.train.batch_size)
+    dataset = training_batches(config, data, mesh)
+    tx = optimizer_of(config, dataset.schedule.steps_per_epoch)
+    state = first_state(config, model, tx, data.feature_width)
+    with contextlib.closing(iter(dataset)) as batches:
+        carry = init_carry(state, model, config.train.batch_size)
+        position = Position(state, carry, batches.get_state())
+        position = _resumed(given, workdir, position)
+        batches.set_state(position.data)
+        parameter_overview.log_parameter_overview(state.params, include_stats=False)
+        score = make_scorer(model, config)
+        with store.open_manager(workdir) as manager, Interruption() as signals:
+            training = Training(
+                config=config,
+                given=given,
+                workdir=workdir,
+                data=data,
+                model=model,
+                tx=tx,
+                mesh=mesh,
+                schedule=dataset.schedule,
+                manager=manager,
+                selector=Selector(
+                    config, data.class_names, data.selection, score, signals
+                ),
+                signals=signals,
+            )
+            return training.go_on(position, batches)
+
+
+def _resumed(
+    given: ml_collections.ConfigDict, workdir: str, position: Position
+) -> Position:
+    """Returns where the run in `workdir` stands, or `position` if there is none."""
+    candidates = resume.newest(workdir)
+    if not candidates:
+        return position
+    _check_resumable(given, workdir, candidates)
+    position = resume.restore_newest(workdir, candidates, position)
+    logging.info("resuming after step %d", position.state.step)
+    return position
+
+
+def _check_resumable(
+    given: ml_collections.ConfigDict, workdir: str, candidates: list[tuple[str, int]]
+) -> None:
+    for folder, step in candidates:
+        try:
+            meta = store.read_meta(workdir, str(step), folder=folder)
+        except Exception:  # damaged: `restore_newest` will say so
+            continue
+        check_resumable(given, meta.config, meta.origin)
+        return
+
+
+def first_state(
+    config: ml_collections.ConfigDict,
+    model: Model,
+    tx: optax.GradientTransformation,
+    feature_width: int = 0,
+) -> TrainState:
+    """Returns fresh parameters, or those of `config.train.init_from` where they fit."""
+    chunk = blank_chunk(
+        1, stream_spec(config), config.data.crop, feature_width=feature_width
+    )
+    state = init_train_state(model, tx, chunk, jax.random.key(config.seed))
+    if config.train.init_from:
+        variables = {"params": state.params, "batch_stats": state.batch_stats}
+        state = state.replace(
+            **store.initialise_from(config.train.init_from, variables)
+        )
+    return state
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Training:
+    """All of a training that stays the same.
+
+    Attributes:
+        config: with what the data decide (`with_clip_frames`).
+        given: the config as the user gave it: this one is stored.
+        workdir: folder of the run.
+        data: what it reads.
+        model, tx: what it trains, and the optimizer.
+        mesh: devices that share a batch.
+        schedule: which chunks are shown when.
+        manager: of the checkpoints.
+        selector: measures the state to find the best store.
+        signals: whether the run is asked to stop.
+    """
+
+    config: ml_collections.ConfigDict
+    given: ml_collections.ConfigDict
+    workdir: str
+    data: TrainingData
+    model: Model
+    tx: optax.GradientTransformation
+    mesh: Mesh
+    schedule: Schedule
+    manager: ocp.CheckpointManager
+    selector: Selector
+    signals: Interruption
+
+    def go_on(self, position: Position, batches: StreamIterator) -> TrainState:
+        """Next batch, step; every so often log, evaluate, save; until all is shown."""
+        settings = self.config.train
+        state, carry, shardings = place(
+            position.state, position.carry, self.mesh, settings.split_from
+        )
+        accumulate, apply_gradients = self._compile(shardings)
+        logging.info("%.0f%% of the chunks hold frames", 100 * self.schedule.filled)
+        step, key = int(state.step), jax.random.key(self.config.seed)
+        log = self._open_log(step, position)
+
+        def here():
+            return Position(state, carry, batches.get_state(), log.get_state())
+
+        try:
+            if self._was_left_in_evaluation(step, position):
+                self._evaluate(here(), log)
+            for batch in log.timed(batches):
+                chunks = shard_batch(batch.chunks, self.mesh)
+                state, carry = accumulate(state, carry, chunks, key)
+                log.watch(carry.chunk_index)
+                if batch.is_last:
+                    state, carry, metrics = apply_gradients(state, carry)
+                    log.watch(carry.chunk_index)
+                    step += 1
+                    log.add(metrics)
+                    self._after(step, here, log)
+                self.signals.check()
+        except Interrupted as stop:
+            self._save_interrupted(step, here())
+            raise Interrupted(
+                f"stopped by SIGTERM after step {step} of {self.schedule.num_steps}. "
+                f"Where it stands is saved in {self.workdir}; the same command goes on "
+                "from there."
+            ) from stop
+        finally:
+            log.close()
+        self.manager.wait_until_finished()
+        resume.forget_interrupted(self.workdir)
+        return state
+
+    def _compile(self, shardings):
+        settings = self.config.train
+        return make_train_functions(
+            self.model,
+            self.tx,
+            shardings=shardings,
+            skip_bad=settings.max_bad_chunks > 0,
+            smooth_weight=settings.smooth_weight,
+            clip_weight=settings.clip_weight,
+            remat=settings.remat,
+        )
+
+    def _open_log(self, step: int, position: Position) -> TrainLog:
+        return TrainLog(
+            self.workdir,
+            self.config,
+            first=step,
+            last=self.schedule.num_steps,
+            state=position.log,
+            shown=self._name_shown,
+        )
+
+    def _after(self, step: int, here: Callable[[], Position], log: TrainLog) -> None:
+        """Logs, evaluates and saves after a step where that is due."""
+        settings, last = self.config.train, self.schedule.num_steps
+        evaluates = self._evaluates_after(step)
+        if evaluates or is_due(step, settings.log_every_steps, last):
+            log.write(step)
+        if evaluates:
+            self._evaluate(here(), log)
+        elif settings.save_every_steps and step % settings.save_every_steps == 0:
+            self._save(here())
+
+    def _evaluates_after(self, step: int) -> bool:
+        epochs = self.config.train.eval_every_epochs
+        return is_due(
+            step, self.schedule.steps_per_epoch * epochs, self.schedule.num_steps
+        )
+
+    def _was_left_in_evaluation(self, step: int, position: Position) -> bool:
+        ended = step > 0 and not position.in_step
+        return (
+            ended
+            and self._evaluates_after(step)
+            and step not in self.manager.all_steps()
+        )
+
+    def _evaluate(self, position: Position, log: TrainLog) -> None:
+        scores = self.selector.evaluate(position.state)
+        log.write_selection(int(position.state.step), scores)
+        self._save(position, scores)
+
+    def _save(self, position: Position, scores: dict[str, float] | None = None) -> None:
+        meta = self._describe(int(position.state.step))
+        resume.save(self.manager, position, meta, scores)
+        if resume.was_interrupted(self.workdir):
+            self.manager.wait_until_finished()
+            resume.forget_interrupted(self.workdir)
+
+    def _save_interrupted(self, step: int, position: Position) -> None:
+        self.manager.wait_until_finished()
+        resume.save_interrupted(self.workdir, position, self._describe(step))
+
+    def _name_shown(self, step: int, chunk: int | None) -> str:
+        return ", ".join(
+            f"{self.data.train[video].name} (chunk {place})"
+            for video, place in self.schedule.shown_at(step, chunk)
+        )
+
+    def _describe(self, step: int) -> store.Meta:
+        epoch = step // self.schedule.steps_per_epoch
+        return describe_run(self.given, self.data, step, epoch)
+
+
+def is_due(step: int, every: int, last: int) -> bool:
+    """Whether something that happens every `every` steps, and at the end, is due."""
+    return step % every == 0 or step == last
+
+
+def describe_run(
+    config: ml_collections.ConfigDict, data: TrainingData, step: int, epoch: int
+) -> store.Meta:
+    """Returns what is stored beside the weights."""
+    return store.Meta(
+        config=config.to_dict(),
+        class_names=data.class_names,
+        fps=data.fps,
+        step=step,
+        epoch=epoch,
+        versions=provenance.versions(),
+        feature_width=data.feature_width,
+        train_videos=tuple(record.name for record in data.train),
+    )

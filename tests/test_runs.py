@@ -1,0 +1,142 @@
+"""The public interface on a small run: load, segment, stream, push."""
+
+import json
+
+import numpy as np
+import pytest
+
+import svtas_jax
+from data_pipeline import video
+from svtas_jax.errors import InputError, MissingInputError
+from svtas_jax.runtime import configs
+from svtas_jax.training import loop
+
+pytestmark = pytest.mark.usefixtures("tiny_commands_of_module")
+
+
+@pytest.fixture(scope="module")
+def trained(tiny, tmp_path_factory, data_folder):
+    """A run of one epoch, and a video of 29 frames."""
+    folder = data_folder(tmp_path_factory.mktemp("runs") / "data")
+    config = tiny.config("transeger")
+    for index, num_frames in enumerate((17, 24, 29)):
+        folder.add(f"video {index}", num_frames)
+    config.data.update(root=str(folder.root), dataset="tiny")
+    config.train.update(num_epochs=1, log_every_steps=1)
+    workdir = folder.root.parent / "run"
+    loop.train(config, str(workdir))
+    return workdir, folder.root / "Videos" / "video 2.avi"
+
+
+@pytest.fixture(scope="module")
+def run(trained):
+    return svtas_jax.load(trained[0])
+
+
+def test_a_run_says_what_it_is(run, trained):
+    assert run.class_names == ("take", "open jar", "gießen", "background")
+    assert run.fps == 15.0
+    assert run.config.model.system == "transeger"
+    with pytest.raises(MissingInputError, match="holds no checkpoints"):
+        svtas_jax.load(trained[0].parent)
+
+
+def test_segments_tile_the_video(run, trained):
+    result = run.segment(trained[1])
+    assert result.num_frames == 29
+    assert result.scores.shape == (29, 4)
+    np.testing.assert_allclose(result.scores.sum(axis=1), 1, rtol=1e-6)
+    np.testing.assert_array_equal(result.labels, result.scores.argmax(axis=1))
+    segments = result.segments
+    assert segments[0].start_frame == 0 and segments[-1].end_frame == 29
+    assert segments[-1].end_s == pytest.approx(29 / 15)
+    for before, after in zip(segments[:-1], segments[1:], strict=True):
+        assert before.end_frame == after.start_frame and before.end_s == after.start_s
+        assert before.label != after.label
+    names = [run.class_names[label] for label in result.labels]
+    assert result.label_names == names
+    assert result._repr_png_().startswith(b"\x89PNG")
+
+
+def test_a_segmented_video_has_the_labels_of_its_evaluation(run, trained):
+    run.evaluate()
+    path = trained[0] / "evaluation" / "predictions" / "video 2.txt"
+    said = path.read_text(encoding="utf-8").splitlines()
+    assert said == run.segment(trained[1]).label_names
+
+
+@pytest.mark.parametrize("sizes", [(29,), (1,) * 29, (3, 5, 7, 8, 6), (8, 8, 8, 5)])
+def test_pushed_frames_become_the_chunks_of_the_file(run, trained, sizes):
+    frames = video.read_frames(trained[1], range(29))
+    expected = list(run.stream(trained[1]))
+    with run.open_stream(fps=15) as live:
+        found, start = [], 0
+        for size in sizes:
+            found += live.push(frames[start : start + size])
+            start += size
+            assert len(found) == start // 8  # as soon as a chunk is complete
+        found += live.close()
+    assert [chunk.index for chunk in found] == [0, 1, 2, 3]
+    for ours, theirs in zip(found, expected, strict=True):
+        np.testing.assert_array_equal(ours.labels, theirs.labels)
+        np.testing.assert_allclose(ours.scores, theirs.scores, atol=1e-6)
+        np.testing.assert_allclose(ours.times_s, theirs.times_s, atol=1e-6)
+        ours, theirs = ours.to_json(), theirs.to_json()
+        assert ours["frames"] == theirs["frames"]
+        json.dumps(ours)
+
+
+def test_a_stream_takes_the_times_that_it_is_given(run):
+    with run.open_stream(fps=15) as live:
+        frames = np.zeros((8, 10, 12, 3), np.uint8)
+        (chunk,) = live.push(frames, times_s=[0, 1, 2, 3, 10, 11, 12, 13])
+    np.testing.assert_allclose(chunk.times_s, [0, 2, 10, 12, 13 + 1 / 15])
+    assert chunk.time_of(4) == 10
+
+
+@pytest.mark.parametrize(
+    "frames, message",
+    [
+        (np.zeros((2, 8, 8, 4), np.uint8), "uint8 RGB"),
+        (np.zeros((8, 8), np.uint8), "uint8 RGB"),
+        (np.zeros((8, 8, 3), np.float32), "float32"),
+    ],
+)
+def test_other_frames_are_refused(run, frames, message):
+    with run.open_stream(fps=15) as live, pytest.raises(InputError, match=message):
+        live.push(frames)
+
+
+def test_a_closed_stream_takes_no_frames(run):
+    live = run.open_stream(fps=15)
+    assert live.push(np.zeros((8, 8, 3), np.uint8)) == []
+    assert live.close()[0].num_frames == 1
+    assert live.close() == []
+    with pytest.raises(InputError, match="closed"):
+        live.push(np.zeros((8, 8, 3), np.uint8))
+
+
+def test_a_picture_shows_time_and_not_frames():
+    labels = np.array([0] * 30 + [1] * 10)
+    scores = np.eye(2, dtype=np.float32)[labels]
+    times = np.array([*np.arange(0, 30, 2) / 30, *(1 + np.arange(0, 11, 2) / 5)])
+    result = svtas_jax.VideoResult(("a", "b"), labels, scores, times, stride=2)
+    shown = labels[result._frames_at_even_times()]
+    assert abs(np.mean(shown == 0) - 1 / 3) < 0.05  # 1 s of 3 s
+
+
+def test_a_config_is_found_by_name_and_by_path(tmp_path, monkeypatch):
+    by_name = svtas_jax.get_config("gtea_sete")
+    monkeypatch.chdir(tmp_path)
+    assert svtas_jax.get_config("configs/gtea_sete.py").to_dict() == by_name.to_dict()
+    own = tmp_path / "gtea_sete.py"
+    own.write_text(
+        "import svtas_jax\n\n\ndef get_config():\n"
+        "    config = svtas_jax.default_config()\n"
+        "    config.seed = 7\n    return config\n"
+    )
+    assert svtas_jax.get_config(own).seed == 7
+    assert svtas_jax.get_config("gtea_sete.py").seed == 7  # a file here comes first
+    assert "demo_sete" in configs.names() and len(configs.names()) >= 35
+    with pytest.raises(MissingInputError, match="gtea_sete or|or gtea_sete"):
+        svtas_jax.get_config("gtea_seet")

@@ -1,0 +1,51 @@
+"""What a second run of the command measures."""
+
+import types
+
+import pytest
+
+from svtas_jax import runs
+from svtas_jax.config import default_config
+from svtas_jax.errors import MissingInputError
+from svtas_jax.training import cross_validation, loop
+
+
+@pytest.fixture
+def config(folder):
+    config = default_config()
+    config.data.update(root=str(folder.root), dataset="tiny")
+    for subset in ("train", "test"):
+        for split in (1, 2):
+            path = folder.root / "splits" / f"{subset}.split{split}.bundle"
+            path.write_text(f"{subset} {split}.txt\n")
+    return config
+
+
+def test_what_is_measured_follows_the_config_that_is_given(
+    config, tmp_path, monkeypatch
+):
+    """The runs that lie there may have been made with other settings of `eval`."""
+    asked = []
+
+    def evaluate(folder, which, *, config, clip_frames):
+        config.data.clip_frames = clip_frames or config.data.clip_frames  # as it does
+        asked.append((config.data.split, config.data.clip_frames, config.eval))
+        return types.SimpleNamespace(
+            metrics=dict.fromkeys(cross_validation.METRICS, 1.0)
+        )
+
+    monkeypatch.setattr(loop, "train", lambda config, workdir: None)
+    monkeypatch.setattr(runs, "evaluate", evaluate)
+    config.eval.background = ("take",)
+    cross_validation.cross_validate(config, str(tmp_path), (1, 2), streams=(64,))
+    frames = config.data.clip_frames
+    assert [one[:2] for one in asked] == [(1, frames), (1, 64), (2, frames), (2, 64)]
+    assert all(one[2].background == ("take",) for one in asked)
+
+
+def test_a_split_that_does_not_exist_is_said_before_the_first_training(
+    config, tmp_path, monkeypatch
+):
+    monkeypatch.delattr(loop, "train")
+    with pytest.raises(MissingInputError, match="Split 3 is missing.*train.split3"):
+        cross_validation.cross_validate(config, str(tmp_path), (1, 2, 3))
