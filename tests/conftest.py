@@ -110,12 +110,6 @@ def numbered() -> types.SimpleNamespace:
     )
 
 
-@pytest.fixture(scope="session")
-def new_folder() -> type[DataFolder]:
-    """Makes empty data sets."""
-    return DataFolder
-
-
 @pytest.fixture
 def folder(tmp_path) -> DataFolder:
     """An empty data set in a folder whose name is not plain ASCII."""
@@ -195,27 +189,32 @@ def tiny() -> types.SimpleNamespace:
         chunks=random_chunks,
         variables=variables,
         classes=CLASSES,
-        in_commands=build_tiny_models,
     )
+
+
+@pytest.fixture(scope="session")
+def data_folder():
+    """Makes empty data sets in folders."""
+    return DataFolder
 
 
 @pytest.fixture
 def tiny_commands(monkeypatch):
     """Lets the commands build models with two stages of MobileNet: quick to compile."""
-    build_tiny_models(monkeypatch)
+    _build_tiny(monkeypatch)
 
 
 @pytest.fixture(scope="module")
-def tiny_commands_of_module():
+def tiny_commands_of_module(tmp_path_factory):
     """The same for all tests of a module."""
     with pytest.MonkeyPatch.context() as monkeypatch:
-        build_tiny_models(monkeypatch)
+        _build_tiny(monkeypatch)
+        cache = tmp_path_factory.mktemp("cache")
+        monkeypatch.setenv("XDG_CACHE_HOME", str(cache))
         yield
 
 
-def build_tiny_models(monkeypatch: pytest.MonkeyPatch) -> None:
-    """See `tiny_commands`."""
-
+def _build_tiny(monkeypatch):
     def build(config, class_names):
         model = build_model(config, class_names)
         if config.model.backbone == "features":

@@ -16,9 +16,9 @@ pytestmark = pytest.mark.usefixtures("tiny_commands_of_module")
 
 
 @pytest.fixture(scope="module")
-def trained(tiny, tmp_path_factory, new_folder):
+def trained(tiny, tmp_path_factory, data_folder):
     """A run of one epoch, and a video of 29 frames."""
-    folder = new_folder(tmp_path_factory.mktemp("runs") / "data")
+    folder = data_folder(tmp_path_factory.mktemp("runs") / "data")
     config = tiny.config("transeger")
     for index, num_frames in enumerate((17, 24, 29)):
         folder.add(f"video {index}", num_frames)
