@@ -72,5 +72,5 @@ def test_a_mapping_of_other_classes_is_refused(folder):
     with pytest.raises(InputError, match="does not name the classes of 'gtea'"):
         class_names_of(folder.config)
     folder.config.update(dataset="mine", root="/absent")
-    with pytest.raises(MissingInputError, match="no data set whose classes are known"):
+    with pytest.raises(MissingInputError, match="the classes of 'mine' are not known"):
         class_names_of(folder.config)

@@ -48,7 +48,10 @@ def of_features(config):
             lambda config: config,
             "image_backbone.backbone.layer2.1.conv.0.net.conv.weight",
         ),
-        (of_features, "head.decoders.0.layers.0.att_layer.key_conv.weight"),
+        pytest.param(
+            *(of_features, "head.decoders.0.layers.0.att_layer.key_conv.weight"),
+            marks=pytest.mark.slow,
+        ),
     ],
     ids=["transeger", "asformer"],
 )

@@ -1,3 +1,5 @@
+"""Chunks of a source as it comes, and the seconds of what is found in them."""
+
 import io
 import json
 
@@ -5,9 +7,10 @@ import numpy as np
 import pytest
 
 from data_pipeline.cameras import Shot, Source
-from svtas_jax import stream
+from data_pipeline.live import ChunkFiller, read_chunks
 from svtas_jax.config import default_config
 from svtas_jax.errors import InputError
+from svtas_jax.live import ChunkResult
 from svtas_jax.structs import StreamSpec
 
 TIMES = (0.0, 0.1, 0.2, 0.4, 0.9, 1.9, 2.0, 2.1, 4.5)
@@ -33,14 +36,14 @@ class Played(Source):
 
 
 @pytest.fixture
-def data_config():
+def filler():
     config = default_config().data
     config.update(resize=(40, 48), crop=32)
-    return config
+    return ChunkFiller(StreamSpec(4, 2), config)
 
 
-def test_chunks_know_when_their_frames_were_shown(data_config):
-    chunks = list(stream.read_chunks(Played(), StreamSpec(4, 2), data_config))
+def test_chunks_know_when_their_frames_were_shown(filler):
+    chunks = list(read_chunks(Played(), filler))
     assert [(c.start_frame, c.num_frames) for c in chunks] == [(0, 4), (4, 4), (8, 1)]
     assert [c.times_s.tolist() for c in chunks] == [
         [0.0, 0.2, 0.9],
@@ -49,25 +52,33 @@ def test_chunks_know_when_their_frames_were_shown(data_config):
     ]
 
 
-def test_what_came_before_a_source_broke_off_is_segmented(data_config):
+def test_chunks_hold_every_second_frame_and_padding(filler):
+    chunks = [live.chunk for live in read_chunks(Played(), filler)]
+    shown = [chunk.frames[0, :, 0, 0, 0].tolist() for chunk in chunks]
+    assert shown == [[0, 2], [4, 6], [8, 0]]
+    assert [chunk.valid[0].sum() for chunk in chunks] == [4, 4, 1]
+    assert [bool(chunk.starts[0]) for chunk in chunks] == [True, False, False]
+
+
+def test_what_came_before_a_source_broke_off_is_segmented(filler):
     source, seen = Played(breaks_off=True), []
     with pytest.raises(InputError, match="broke off after 9"):
-        for chunk in stream.read_chunks(source, StreamSpec(4, 2), data_config):
+        for chunk in read_chunks(source, filler):
             seen.append(chunk.num_frames)
     assert seen == [4, 4, 1]
 
 
 def test_segments_have_the_seconds_of_their_frames():
-    result = stream.ChunkResult(
-        start_frame=8,
-        labels=np.array([0, 0, 1, 1, 1], np.int32),
-        confidence=np.ones(5, np.float32),
+    labels = np.array([0, 0, 1, 1, 1], np.int32)
+    result = ChunkResult(
+        class_names=("take", "put"),
+        labels=labels,
+        scores=np.eye(2, dtype=np.float32)[labels],
         times_s=np.array([3.0, 3.5, 7.25, 9.0]),
         stride=2,
-        decode_s=0.0,
-        compute_s=0.0,
+        start_frame=8,
     )
-    line = stream.describe(result, ("take", "put"))
+    line = result.to_json()
     assert line["time_s"] == [3.0, 9.0] and line["frames"] == [8, 13]
     spans = [(s["label"], s["frames"], s["time_s"]) for s in line["segments"]]
     assert spans == [("take", [8, 10], [3.0, 3.5]), ("put", [10, 13], [3.5, 9.0])]
