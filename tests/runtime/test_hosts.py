@@ -40,7 +40,9 @@ def start(data, workdir, count, *changes, devices=1, environment=None):
     with socket.socket() as probe:
         probe.bind(("127.0.0.1", 0))
         port = probe.getsockname()[1]
-    paths = os.pathsep.join(filter(None, (str(HERE), os.environ.get("PYTHONPATH"))))
+    # The root comes first: a folder of tests has the name of a package.
+    given = (str(HERE.parent), str(HERE), os.environ.get("PYTHONPATH"))
+    paths = os.pathsep.join(filter(None, given))
     own = {
         "PYTHONPATH": paths,
         "JAX_PLATFORMS": "cpu",

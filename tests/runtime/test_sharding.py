@@ -21,7 +21,9 @@ TOLERANCE = 1e-5
 def _rows(*arguments):
     folder = pathlib.Path(__file__).parents[1]
     command = [sys.executable, str(folder / "sharded_training.py"), *arguments]
-    paths = os.pathsep.join(filter(None, (str(folder), os.environ.get("PYTHONPATH"))))
+    # The root comes first: a folder of tests has the name of a package.
+    given = (str(folder.parent), str(folder), os.environ.get("PYTHONPATH"))
+    paths = os.pathsep.join(filter(None, given))
     done = subprocess.run(
         command,
         env=os.environ | {"PYTHONPATH": paths, "JAX_PLATFORMS": "cpu"},
