@@ -246,7 +246,8 @@ class LiveStream:
         self.filler = ChunkFiller(spec, data_config)
         self.num_frames = 0
         self._programs, self._variables = programs, variables
-        self._num_chunks, self._end_s, self._is_open = 0, 0.0, True
+        self._num_chunks, self._is_open = 0, True
+        self._last_s, self._end_s = -np.inf, 0.0
         # Compile before the first frame arrives.
         state = start_streams(model, variables, 1)
         blank = blank_chunk(1, spec, data_config.crop)
@@ -266,22 +267,17 @@ class LiveStream:
 
         Raises:
             InputError: if the frames have another shape or type, if the number of times
-                differs, or if the stream is closed.
+                differs, if they run back, or if the stream is closed.
         """
         frames = self._checked(frames)
-        if times_s is None:
-            times_s = (self.num_frames + np.arange(len(frames))) / self.fps
-        if len(times_s) != len(frames):
-            raise InputError(
-                f"{len(frames)} frames came with {len(times_s)} times; give one time "
-                "for each frame, or none at all."
-            )
         results = []
-        for frame, time_s in zip(frames, times_s, strict=True):
+        for frame, time_s in zip(
+            frames, self._times_of(len(frames), times_s), strict=True
+        ):
             if self.num_frames % self.spec.frame_stride == 0:
-                self.filler.add(frame, float(time_s))
+                self.filler.add(frame, time_s)
             self.num_frames += 1
-            self._end_s = float(time_s) + 1 / self.fps
+            self._last_s, self._end_s = time_s, time_s + 1 / self.fps
             if self.num_frames % self.spec.clip_frames == 0:
                 results += self._flush()
         return results
@@ -321,6 +317,29 @@ class LiveStream:
             decode_s=live.decode_s,
             compute_s=compute_s,
         )
+
+    def _times_of(
+        self, num_frames: int, times_s: Sequence[float] | np.ndarray | None
+    ) -> list[float]:
+        if times_s is None:
+            return ((self.num_frames + np.arange(num_frames)) / self.fps).tolist()
+        times = np.asarray(times_s, np.float64)
+        if times.shape != (num_frames,):
+            raise InputError(
+                f"{num_frames} frames came with {times.size} times; give one time "
+                "for each frame, or none at all."
+            )
+        if (
+            not np.isfinite(times).all()
+            or (np.diff(times, prepend=self._last_s) < 0).any()
+        ):
+            raise InputError(
+                f"the times of frames {self.num_frames} to "
+                f"{self.num_frames + num_frames - 1} run back or are not finite; a "
+                "stream's time only goes on, and has come to "
+                f"{max(self._last_s, 0):g} s."
+            )
+        return times.tolist()
 
     def _flush(self) -> list[ChunkResult]:
         live = self.filler.take(self.num_frames, self._end_s)

@@ -2,6 +2,7 @@
 
 import dataclasses
 import functools
+import math
 import os
 import pathlib
 from collections.abc import Iterator, Sequence
@@ -93,8 +94,14 @@ class Run:
 
         Args:
             fps: frame rate of these frames, 0 if unknown.
+
+        Raises:
+            InputError: if the rate is negative or not finite, or the run was trained on
+                features.
         """
         self._check_reads_videos()
+        if not 0 <= fps < math.inf:
+            raise InputError(f"fps={fps} must be at least 0 (unknown) and finite.")
         return live.LiveStream(
             self.model,
             self.variables,

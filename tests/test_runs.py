@@ -96,6 +96,23 @@ def test_a_stream_takes_the_times_that_it_is_given(run):
     assert chunk.time_of(4) == 10
 
 
+@pytest.mark.parametrize("times", [[0, 2, 1], [0, 1, np.nan], [0, 1], [-1, -2, 0]])
+def test_times_that_run_back_or_are_missing_are_refused(run, times):
+    frames = np.zeros((3, 8, 8, 3), np.uint8)
+    with run.open_stream(fps=15) as live, pytest.raises(InputError, match="times"):
+        live.push(frames, times)
+    with run.open_stream(fps=15) as live:
+        live.push(frames, [0, 1, 1])
+        with pytest.raises(InputError, match="has come to 1 s"):
+            live.push(frames, [0.5, 2, 3])
+
+
+@pytest.mark.parametrize("fps", [-3, float("nan"), float("inf")])
+def test_a_rate_that_is_none_is_refused(run, fps):
+    with pytest.raises(InputError, match="must be at least 0"):
+        run.open_stream(fps=fps)
+
+
 @pytest.mark.parametrize(
     "frames, message",
     [
