@@ -13,7 +13,8 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from svtas_jax.config import default_config, validate_config
     from svtas_jax.errors import InputError
-    from svtas_jax.live import ChunkResult, LiveStream, VideoResult
+    from svtas_jax.evaluation.results import ChunkResult, VideoResult
+    from svtas_jax.live import LiveStream
     from svtas_jax.models import build_model
     from svtas_jax.runs import Run, load
     from svtas_jax.runtime.configs import get_config
@@ -43,14 +44,14 @@ __all__ = [
 
 _HOMES = {
     "Chunk": "structs",
-    "ChunkResult": "live",
+    "ChunkResult": "evaluation.results",
     "InputError": "errors",
     "LiveStream": "live",
     "Run": "runs",
     "Segment": "structs",
     "StreamSpec": "structs",
     "StreamState": "structs",
-    "VideoResult": "live",
+    "VideoResult": "evaluation.results",
     "build_model": "models",
     "default_config": "config",
     "get_config": "runtime.configs",

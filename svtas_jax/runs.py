@@ -21,7 +21,7 @@ from svtas_jax import live, models
 from svtas_jax.checkpoints import store
 from svtas_jax.config import stream_spec, validate_config, with_clip_frames
 from svtas_jax.errors import InputError
-from svtas_jax.evaluation import measure, metrics, report
+from svtas_jax.evaluation import measure, metrics, report, results
 from svtas_jax.evaluation.background import check_background
 from svtas_jax.run_config import load_config
 from svtas_jax.runtime import hosts
@@ -60,7 +60,7 @@ class Run:
         """Frame rate of the training videos, 0 if unknown."""
         return self.meta.fps
 
-    def segment(self, source: str | os.PathLike) -> live.VideoResult:
+    def segment(self, source: str | os.PathLike) -> results.VideoResult:
         """Segments a whole video.
 
         Args:
@@ -70,9 +70,9 @@ class Run:
             MissingInputError: if the file does not exist.
             InputError: if it cannot be read, or the run was trained on features.
         """
-        return live.join(self.stream(source))
+        return results.join(self.stream(source))
 
-    def stream(self, source: str | os.PathLike) -> Iterator[live.ChunkResult]:
+    def stream(self, source: str | os.PathLike) -> Iterator[results.ChunkResult]:
         """Segments a source chunk by chunk; yields each result at once.
 
         Args:

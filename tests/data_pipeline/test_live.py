@@ -10,7 +10,7 @@ from data_pipeline.cameras import Shot, Source
 from data_pipeline.live import ChunkFiller, read_chunks
 from svtas_jax.config import default_config
 from svtas_jax.errors import InputError
-from svtas_jax.live import ChunkResult
+from svtas_jax.evaluation.results import ChunkResult
 from svtas_jax.structs import StreamSpec
 
 TIMES = (0.0, 0.1, 0.2, 0.4, 0.9, 1.9, 2.0, 2.1, 4.5)
