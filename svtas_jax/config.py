@@ -65,6 +65,8 @@ def _model_defaults() -> ml_collections.ConfigDict:
     # data.features instead of videos
     model.head = "memory_tcn"  # of SETE and METE: or "ms_tcn", "tcn_3d", "asformer",
     # "gru", "gtrm"
+    model.causal = False  # True: a step's scores depend on no later step, so that each
+    # frame is answered at once; a chunk is then only what training cuts a video into
     model.image_width = 1.0  # multiplies the backbone's channels
     model.image_layers = 12  # blocks of ViT
     model.image_stages = 7  # of MobileNetV2 (ResNets have 4); fewer learn faster from
@@ -195,6 +197,7 @@ def _check_model(model: ml_collections.ConfigDict) -> None:
     _check_choice(model, "model", backbone=BACKBONES, head=HEADS)
     _check_choice(model, "model", joint=JOINTS)
     _check_prompt(model)
+    _check_causal(model)
     positions = ("learned", "fixed", "fixed_by_row")
     _check_choice(model, "model", joint_positions=positions)
     _check_choice(model, "model", class_position=("end", "middle", "front"))
@@ -225,6 +228,24 @@ def _check_model(model: ml_collections.ConfigDict) -> None:
                 f"config.model.{width}={model[width]} is not a multiple of "
                 f"config.model.{heads}={model[heads]}; heads split the width evenly, "
                 f"try --config.model.{heads}={math.gcd(model[width], model[heads])}."
+            )
+
+
+def _check_causal(model) -> None:
+    """A causal model is built of parts that see no later step, and no batch row."""
+    allowed = {
+        "backbone": ("mobilenet_tsm", "vit", "features"),
+        "head": HEADS if model.system == "transeger" else ("memory_tcn",),
+        "joint_positions": ("learned", "fixed"),
+        "reference_padding": (False,),
+    }
+    for name, values in allowed.items():
+        if model.causal and model[name] not in values:
+            choice = " or ".join(map(repr, values))
+            raise InputError(
+                f"config.model.causal=True does not go with config.model.{name}="
+                f"{model[name]!r}, with which a step's scores depend on later steps or "
+                f"on other videos; use {choice}, or --config.model.causal=False."
             )
 
 

@@ -5,6 +5,7 @@ the chunks of a video, a live stream calls it chunk by chunk, training different
 it.
 """
 
+import dataclasses
 import functools
 import itertools
 import pathlib
@@ -14,6 +15,7 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 
+from svtas_jax.models.convolution import steps_at
 from svtas_jax.structs import Array, Chunk, ChunkOutput, Model, Params, StreamState
 
 Segmenter = Callable[[Params, StreamState, Chunk], tuple[StreamState, jax.Array]]
@@ -58,13 +60,49 @@ def apply_chunk(
         The next state, the model's output, and the batch statistics.
     """
     state = reset_streams(model, state, chunk.starts)
+    chunk, restore = _with_valid_first(model, chunk)
     if rngs is None:
         state, output = model.apply(variables, state, chunk, ahead=ahead)
-        return state, output, variables.get("batch_stats", {})
+        return state, restore(output), variables.get("batch_stats", {})
     (state, output), updates = model.apply(
         variables, state, chunk, train=True, rngs=rngs, mutable=["batch_stats"]
     )
-    return state, output, updates.get("batch_stats", {})
+    return state, restore(output), updates.get("batch_stats", {})
+
+
+def _with_valid_first(
+    model: Model, chunk: Chunk
+) -> tuple[Chunk, Callable[[ChunkOutput], ChunkOutput]]:
+    """Moves the valid steps of a causal model's chunk to its front, so that they follow
+    each other; the function returned moves the output back."""
+    valid = chunk.step_valid
+    if not model.causal or valid.shape[1] == 1:
+        return chunk, lambda output: output
+    order = jnp.argsort(~valid, axis=1, stable=True)
+    place = jnp.argsort(order, axis=1)
+
+    def moved(leaf):  # (B, F)
+        steps = leaf.reshape(*valid.shape, -1)
+        return steps_at(steps, order).reshape(leaf.shape)
+
+    def restore(output):
+        logits = jax.vmap(steps_at, in_axes=(0, None))(output.logits, place)
+        features = (output.image_features, output.text_features)
+        features = jax.tree.map(lambda x: steps_at(x, place), features)
+        return dataclasses.replace(
+            output,
+            logits=logits,
+            image_features=features[0],
+            text_features=features[1],
+        )
+
+    chunk = dataclasses.replace(
+        chunk,
+        frames=steps_at(jnp.asarray(chunk.frames), order),
+        labels=moved(chunk.labels),
+        valid=moved(chunk.valid),
+    )
+    return chunk, restore
 
 
 def look_ahead(

@@ -65,11 +65,20 @@ class StreamState:
         labels: (B, T) int32, labels of the last chunk, NO_LABEL before the first;
             (B, 1) if no prompt reads them.
         context: per recurrent layer its memory: the left context (B, 2 * dilation, D)
-            of a causal convolution, or the hidden state (B, D) of a GRU.
+            of a causal convolution, the hidden state (B, D) of a GRU, or keys or values
+            (B, T, D) of attention.
+        image: of a causal model, per shifted block the channels that the next step
+            takes over, (B, H, W, C // 8).
+        running: (B, T) int32, labels of the steps since the last full chunk; causal
+            Transeger only.
+        position: (B,) int32, the number of these steps, less than T; ditto.
     """
 
     labels: jax.Array
     context: Contexts
+    image: Contexts = ()
+    running: jax.Array | None = None
+    position: jax.Array | None = None
 
 
 @flax.struct.dataclass
@@ -133,13 +142,17 @@ class Model(Protocol):
     """
 
     clip_steps: int
+    causal: bool
 
     def initial_state(self, batch_size: int) -> StreamState:
         """Returns the state of `batch_size` new streams."""
         ...
 
-    def image_features(self, chunk: Chunk) -> jax.Array:
-        """Returns the image branch's output in evaluation, (B, T, D)."""
+    def image_features(
+        self, state: StreamState, chunk: Chunk
+    ) -> tuple[StreamState, jax.Array]:
+        """Returns the state after the image branch, and its output in evaluation,
+        (B, T, D)."""
         ...
 
     def ahead(self, state: StreamState) -> jax.Array | None:

@@ -7,6 +7,7 @@ order are the same to twelve digits on every CPU.
 
 import dataclasses
 import functools
+from typing import Any
 
 import jax
 import jax.numpy as jnp
@@ -52,15 +53,17 @@ class System:
             (an offline head) the chunk is all that the model sees.
         labels: they depend on the labels of the chunk before, told in words.
         feeds_back: the state keeps the labels of the model's own scores.
+        image: they depend on what the image branch remembers.
         constant: regular expression of parameters on which nothing depends, besides
             `NORMED`.
     """
 
     name: str
-    model: dict[str, str]
+    model: dict[str, Any]
     context: bool = True
     labels: bool = False
     feeds_back: bool = False
+    image: bool = False
     constant: str = "^$"
 
 
@@ -73,6 +76,19 @@ def _transeger(joint: str, prompt: str, **row) -> System:
     fields = dict(system="transeger", prompt_len=50, joint=joint, prompt=prompt)
     row = dict(labels=prompt != "none", feeds_back=True) | row
     return System(f"transeger {joint} {prompt}", fields, **row)
+
+
+def _live(system: str, **model) -> System:
+    is_transeger = system == "transeger"
+    return System(
+        " ".join(("causal", system, *(str(value) for value in model.values()))),
+        dict(system=system, causal=True, prompt_len=50) | model,
+        # What attention remembers is that of the running chunk.
+        context=model.get("joint", "memory_tcn") == "memory_tcn",
+        labels=is_transeger and model["prompt"] != "none",
+        feeds_back=is_transeger,
+        image=model.get("backbone", "mobilenet_tsm") == "mobilenet_tsm",
+    )
 
 
 # In its first layer a step's window is the step alone, and its weight 1 whatever its
@@ -96,7 +112,17 @@ SYSTEMS = (
     _sete("r2plus1d"),
     _sete("vit"),
     _sete("features"),
+    _live("sete"),
+    _live("sete", backbone="vit"),
+    _live("sete", backbone="features"),
+    _live("mete", prompt="fixed", prompt_len=40),
+    _live("transeger", joint="memory_tcn", prompt="learned"),
+    _live("transeger", joint="memory_tcn", prompt="none"),
+    _live("transeger", joint="fc", prompt="fixed"),
+    _live("transeger", joint="transformer", prompt="learned"),
+    _live("transeger", joint="transformer", prompt="fixed", joint_positions="fixed"),
 )
+CAUSAL = tuple(system for system in SYSTEMS if system.model.get("causal"))
 
 
 def small_model(system: System, **fields):
@@ -112,6 +138,7 @@ def config_of(system: System, **fields) -> ml_collections.ConfigDict:
     """Returns the config of a small model of the system."""
     config = default_config()
     config.data.update(clip_frames=CLIP_FRAMES, frame_stride=STRIDE)
+    config.data.update(resize=(32, 32), crop=32)
     config.model.update(image_width=0.125, features=8, num_layers=2, num_stages=2)
     config.model.update(image_stages=2, image_layers=1)  # the others repeat them
     config.model.update(joint_features=12, joint_layers=1, joint_heads=2)

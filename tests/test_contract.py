@@ -122,7 +122,7 @@ def test_a_new_stream_forgets_the_old_one(kit):
     _, whole = kit.scan(part(chunks, 2, 4), between)
     _, fresh = kit.scan(part(chunks, 2, 4))
     assert_close(logits, np.stack([whole[:, 0], fresh[:, 1]], axis=1))
-    remembers = kit.system.context or kit.system.labels
+    remembers = kit.system.context or kit.system.labels or kit.system.image
     assert differ(logits[0, 1], whole[0, 1]) == remembers
 
 
@@ -159,16 +159,20 @@ def altered(state):
     """Yields the name of every array of a state, and states in which it is another."""
     labels = (state.labels + 1) % len(CLASS_NAMES)
     yield "labels", state.replace(labels=labels)
-    leaves, tree = jax.tree.flatten(state.context)
-    for index, leaf in enumerate(leaves):
-        changed = [*leaves[:index], 1 + leaf, *leaves[index + 1 :]]
-        yield "context", state.replace(context=jax.tree.unflatten(tree, changed))
-    yield "context", state.replace(context=jax.tree.map(jnp.zeros_like, state.context))
+    for name in ("context", "image"):
+        own = getattr(state, name)
+        leaves, tree = jax.tree.flatten(own)
+        for index, leaf in enumerate(leaves):
+            changed = [*leaves[:index], 1 + leaf, *leaves[index + 1 :]]
+            yield name, state.replace(**{name: jax.tree.unflatten(tree, changed)})
+        yield name, state.replace(**{name: jax.tree.map(jnp.zeros_like, own)})
 
 
 def test_what_is_remembered_matters(kit):
     state, _ = kit.scan(kit.video(2))
-    assert bool(jax.tree.leaves(state.context)) == kit.system.context
+    assert bool(state.image) == kit.system.image
+    if kit.system.context:
+        assert jax.tree.leaves(state.context)
     chunks = kit.video(2, seed=1)
     chunks = chunks.replace(starts=chunks.starts & False)
     _, logits = kit.scan(chunks, state)
@@ -182,8 +186,13 @@ def test_own_labels_are_fed_back_in_evaluation(kit):
     state, logits = kit.scan(chunks)
     if kit.system.feeds_back:
         best = np.argmax(logits[-1], axis=-1)
-        np.testing.assert_array_equal(state.labels, best)
-        assert not np.any(state.labels[1, 3:])
+        own = state.labels
+        if kit.system.model.get("causal"):  # the second row's chunk is not full
+            np.testing.assert_array_equal(state.position, [0, 3])
+            np.testing.assert_array_equal(own[1], np.argmax(logits[0, 1], axis=-1))
+            own = np.stack((own[0], [*state.running[1, :3], 0, 0, 0]))
+        np.testing.assert_array_equal(own, best)
+        assert not np.any(own[1, 3:])
     else:
         np.testing.assert_array_equal(state.labels, kit.start().labels)
 

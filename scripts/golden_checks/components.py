@@ -177,13 +177,20 @@ def _backbone(
     axes."""
 
     def apply(variables, state, inputs, train):
-        given = inputs["x"], inputs["valid"]
-        y, updates = module.apply(variables, *given, train=train, mutable="batch_stats")
+        (_, y), updates = module.apply(
+            variables,
+            (),
+            inputs["x"],
+            inputs["valid"],
+            train=train,
+            mutable="batch_stats",
+        )
         return state, {"y": restore(y)}, updates["batch_stats"]
 
     first = prepare(first_chunk(file))
+    given = (), first["x"], first["valid"]
     variables = load_variables(
-        full_state(file.arrays), rules, module, first["x"], first["valid"], train=False
+        full_state(file.arrays), rules, module, *given, train=False
     )
     return Component(rules, variables, (), prepare, apply)
 

@@ -202,7 +202,7 @@ def _branches(model, variables, state, chunk, total_ms) -> dict[str, float]:
     """Times the image and the text branch alone; the rest is the difference."""
     apply = functools.partial(model.apply, variables)
     image = compile_inference(functools.partial(apply, method="image_features"))
-    times = {"image": float(np.median(measure(lambda: image(chunk), least=5)))}
+    times = {"image": float(np.median(measure(lambda: image(state, chunk), least=5)))}
     if hasattr(model, "text_features"):
         text = compile_inference(functools.partial(apply, method="text_features"))
         labels = jnp.zeros_like(state.labels)

@@ -23,8 +23,8 @@ from svtas_jax.evaluation.scoring import stream_videos
 from svtas_jax.runtime import provenance
 from svtas_jax.runtime.files import write_atomic
 from svtas_jax.runtime.progress import Progress
-from svtas_jax.streaming import compile_inference
-from svtas_jax.structs import Chunk, Model, Params, VideoRecord
+from svtas_jax.streaming import compile_inference, reset_streams, start_streams
+from svtas_jax.structs import Chunk, Model, Params, StreamState, VideoRecord
 
 
 def extract(
@@ -91,24 +91,25 @@ def image_features(
 ) -> Iterator[tuple[VideoRecord, np.ndarray]]:
     """Streams videos through the image branch; yields each with its features (T, D)."""
     run = compile_inference(functools.partial(_features_of_chunks, model))
-
-    def step(state, chunks):  # the image branch has no state
-        return state, run(variables, chunks)
-
-    for record, features in stream_videos(step, None, records, config):
+    step = functools.partial(run, variables)
+    state = start_streams(model, variables, config.eval.batch_size)
+    for record, features in stream_videos(step, state, records, config):
         num_rows = -(-record.num_frames // config.data.frame_stride)
         yield record, features.reshape(-1, features.shape[-1])[:num_rows]
 
 
-def _features_of_chunks(model: Model, variables: Params, chunks: Chunk) -> jax.Array:
-    """Maps chunks, leaves (N, B, ...), to features (N, B, T, D)."""
+def _features_of_chunks(
+    model: Model, variables: Params, state: StreamState, chunks: Chunk
+) -> tuple[StreamState, jax.Array]:
+    """Maps chunks, leaves (N, B, ...), to the next state and features (N, B, T, D)."""
 
-    def of_chunk(chunk):
-        features = model.apply(variables, chunk, method="image_features")
+    def of_chunk(state, chunk):
+        state = reset_streams(model, state, chunk.starts)
+        state, features = model.apply(variables, state, chunk, method="image_features")
         # Feature maps, which a 3D head reads, are averaged over the image.
-        return jnp.mean(features, axis=tuple(range(2, features.ndim - 1)))
+        return state, jnp.mean(features, axis=tuple(range(2, features.ndim - 1)))
 
-    return jax.lax.map(of_chunk, chunks)
+    return jax.lax.scan(of_chunk, state, chunks)
 
 
 def write_features(

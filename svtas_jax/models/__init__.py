@@ -11,6 +11,7 @@ import ml_collections
 from svtas_jax.config import stream_spec
 from svtas_jax.models import joint, prompts
 from svtas_jax.models.asformer import ASFormer
+from svtas_jax.models.causal_transeger import CausalTranseger
 from svtas_jax.models.gru_gtrm import MultiGRU
 from svtas_jax.models.image import FeatureBranch, ImageBranch
 from svtas_jax.models.mobilenet_tsm import STAGES, MobileNetTSM
@@ -33,7 +34,8 @@ def build_model(
     clip_steps = stream_spec(config).clip_steps
     image = _build_image(config)
     if model.system == "transeger":
-        return Transeger(
+        system = CausalTranseger if model.causal else Transeger
+        return system(
             image=image,
             text=_build_text(model, class_names, clip_steps),
             joint=_build_joint(model, len(class_names), clip_steps),
@@ -46,6 +48,7 @@ def build_model(
         image=image,
         head=_build_head(model, len(class_names)),
         clip_steps=clip_steps,
+        causal=model.causal,
         text=_build_text(model, class_names, clip_steps) if is_mete else None,
         train_logit_scale=model.train_logit_scale,
     )
@@ -58,12 +61,12 @@ def _build_image(config) -> ImageBranch | FeatureBranch:
     return ImageBranch(
         mean=tuple(config.data.mean),
         std=tuple(config.data.std),
-        backbone=_build_backbone(model),
+        backbone=_build_backbone(model, config.data.crop),
         pooled=model.head != "tcn_3d",
     )
 
 
-def _build_backbone(model) -> nn.Module:
+def _build_backbone(model, size: int) -> nn.Module:
     if model.backbone == "vit":
         width = VisionTransformer.width * model.image_width
         return VisionTransformer(
@@ -76,6 +79,8 @@ def _build_backbone(model) -> nn.Module:
         return MobileNetTSM(
             width=model.image_width,
             stages=STAGES[: model.image_stages],
+            causal=model.causal,
+            size=size,
             **_with_norm(model),
         )
     width = round(ResNet3D.width * model.image_width)
@@ -165,5 +170,7 @@ def _build_joint(model, num_classes, clip_steps) -> nn.Module:
         num_heads=model.joint_heads,
         dropout=model.joint_dropout,
         positions=model.joint_positions,
+        causal=model.causal,
+        width=model.features,
         dtype=dtype,
     )

@@ -27,6 +27,53 @@ def temporal_shift(x: jax.Array, shift_div: int = 8) -> jax.Array:
     return jnp.concatenate((ahead, behind, rest), axis=-1)
 
 
+def causal_shift(
+    previous: jax.Array, x: jax.Array, count: jax.Array, shift_div: int = 8
+) -> tuple[jax.Array, jax.Array]:
+    """Shifts a share of the channels to the next step, also of the next chunk.
+
+    Channels [fold, 2 fold) come from the previous step and the rest stay, also those
+    that `temporal_shift` takes from the next step: weights trained with it start well.
+    This is the uni-directional shift of Lin, Gan, Han: TSM, ICCV 2019, section 4.2.
+
+    Args:
+        previous: (B, H, W, fold), channels [fold, 2 fold) of the step before.
+        x: (B, T, H, W, C).
+        count: (B,) number of valid steps, which come first.
+
+    Returns:
+        The same channels of the last valid step, `previous` if there is none, and the
+        shifted steps (B, T, H, W, C).
+    """
+    fold = x.shape[-1] // shift_div
+    stays, behind, rest = jnp.split(x, (fold, 2 * fold), axis=-1)
+    extended = jnp.concatenate((previous.astype(x.dtype)[:, None], behind), axis=1)
+    y = jnp.concatenate((stays, extended[:, :-1], rest), axis=-1)
+    return after_steps(extended, count, 1)[:, 0].astype(previous.dtype), y
+
+
+def steps_at(x: jax.Array, index: jax.Array) -> jax.Array:
+    """Returns the steps of x (B, T, ...) at index (B, T'), as (B, T', ...); for an
+    index outside of x any other step."""
+    index = jnp.clip(index, 0, x.shape[1] - 1)
+    index = index.reshape(index.shape + (1,) * (x.ndim - 2))
+    return jnp.take_along_axis(x, index, axis=1)
+
+
+def after_steps(extended: jax.Array, count: jax.Array, length: int) -> jax.Array:
+    """Returns the `length` steps that precede the next one.
+
+    Args:
+        extended: (B, length + T, ...), the `length` steps before a chunk and its own.
+        count: (B,) number of valid steps in the chunk, which come first.
+    """
+
+    def slice_row(row, start):
+        return jax.lax.dynamic_slice_in_dim(row, start, length)
+
+    return jax.vmap(slice_row)(extended, count)
+
+
 @functools.partial(jax.custom_vjp, nondiff_argnums=(2,))
 def depthwise_conv3x3(x: jax.Array, kernel: jax.Array, stride: int = 1) -> jax.Array:
     """Convolves every channel with its own 3x3 filter, symmetric padding of 1.
@@ -174,16 +221,21 @@ class CausalConv(nn.Module):
     dtype: jnp.dtype = jnp.float32
 
     @nn.compact
-    def __call__(self, context: jax.Array, x: jax.Array) -> tuple[jax.Array, jax.Array]:
+    def __call__(
+        self, context: jax.Array, x: jax.Array, count: jax.Array
+    ) -> tuple[jax.Array, jax.Array]:
         """Returns the next context (B, 2 * dilation, D) and y (B, T, features).
 
         Args:
             context: (B, 2 * dilation, D), the inputs before this chunk.
             x: (B, T, D).
+            count: (B,) number of valid steps, which come first; the others leave the
+                context as it is.
         """
         extended = jnp.concatenate((context.astype(x.dtype), x), axis=1)
         y = _three_taps(self, extended, self.dilation)
-        return extended[:, -2 * self.dilation :].astype(context.dtype), y
+        context_after = after_steps(extended, count, 2 * self.dilation)
+        return context_after.astype(context.dtype), y
 
 
 class DilatedConv(nn.Module):

@@ -8,7 +8,7 @@ import jax
 import jax.numpy as jnp
 
 from svtas_jax.models.layers import where_valid
-from svtas_jax.structs import Array, Chunk, Model
+from svtas_jax.structs import Array, Chunk, Contexts, Model
 
 
 def normalise(frames: Array, mean: Sequence[float], std: Sequence[float]) -> Array:
@@ -30,8 +30,8 @@ def pool(features: jax.Array, valid: Array) -> jax.Array:
 class ImageBranch(nn.Module):
     """Normalises, applies the backbone and, if `pooled`, averages over the image.
 
-    `backbone` maps frames (B, T, H, W, 3) and `valid` (B, T) to feature maps
-    (B, T, h, w, D).
+    `backbone` maps its context, frames (B, T, H, W, 3) and `valid` (B, T) to the next
+    context and feature maps (B, T, h, w, D).
     """
 
     mean: tuple[float, ...]
@@ -39,13 +39,20 @@ class ImageBranch(nn.Module):
     backbone: nn.Module
     pooled: bool = True
 
+    def initial_context(self, batch_size: int) -> Contexts:
+        """Returns what the backbone of new streams remembers."""
+        return self.backbone.initial_context(batch_size)
+
     @nn.compact
-    def __call__(self, chunk: Chunk, *, train: bool) -> jax.Array:
-        """Returns (B, T, D), or (B, T, h, w, D) if not `pooled`; zero where invalid."""
+    def __call__(
+        self, context: Contexts, chunk: Chunk, *, train: bool
+    ) -> tuple[Contexts, jax.Array]:
+        """Returns the next context, and (B, T, D), or (B, T, h, w, D) if not `pooled`;
+        zero where invalid."""
         valid = chunk.step_valid
         x = normalise(chunk.frames, self.mean, self.std)
-        x = self.backbone(x, valid, train=train)
-        return pool(x, valid) if self.pooled else where_valid(valid, x)
+        context, x = self.backbone(context, x, valid, train=train)
+        return context, pool(x, valid) if self.pooled else where_valid(valid, x)
 
 
 def with_separate_norms(model: Model) -> Model:
@@ -61,8 +68,16 @@ def with_separate_norms(model: Model) -> Model:
 class FeatureBranch(nn.Module):
     """Replaces the image branch when a chunk's frames are already features."""
 
+    def initial_context(self, batch_size: int) -> Contexts:
+        """Returns nothing: features are all there."""
+        del batch_size
+        return ()
+
     @nn.compact
-    def __call__(self, chunk: Chunk, *, train: bool) -> jax.Array:
-        """Returns (B, T, D), zero in invalid steps."""
+    def __call__(
+        self, context: Contexts, chunk: Chunk, *, train: bool
+    ) -> tuple[Contexts, jax.Array]:
+        """Returns the context as it is, and (B, T, D), zero in invalid steps."""
         del train
-        return where_valid(chunk.step_valid, chunk.frames.astype(jnp.float32))
+        features = chunk.frames.astype(jnp.float32)
+        return context, where_valid(chunk.step_valid, features)

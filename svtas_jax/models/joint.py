@@ -1,14 +1,22 @@
 """Transeger's joint nets map image features of this chunk and text features of the last
-one to class logits. All return (next context, logits (S, B, T, K))."""
+one to class logits.
+
+All take a context (see their `initial_context`), image (B, T, D), text (B, clip_steps,
+D) and `valid` (B, T), and return the next context and logits (S, B, T, K). `position`
+(B,) is that of the first of the T steps in its chunk, for causal models, whose calls
+begin and end anywhere in a chunk; without it they are the whole chunk.
+"""
 
 import math
+from typing import NamedTuple
 
 import flax.linen as nn
 import jax
 import jax.numpy as jnp
 
+from svtas_jax.models import tcn
+from svtas_jax.models.convolution import steps_at
 from svtas_jax.models.layers import Linear, where_valid
-from svtas_jax.models.tcn import Stage
 from svtas_jax.structs import Contexts
 
 
@@ -26,6 +34,12 @@ class MemoryTCNJoint(nn.Module):
     reference_padding: bool = False
     dtype: jnp.dtype = jnp.float32
 
+    def initial_context(self, batch_size: int) -> Contexts:
+        """Returns the memory of new streams."""
+        return tcn.initial_context(
+            batch_size, features=self.features, num_layers=self.num_layers
+        )
+
     @nn.compact
     def __call__(
         self,
@@ -35,10 +49,12 @@ class MemoryTCNJoint(nn.Module):
         valid: jax.Array,
         *,
         train: bool,
+        position: jax.Array | None = None,
     ) -> tuple[Contexts, jax.Array]:
-        """Takes the context of `tcn.initial_context`, image and text (B, T, D)."""
-        x = jnp.concatenate((image, text[:, ::-1]), axis=-1)
-        context, logits, _ = Stage(
+        """Returns the next context and logits, see above."""
+        text = _meeting(text[:, ::-1], valid, position)
+        x = jnp.concatenate((image, text), axis=-1)
+        context, logits, _ = tcn.Stage(
             num_classes=self.num_classes,
             features=self.features,
             num_layers=self.num_layers,
@@ -57,6 +73,11 @@ class FullyConnectedJoint(nn.Module):
     features: int = 128
     dtype: jnp.dtype = jnp.float32
 
+    def initial_context(self, batch_size: int) -> Contexts:
+        """Returns nothing."""
+        del batch_size
+        return ()
+
     @nn.compact
     def __call__(
         self,
@@ -66,8 +87,10 @@ class FullyConnectedJoint(nn.Module):
         valid: jax.Array,
         *,
         train: bool,
+        position: jax.Array | None = None,
     ) -> tuple[Contexts, jax.Array]:
-        """Takes an empty context, image and text (B, T, D)."""
+        """Returns the context as it is and logits, see above."""
+        text = _meeting(text, valid, position)
         x = jnp.concatenate((image, text), axis=-1)
         x = jnp.tanh(Linear(self.features, dtype=self.dtype, name="fc1")(x))
         logits = Linear(self.num_classes, dtype=self.dtype, name="fc2")(x)
@@ -80,6 +103,9 @@ class TransformerJoint(nn.Module):
 
     Wang et al.: OadTR, ICCV 2021. `positions` is "learned", "fixed" (sinusoids of the
     step) or "fixed_by_row" (sinusoids of the batch row, as in SVTAS's public code).
+
+    If `causal`, the context holds the chunk's keys and values of self-attention so far,
+    (B, clip_steps, width) each for every layer.
     """
 
     num_classes: int
@@ -89,7 +115,16 @@ class TransformerJoint(nn.Module):
     num_heads: int = 8
     dropout: float = 0.1
     positions: str = "learned"
+    causal: bool = False
+    width: int = 64
     dtype: jnp.dtype = jnp.float32
+
+    def initial_context(self, batch_size: int) -> Contexts:
+        """Returns the keys and values of new streams; nothing if not causal."""
+        if not self.causal:
+            return ()
+        shape = (batch_size, self.clip_steps, self.width)
+        return tuple(jnp.zeros(shape) for _ in range(2 * self.num_layers))
 
     @nn.compact
     def __call__(
@@ -100,30 +135,48 @@ class TransformerJoint(nn.Module):
         valid: jax.Array,
         *,
         train: bool,
+        position: jax.Array | None = None,
     ) -> tuple[Contexts, jax.Array]:
-        """Takes an empty context, image and text (B, T, D)."""
-        x = (image + self._positions(image)).astype(self.dtype)
+        """Returns the next context and logits, see above."""
+        positions = _meeting(self._positions(image), valid, position)
+        x = (image + positions).astype(self.dtype)
+        next_context: Contexts = ()
         for layer in range(self.num_layers):
-            x = DecoderLayer(
+            past = None
+            if position is not None:
+                own = context[2 * layer : 2 * layer + 2]
+                past = Past(own, position, jnp.sum(valid, axis=1, dtype=jnp.int32))
+            own, x = DecoderLayer(
                 self.features,
                 self.num_heads,
                 self.dropout,
                 self.dtype,
                 name=f"layers_{layer}",
-            )(x, text, train=train)
+            )(x, text, past, train=train)
+            next_context += own
         x = nn.LayerNorm(epsilon=1e-5, dtype=self.dtype, name="norm")(x)
         x = nn.Dropout(self.dropout)(x, deterministic=not train)
         logits = Linear(self.num_classes, dtype=self.dtype, name="conv_cls")(x)
-        return context, where_valid(valid, logits.astype(jnp.float32))[None]
+        return next_context, where_valid(valid, logits.astype(jnp.float32))[None]
 
     def _positions(self, image):
         batch_size, num_steps, width = image.shape
         if self.positions == "learned":
             shape = (self.clip_steps, width)
-            return self.param("positions", nn.initializers.normal(1.0), shape)
+            return self.param("positions", nn.initializers.normal(1.0), shape)[None]
         if self.positions == "fixed":
-            return sinusoids(num_steps, width)
+            length = self.clip_steps if self.causal else num_steps
+            return sinusoids(length, width)[None]
         return sinusoids(batch_size, width)[:, None]
+
+
+def _meeting(x: jax.Array, valid: jax.Array, position: jax.Array | None) -> jax.Array:
+    """Returns the steps of a chunk's x (B or 1, clip_steps, D) that a call computes."""
+    if position is None:
+        return x
+    batch_size, num_steps = valid.shape
+    x = jnp.broadcast_to(x, (batch_size, *x.shape[1:]))
+    return steps_at(x, position[:, None] + jnp.arange(num_steps))
 
 
 def sinusoids(num_positions: int, width: int) -> jax.Array:
@@ -143,7 +196,9 @@ class DecoderLayer(nn.Module):
     dtype: jnp.dtype
 
     @nn.compact
-    def __call__(self, x: jax.Array, text: jax.Array, *, train: bool) -> jax.Array:
+    def __call__(
+        self, x: jax.Array, text: jax.Array, past: "Past | None", *, train: bool
+    ) -> tuple[Contexts, jax.Array]:
         def drop(y):
             return nn.Dropout(self.dropout)(y, deterministic=not train)
 
@@ -154,17 +209,42 @@ class DecoderLayer(nn.Module):
             num_heads=self.num_heads, dropout=self.dropout, dtype=self.dtype
         )
         own = Attention(**attention, is_causal=True, name="self_attention")
-        x = norm("norm1", x + drop(own(x, x, train=train)))
+        context, y = own(x, x, past, train=train)
+        x = norm("norm1", x + drop(y))
         cross = Attention(**attention, is_causal=False, name="cross_attention")
-        x = norm("norm2", x + drop(cross(x, text, train=train)))
+        x = norm("norm2", x + drop(cross(x, text, None, train=train)[1]))
         y = Linear(self.features, dtype=self.dtype, name="conv1")(x)
         y = drop(nn.gelu(y, approximate=False))
         y = drop(Linear(x.shape[-1], dtype=self.dtype, name="conv2")(y))
-        return norm("norm3", x + y)
+        return context, norm("norm3", x + y)
+
+
+class Past(NamedTuple):
+    """What self-attention of a causal model remembers of a chunk.
+
+    Attributes:
+        context: keys and values (B, clip_steps, D) of the steps before.
+        position: (B,) number of these.
+        count: (B,) number of valid steps in the call, which come first.
+    """
+
+    context: Contexts
+    position: jax.Array
+    count: jax.Array
+
+    def extend(self, *new: jax.Array) -> Contexts:
+        """Returns keys and values with those of the call, (B, T, D) each."""
+        index = jnp.arange(self.context[0].shape[1]) - self.position[:, None]
+        is_new = ((index >= 0) & (index < self.count[:, None]))[..., None]
+        return tuple(
+            jnp.where(is_new, steps_at(y, index), old).astype(old.dtype)
+            for old, y in zip(self.context, new, strict=True)
+        )
 
 
 class Attention(nn.Module):
-    """Multi-head attention from x (B, T, D) to source (B, T', D)."""
+    """Multi-head attention from x (B, T, D) to source (B, T', D), or to the past and
+    the source; returns the next past's context, and (B, T, D)."""
 
     num_heads: int
     dropout: float
@@ -172,22 +252,38 @@ class Attention(nn.Module):
     dtype: jnp.dtype
 
     @nn.compact
-    def __call__(self, x: jax.Array, source: jax.Array, *, train: bool) -> jax.Array:
+    def __call__(
+        self, x: jax.Array, source: jax.Array, past: Past | None, *, train: bool
+    ) -> tuple[Contexts, jax.Array]:
         width = x.shape[-1]
         head_width = width // self.num_heads
 
         def project(name, y):
-            y = Linear(width, dtype=self.dtype, name=f"{name}_projection")(y)
+            return Linear(width, dtype=self.dtype, name=f"{name}_projection")(y)
+
+        def split(y):
+            y = y.astype(self.dtype)
             return y.reshape((*y.shape[:2], self.num_heads, head_width))
 
         query, key = project("query", x), project("key", source)
         value = project("value", source)
+        context: Contexts = ()
+        if past is not None:
+            key, value = context = past.extend(key, value)
+        query, key, value = split(query), split(key), split(value)
         logits = jnp.einsum("bqhd,bkhd->bhqk", query, key).astype(jnp.float32)
         logits = logits / math.sqrt(head_width)
         if self.is_causal:
-            past = jnp.tril(jnp.ones(logits.shape[-2:], bool))
-            logits = jnp.where(past, logits, -jnp.inf)
+            logits = jnp.where(_is_past(logits.shape[-2:], past), logits, -jnp.inf)
         weights = nn.softmax(logits).astype(self.dtype)
         weights = nn.Dropout(self.dropout)(weights, deterministic=not train)
         y = jnp.einsum("bhqk,bkhd->bqhd", weights, value).reshape(x.shape)
-        return Linear(width, dtype=self.dtype, name="out_projection")(y)
+        return context, Linear(width, dtype=self.dtype, name="out_projection")(y)
+
+
+def _is_past(shape: tuple[int, int], past: Past | None) -> jax.Array:
+    """Returns which keys a query may see, (T, T') or (B, 1, T, T')."""
+    steps, keys = jnp.arange(shape[0])[:, None], jnp.arange(shape[1])
+    if past is None:
+        return keys <= steps
+    return keys <= past.position[:, None, None, None] + steps

@@ -5,7 +5,7 @@ follow SVTAS's public PyTorch code, so that a table can convert its weights.
 """
 
 import functools
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from typing import Any
 
 import flax.linen as nn
@@ -14,6 +14,7 @@ import jax.numpy as jnp
 from jax.ad_checkpoint import checkpoint_name
 
 from svtas_jax.models.convolution import (
+    causal_shift,
     depthwise_conv3x3,
     patches3x3,
     temporal_shift,
@@ -27,6 +28,7 @@ from svtas_jax.models.layers import (
     relu6,
     where_valid,
 )
+from svtas_jax.structs import Contexts
 
 # Per stage: expansion, channels at width 1, blocks, stride of the first block.
 STAGES = (
@@ -51,7 +53,10 @@ def num_channels(channels: int, width: float) -> int:
 class MobileNetTSM(nn.Module):
     """Maps frames (B, T, H, W, 3) to features (B, T, H/32, W/32, 1280).
 
-    If `folded`, evaluation folds the batch norms into the convolutions.
+    If `folded`, evaluation folds the batch norms into the convolutions. If `causal`,
+    channels are shifted from earlier steps only, also from those of earlier chunks:
+    the context holds them. Then frames are `size` pixels high and wide, and the valid
+    steps of a chunk come first.
     """
 
     width: float = 1.0
@@ -60,13 +65,36 @@ class MobileNetTSM(nn.Module):
     norm_momentum: float = 0.1
     reference_padding: bool = False
     folded: bool = True
+    causal: bool = False
+    size: int = 224
     dtype: jnp.dtype = jnp.float32
 
+    def initial_context(self, batch_size: int) -> Contexts:
+        """Returns the shifted channels before a stream's first step: zeros
+        (B, h, w, C // shift_div) per shifted block; nothing if not causal."""
+        if not self.causal:
+            return ()
+        shapes = self._shifted_shapes()
+        return tuple(jnp.zeros((batch_size, *shape)) for shape in shapes)
+
+    def _shifted_shapes(self) -> Iterator[tuple[int, int, int]]:
+        size, before = -(-self.size // 2), num_channels(32, self.width)
+        for expansion, channels, num_blocks, stride in self.stages:
+            channels = num_channels(channels, self.width)
+            for block in range(num_blocks):
+                step = stride if block == 0 else 1
+                if _is_shifted(expansion, before, channels, step):
+                    yield size, size, channels // self.shift_div
+                size, before = -(-size // step), channels
+
     @nn.compact
-    def __call__(self, x: jax.Array, valid: jax.Array, *, train: bool) -> jax.Array:
-        """Computes features; zero in invalid steps.
+    def __call__(
+        self, context: Contexts, x: jax.Array, valid: jax.Array, *, train: bool
+    ) -> tuple[Contexts, jax.Array]:
+        """Returns the next context, and features; zero in invalid steps.
 
         Args:
+            context: see `initial_context`.
             x: normalised frames.
             valid: (B, T) bool.
             train: use batch statistics.
@@ -75,6 +103,7 @@ class MobileNetTSM(nn.Module):
             x = where_valid(valid, x)
         counted = None if self.reference_padding else valid
         options = dict(counted=counted, train=train)
+        memory = _Memory(context, valid) if self.causal else None
         shape = dict(momentum=self.norm_momentum, folded=self.folded, dtype=self.dtype)
         stem = (3, 3, x.shape[-1], num_channels(32, self.width))
         x = relu6(
@@ -91,11 +120,31 @@ class MobileNetTSM(nn.Module):
                     shift_div=self.shift_div,
                     norm=shape,
                     name=f"layer{stage}_{block}",
-                )(x, **options)
+                )(x, memory, **options)
             x = where_valid(valid, x)
         head = (x.shape[-1], num_channels(1280, max(1.0, self.width)))
         x = relu6(ConvNorm(head, **shape, name="conv2")(x, **options))
-        return where_valid(valid, x)
+        return memory.after if memory else context, where_valid(valid, x)
+
+
+class _Memory:
+    """Hands each shifted block its context, and gathers the next ones in order."""
+
+    def __init__(self, context: Contexts, valid: jax.Array) -> None:
+        self._context = iter(context)
+        self._count = jnp.sum(valid, axis=1, dtype=jnp.int32)
+        self.after: Contexts = ()
+
+    def shift(self, x: jax.Array, shift_div: int) -> jax.Array:
+        """Shifts the channels of the next block, see `causal_shift`."""
+        after, y = causal_shift(next(self._context), x, self._count, shift_div)
+        self.after += (after,)
+        return y
+
+
+def _is_shifted(expansion: int, before: int, after: int, stride: int) -> bool:
+    """Whether a block shifts: it has a residual and expands."""
+    return expansion != 1 and stride == 1 and before == after
 
 
 class InvertedResidual(nn.Module):
@@ -113,17 +162,26 @@ class InvertedResidual(nn.Module):
 
     @nn.compact
     def __call__(
-        self, x: jax.Array, *, counted: jax.Array | None, train: bool
+        self,
+        x: jax.Array,
+        memory: _Memory | None,
+        *,
+        counted: jax.Array | None,
+        train: bool,
     ) -> jax.Array:
         residual = self.stride == 1 and x.shape[-1] == self.features
         hidden = x.shape[-1] * self.expansion
         options = dict(counted=counted, train=train)
         y, position = x, 0
         if self.expansion != 1:
-            if residual:
+            if _is_shifted(self.expansion, x.shape[-1], self.features, self.stride):
                 # Shift zeros out of padded steps, as at a chunk's end.
                 y = y if counted is None else where_valid(counted, y)
-                y = temporal_shift(y, self.shift_div)
+                y = (
+                    memory.shift(y, self.shift_div)
+                    if memory
+                    else temporal_shift(y, self.shift_div)
+                )
             expand = ConvNorm((x.shape[-1], hidden), **self.norm, name="conv_0")
             y, position = relu6(expand(y, **options)), 1
         depthwise = ConvNorm(

@@ -14,6 +14,7 @@ from jax.ad_checkpoint import checkpoint_name
 
 from svtas_jax.models.convolution import conv3d
 from svtas_jax.models.layers import BLOCK, BatchNorm, kaiming_fan_out, where_valid
+from svtas_jax.structs import Contexts
 
 BLOCKS = (3, 4, 6, 3)  # residual blocks in each stage, in both networks
 # Per stage and block of I3D: whether the first convolution covers three steps.
@@ -36,11 +37,19 @@ class ResNet3D(nn.Module):
     folded: bool = True
     dtype: jnp.dtype = jnp.float32
 
+    def initial_context(self, batch_size: int) -> Contexts:
+        """Returns nothing: a chunk is all that the network sees."""
+        del batch_size
+        return ()
+
     @nn.compact
-    def __call__(self, x: jax.Array, valid: jax.Array, *, train: bool) -> jax.Array:
-        """Computes features; zero in invalid steps.
+    def __call__(
+        self, context: Contexts, x: jax.Array, valid: jax.Array, *, train: bool
+    ) -> tuple[Contexts, jax.Array]:
+        """Returns the context as it is, and features; zero in invalid steps.
 
         Args:
+            context: empty.
             x: normalised frames.
             valid: (B, T) bool.
             train: use batch statistics.
@@ -70,7 +79,7 @@ class ResNet3D(nn.Module):
                     block = Bottleneck(inflated=bool(INFLATED[stage][index]), **options)
                 x = block(x, **norm)
             x = where_valid(valid, x)
-        return x
+        return context, x
 
 
 class Bottleneck(nn.Module):

@@ -26,11 +26,15 @@ class Sete(nn.Module):
     has `initial_context`. METE trains the head's projected input to match the text
     features of the same chunk's labels. The text branch runs in training only, so at
     inference METE costs as much as SETE.
+
+    If `causal`, as image branch and head then are, chunks may have any number of steps,
+    of which the valid ones come first; METE trains on chunks of `clip_steps`.
     """
 
     image: ImageBranch | FeatureBranch
     head: nn.Module
     clip_steps: int
+    causal: bool = False
     text: TextEncoder | None = None
     train_logit_scale: bool = False
 
@@ -39,12 +43,16 @@ class Sete(nn.Module):
         context = self.head.initial_context(batch_size)
         # Only Transeger's prompts read the last chunk's labels.
         labels = jnp.full((batch_size, 1), NO_LABEL, jnp.int32)
-        return StreamState(labels=labels, context=context)
+        image = self.image.initial_context(batch_size)
+        return StreamState(labels=labels, context=context, image=image)
 
-    def image_features(self, chunk: Chunk) -> jax.Array:
-        """Returns the image branch's output in evaluation: (B, T, D), or
-        (B, T, h, w, D) for a 3D head."""
-        return self.image(chunk, train=False)
+    def image_features(
+        self, state: StreamState, chunk: Chunk
+    ) -> tuple[StreamState, jax.Array]:
+        """Returns the state after the image branch, and its output in evaluation:
+        (B, T, D), or (B, T, h, w, D) for a 3D head."""
+        image, features = self.image(state.image, chunk, train=False)
+        return dataclasses.replace(state, image=image), features
 
     def ahead(self, state: StreamState) -> None:
         """Returns None: nothing about a chunk can be computed before its frames."""
@@ -72,11 +80,11 @@ class Sete(nn.Module):
         """
         del ahead
         valid = chunk.step_valid
-        features = self.image(chunk, train=train)
+        image, features = self.image(state.image, chunk, train=train)
         context, logits, projected = self.head(
             state.context, features, valid, train=train
         )
-        state = dataclasses.replace(state, context=context)
+        state = dataclasses.replace(state, context=context, image=image)
         output = ChunkOutput(logits=logits)
         if self.text is None or not (train or self.is_initializing()):
             return state, output

@@ -163,7 +163,9 @@ class Layer(nn.Module):
         features = x.shape[-1]
         own = (features, self.dilation, self.dtype)
         if self.kind == "memory":
-            context, y = CausalConv(*own, name="conv_dilated")(context, x)
+            kept = jnp.ones_like(valid) if self.reference_padding else valid
+            count = jnp.sum(kept, axis=1, dtype=jnp.int32)
+            context, y = CausalConv(*own, name="conv_dilated")(context, x, count)
         else:
             conv = {"plain": DilatedConv, "3d": Conv3x3x3}[self.kind]
             y = conv(*own, name="conv_dilated")(x)

@@ -1,10 +1,13 @@
 """Transeger: text prompts about the last chunk's actions help to segment this one."""
 
+import dataclasses
+from typing import ClassVar
+
 import flax.linen as nn
 import jax
 import jax.numpy as jnp
 
-from svtas_jax.models import joint, prompts, tcn
+from svtas_jax.models import prompts
 from svtas_jax.models.image import FeatureBranch, ImageBranch
 from svtas_jax.models.layers import Linear, where_valid
 from svtas_jax.models.text_encoder import TextEncoder
@@ -26,22 +29,23 @@ class Transeger(nn.Module):
     clip_steps: int
     features: int = 64
     dtype: jnp.dtype = jnp.float32
+    causal: ClassVar[bool] = False
 
     def initial_state(self, batch_size: int) -> StreamState:
         """Returns the state of `batch_size` new streams."""
-        context: Contexts = ()
-        if isinstance(self.joint, joint.MemoryTCNJoint):
-            context = tcn.initial_context(
-                batch_size,
-                features=self.joint.features,
-                num_layers=self.joint.num_layers,
-            )
-        labels = jnp.full((batch_size, self.clip_steps), NO_LABEL, jnp.int32)
-        return StreamState(labels=labels, context=context)
+        return StreamState(
+            labels=jnp.full((batch_size, self.clip_steps), NO_LABEL, jnp.int32),
+            context=self.joint.initial_context(batch_size),
+            image=self.image.initial_context(batch_size),
+        )
 
-    def image_features(self, chunk: Chunk) -> jax.Array:
-        """Returns the image branch's output in evaluation, (B, T, D)."""
-        return self.image(chunk, train=False)
+    def image_features(
+        self, state: StreamState, chunk: Chunk
+    ) -> tuple[StreamState, jax.Array]:
+        """Returns the state after the image branch, and its output in evaluation,
+        (B, T, D)."""
+        image, features = self.image(state.image, chunk, train=False)
+        return dataclasses.replace(state, image=image), features
 
     def text_features(self, labels: jax.Array) -> jax.Array:
         """Maps labels (B, T) to text features (B, T, features)."""
@@ -72,15 +76,27 @@ class Transeger(nn.Module):
             ahead: the result of `ahead(state)`; computed here if None.
         """
         valid = chunk.step_valid
-        project = Linear(
-            self.features, use_bias=False, dtype=self.dtype, name="project"
-        )
-        image = where_valid(valid, project(self.image(chunk, train=train)))
+        context, image = self.project_image(state.image, chunk, train=train)
+        state = dataclasses.replace(state, image=context)
         text = self.text_features(state.labels) if ahead is None else ahead
         context, logits = self.joint(state.context, image, text, valid, train=train)
         if train:
             labels = prompts.prompt_labels(chunk.labels, self.clip_steps)
         else:
             labels = jnp.argmax(logits[-1], axis=-1)
-        state = StreamState(labels=labels.astype(jnp.int32), context=context)
+        state = dataclasses.replace(
+            state, labels=labels.astype(jnp.int32), context=context
+        )
         return state, ChunkOutput(logits=logits)
+
+    @nn.nowrap
+    def project_image(
+        self, context: Contexts, chunk: Chunk, *, train: bool
+    ) -> tuple[Contexts, jax.Array]:
+        """Returns the image branch's next context, and its output (B, T, features)
+        for the joint net."""
+        project = Linear(
+            self.features, use_bias=False, dtype=self.dtype, name="project"
+        )
+        context, features = self.image(context, chunk, train=train)
+        return context, where_valid(chunk.step_valid, project(features))

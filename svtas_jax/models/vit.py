@@ -10,6 +10,7 @@ import jax.numpy as jnp
 
 from svtas_jax.models.layers import Kernel, where_valid
 from svtas_jax.models.text_encoder import TransformerBlock
+from svtas_jax.structs import Contexts
 
 
 class VisionTransformer(nn.Module):
@@ -22,11 +23,19 @@ class VisionTransformer(nn.Module):
     output: int = 512
     dtype: jnp.dtype = jnp.float32
 
+    def initial_context(self, batch_size: int) -> Contexts:
+        """Returns nothing: frames do not see each other."""
+        del batch_size
+        return ()
+
     @nn.compact
-    def __call__(self, x: jax.Array, valid: jax.Array, *, train: bool) -> jax.Array:
-        """Computes features; zero in invalid steps.
+    def __call__(
+        self, context: Contexts, x: jax.Array, valid: jax.Array, *, train: bool
+    ) -> tuple[Contexts, jax.Array]:
+        """Returns the context as it is, and features; zero in invalid steps.
 
         Args:
+            context: empty.
             x: normalised frames; H and W are multiples of `patch`.
             valid: (B, T) bool.
             train: has no effect.
@@ -45,7 +54,8 @@ class VisionTransformer(nn.Module):
         x = jnp.matmul(
             x, self.param("proj", normal, (self.width, self.output)).astype(self.dtype)
         )
-        return where_valid(valid, x.reshape(batch_size, num_steps, 1, 1, self.output))
+        x = x.reshape(batch_size, num_steps, 1, 1, self.output)
+        return context, where_valid(valid, x)
 
     def _patches(self, x):
         """Projects patches: (B, T, H, W, 3) to (B * T, patches, width)."""

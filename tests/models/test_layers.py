@@ -7,10 +7,20 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from svtas_jax.models.convolution import CausalConv, depthwise_conv3x3, temporal_shift
+from svtas_jax.models.convolution import (
+    CausalConv,
+    causal_shift,
+    depthwise_conv3x3,
+    temporal_shift,
+)
 from svtas_jax.models.layers import BatchNorm, Linear, where_valid
 
 TOLERANCE = 1e-5  # of sums of at most some hundred float32 products of size 1
+
+
+def all_of(x):
+    """Returns the number of steps in every row of x (B, T, ...)."""
+    return jnp.full(len(x), x.shape[1])
 
 
 def grouped_conv(x, kernel, stride):
@@ -74,6 +84,26 @@ def test_temporal_shift_moves_channels_one_step():
     expected[:, :-1, ..., :2], expected[:, -1, ..., :2] = x[:, 1:, ..., :2], 0
     expected[:, 1:, ..., 2:4], expected[:, 0, ..., 2:4] = x[:, :-1, ..., 2:4], 0
     np.testing.assert_array_equal(shifted, expected)
+
+
+def test_causal_shift_moves_channels_from_the_step_before():
+    """Ten steps at once, or in chunks of which some steps are not valid."""
+    rng = np.random.default_rng(0)
+    x, previous = rng.normal(size=(2, 10, 1, 2, 16)), rng.normal(size=(2, 1, 2, 2))
+    after, whole = causal_shift(jnp.asarray(previous), jnp.asarray(x), all_of(x))
+    before = np.concatenate((previous[:, None], x[:, :-1, ..., 2:4]), axis=1)
+    expected = np.concatenate((x[..., :2], before, x[..., 4:]), axis=-1)
+    np.testing.assert_array_equal(whole, np.float32(expected))
+    np.testing.assert_array_equal(after, np.float32(x[:, -1, ..., 2:4]))
+    context = jnp.asarray(previous)
+    for start, num_valid in ((0, 3), (3, 0), (3, 1), (4, 6)):
+        own = np.full_like(x[:, :7], np.nan)
+        own[:, :num_valid] = x[:, start : start + num_valid]
+        count = jnp.full(2, num_valid)
+        context, y = causal_shift(context, jnp.asarray(own), count)
+        own = slice(start, start + num_valid)
+        np.testing.assert_array_equal(y[:, :num_valid], whole[:, own])
+    np.testing.assert_array_equal(context, after)
 
 
 def test_temporal_shift_of_few_channels_or_one_step():
@@ -179,11 +209,11 @@ def test_causal_conv_does_not_depend_on_how_time_is_cut(dilation, chunk_steps):
     x = jnp.asarray(rng.normal(size=(2, sum(chunk_steps), 3)), jnp.float32)
     conv = CausalConv(4, dilation)
     start = jnp.zeros((2, 2 * dilation, 3))
-    variables = conv.init(jax.random.key(0), start, x)
-    end, whole = conv.apply(variables, start, x)
+    variables = conv.init(jax.random.key(0), start, x, all_of(x))
+    end, whole = conv.apply(variables, start, x, all_of(x))
     context, parts = start, []
     for part in jnp.split(x, np.cumsum(chunk_steps)[:-1].tolist(), axis=1):
-        context, y = conv.apply(variables, context, part)
+        context, y = conv.apply(variables, context, part, all_of(part))
         parts.append(y)
     np.testing.assert_array_equal(context, end)
     joined = jnp.concatenate(parts, axis=1)
@@ -193,9 +223,9 @@ def test_causal_conv_does_not_depend_on_how_time_is_cut(dilation, chunk_steps):
 def test_causal_conv_sees_the_past_only():
     conv = CausalConv(2, 2)
     start, x = jnp.zeros((1, 4, 2)), jnp.ones((1, 9, 2))
-    variables = conv.init(jax.random.key(0), start, x)
-    _, before = conv.apply(variables, start, x)
-    _, after = conv.apply(variables, start, x.at[:, 5].add(1))
+    variables = conv.init(jax.random.key(0), start, x, all_of(x))
+    _, before = conv.apply(variables, start, x, all_of(x))
+    _, after = conv.apply(variables, start, x.at[:, 5].add(1), all_of(x))
     changed = np.any(np.asarray(before != after), axis=(0, 2))
     np.testing.assert_array_equal(np.flatnonzero(changed), [5, 7])
 

@@ -1,0 +1,26 @@
+"""Causal Transeger on EGTEA Gaze+ with published values; 3 splits: --config.data.split=1..3.
+
+    python -m svtas_jax.train --config=configs/egtea_transeger_live.py --workdir=runs/x
+
+Needs data/egtea (docs/data.md). A label comes with its frame (docs/streaming.md).
+--config.train.init_from=WORKDIR starts from a run of configs/egtea_transeger.py.
+"""
+
+import ml_collections
+
+from svtas_jax.config import default_config
+
+
+def get_config() -> ml_collections.ConfigDict:
+    """Returns the config."""
+    config = default_config()
+    config.data.dataset = "egtea"
+    config.data.root = "data/egtea"
+    config.data.mean = (0.479, 0.307, 0.176)
+    config.data.std = (0.264, 0.204, 0.163)
+    config.model.system = "transeger"
+    config.model.causal = True
+    config.data.crop = 256
+    config.train.smooth_weight = 0.5
+    config.train.num_epochs = 10
+    return config
