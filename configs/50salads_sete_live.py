@@ -2,7 +2,7 @@
 
     python -m svtas_jax.train --config=configs/50salads_sete_live.py --workdir=runs/x
 
-Needs data/50salads (docs/data.md). A label comes with its frame (docs/streaming.md).
+Needs data/50salads (docs/data.md). No score depends on a later frame (docs/systems.md).
 --config.train.init_from=WORKDIR starts from a run of configs/50salads_sete.py.
 """
 
@@ -21,4 +21,5 @@ def get_config() -> ml_collections.ConfigDict:
     config.data.mean = (0.513, 0.511, 0.479)
     config.data.std = (0.236, 0.233, 0.237)
     config.eval.background = ()  # published tables count every class
+    config.model.causal = True
     return config

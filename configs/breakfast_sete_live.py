@@ -2,7 +2,7 @@
 
     python -m svtas_jax.train --config=configs/breakfast_sete_live.py --workdir=runs/x
 
-Needs data/breakfast (docs/data.md). The Transeger paper has no figures for it.
+Needs data/breakfast (docs/data.md). No score depends on a later frame (docs/systems.md).
 """
 
 import ml_collections
@@ -19,4 +19,5 @@ def get_config() -> ml_collections.ConfigDict:
     config.data.mean = (0.5, 0.5, 0.5)  # not published: compute your own
     config.data.std = (0.25, 0.25, 0.25)
     config.eval.background = ()  # published tables count every class
+    config.model.causal = True
     return config

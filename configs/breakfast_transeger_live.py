@@ -2,7 +2,7 @@
 
     python -m svtas_jax.train --config=configs/breakfast_transeger_live.py --workdir=runs/x
 
-Needs data/breakfast (docs/data.md). The Transeger paper has no figures for it.
+Needs data/breakfast (docs/data.md). No score depends on a later frame (docs/systems.md).
 """
 
 import ml_collections

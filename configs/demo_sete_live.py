@@ -3,7 +3,7 @@
     python -m svtas_jax.train --config=configs/demo_sete_live.py --workdir=runs/x
 
 --config.data.split=K tests on the videos of person K, 1 to 4.
-A label comes with its frame (docs/streaming.md).
+No score depends on a later frame (docs/systems.md).
 """
 
 import ml_collections

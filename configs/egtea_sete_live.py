@@ -2,7 +2,7 @@
 
     python -m svtas_jax.train --config=configs/egtea_sete_live.py --workdir=runs/x
 
-Needs data/egtea (docs/data.md). A label comes with its frame (docs/streaming.md).
+Needs data/egtea (docs/data.md). No score depends on a later frame (docs/systems.md).
 --config.train.init_from=WORKDIR starts from a run of configs/egtea_sete.py.
 """
 
@@ -19,4 +19,5 @@ def get_config() -> ml_collections.ConfigDict:
     config.data.mean = (0.479, 0.307, 0.176)
     config.data.std = (0.264, 0.204, 0.163)
     config.train.num_epochs = 10
+    config.model.causal = True
     return config

@@ -2,7 +2,7 @@
 
     python -m svtas_jax.train --config=configs/egtea_transeger_live.py --workdir=runs/x
 
-Needs data/egtea (docs/data.md). A label comes with its frame (docs/streaming.md).
+Needs data/egtea (docs/data.md). No score depends on a later frame (docs/systems.md).
 --config.train.init_from=WORKDIR starts from a run of configs/egtea_transeger.py.
 """
 

@@ -2,7 +2,7 @@
 
     python -m svtas_jax.train --config=configs/gtea_sete_live.py --workdir=runs/x
 
-Needs data/gtea (docs/data.md). A label comes with its frame (docs/streaming.md).
+Needs data/gtea (docs/data.md). No score depends on a later frame (docs/systems.md).
 --config.train.init_from=WORKDIR starts from a run of configs/gtea_sete.py.
 """
 
@@ -14,4 +14,5 @@ from svtas_jax.config import default_config
 def get_config() -> ml_collections.ConfigDict:
     """Returns the config."""
     config = default_config()
+    config.model.causal = True
     return config
