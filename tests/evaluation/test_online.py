@@ -211,6 +211,7 @@ def test_borders_beside_ignored_frames_are_not_measured():
     assert found["end_delay_median_s"] == pytest.approx(0.5)  # of 1 alone
     assert found["instant_2s"] == 100
     assert found["start_missed"] == 0
+    assert found["flicker_per_min"] == pytest.approx(60 / 4)  # 1 more in 40 frames
     unknown = OnlineCounts.zero(NUM_CLASSES).add(
         *([0], [IGNORE_LABEL], np.ones((1, NUM_CLASSES))), delays_s=[0.0], fps=FPS
     )
