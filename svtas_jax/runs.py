@@ -22,6 +22,7 @@ from svtas_jax.checkpoints import store
 from svtas_jax.config import stream_spec, validate_config, with_clip_frames
 from svtas_jax.errors import InputError
 from svtas_jax.evaluation import measure, metrics, report, results
+from svtas_jax.evaluation import online as online_metrics
 from svtas_jax.evaluation.background import check_background
 from svtas_jax.run_config import load_config
 from svtas_jax.runtime import hosts
@@ -117,10 +118,15 @@ class Run:
         config: ml_collections.ConfigDict | None = None,
         *,
         clip_frames: int | None = None,
+        online: bool = False,
     ) -> report.EvalReport:
         """Evaluates the checkpoint on the test videos, see `evaluate`."""
         return evaluate(
-            self.workdir, self.checkpoint, config=config, clip_frames=clip_frames
+            self.workdir,
+            self.checkpoint,
+            config=config,
+            clip_frames=clip_frames,
+            online=online,
         )
 
     @functools.cached_property
@@ -176,12 +182,18 @@ def evaluate(
     *,
     config: ml_collections.ConfigDict | None = None,
     clip_frames: int | None = None,
+    online: bool = False,
 ) -> report.EvalReport:
     """Evaluates a checkpoint on the test videos; writes a report to the run's folder.
 
     Args:
         workdir, checkpoint, config: see `load`.
         clip_frames: raw frames in a chunk, instead of the config's.
+        online: also measure when labels come, see `svtas_jax.evaluation.online`.
+
+    Raises:
+        MissingInputError, InputError: as `load`, or if the data does not fit; also if
+            `online` is set and the frame rate of a video is unknown.
     """
     meta = store.read_meta(workdir, checkpoint)
     config = load_config(config, meta.config, meta.origin)
@@ -195,10 +207,19 @@ def evaluate(
     check_background(config, meta.class_names)
     records = annotations.read_split(config.data, "test")
     check_width(records, meta)
+    if online:
+        online_metrics.check_rates(records)
+    # Before whole videos become chunks that are as long as the longest.
+    frames_at_once = online_metrics.frames_per_answer(config) if online else None
     config = with_clip_frames(config, [record.num_frames for record in records])
     run = restore(workdir, checkpoint, meta, config)
-    result = measure.evaluate(config, meta, run.model, run.variables, records, folder)
+    result = measure.evaluate(
+        *(config, meta, run.model, run.variables, records, folder),
+        frames_at_once=frames_at_once,
+    )
     logging.info("%s", metrics.format_metrics(result.metrics))
+    if result.online:
+        logging.info("online: %s", metrics.format_metrics(result.online["metrics"]))
     return result
 
 

@@ -150,6 +150,17 @@ def test_two_stages(config, trained, tmp_path):
             assert set(report["videos"]) == names
             assert report["run"]["videos_trained_on"] == 0
             assert report["run"]["config"]["data"]["clip_frames"] == frames
+    # Two videos, of 37 and 22 frames.
+    for frames, parts in ((None, (37, 22)), (16, (16, 16, 5, 16, 6))):
+        timed = runs.evaluate(
+            str(workdir / "split1"), clip_frames=frames, online=True
+        ).online
+        assert timed["answers"] == (
+            f"every {frames} frames" if frames else "at the video's end"
+        )
+        waits = sum(sum(range(num_frames)) for num_frames in parts)
+        delay = timed["metrics"]["emission_delay_s"]
+        assert delay == pytest.approx(waits / (37 + 22) / 15)
     table = (workdir / "table.md").read_text(encoding="utf-8")
     assert f"| as trained | mean of 2 | {rows['mean of 2']['acc']:.2f} |" in table
 

@@ -1,12 +1,15 @@
 """The public interface on a small run: load, segment, stream, push."""
 
+import dataclasses
 import json
+import types
 
 import numpy as np
 import pytest
 
 import svtas_jax
-from data_pipeline import video
+from data_pipeline import annotations, video
+from svtas_jax import evaluate
 from svtas_jax.errors import InputError, MissingInputError
 from svtas_jax.evaluation import timeline
 from svtas_jax.runtime import configs
@@ -65,6 +68,52 @@ def test_a_segmented_video_has_the_labels_of_its_evaluation(run, trained):
     path = trained[0] / "evaluation" / "predictions" / "video 2.txt"
     said = path.read_text(encoding="utf-8").splitlines()
     assert said == run.segment(trained[1]).label_names
+    saved = json.loads((trained[0] / "evaluation/report.json").read_text("utf-8"))
+    assert "online" not in saved
+
+
+def test_online_metrics_count_the_wait_in_a_chunk(run, trained):
+    report = run.evaluate(online=True)
+    found = report.online["metrics"]
+    # 17, 24 and 29 frames in chunks of 8, of which the last ones hold 1, 8 and 5.
+    waits = 8 * sum(range(8)) + 0 + sum(range(5))
+    assert found["emission_delay_s"] == pytest.approx(waits / (17 + 24 + 29) / 15)
+    assert found["acc"] == report.metrics["acc"]
+    assert found["edit"] == report.metrics["edit"]
+    folder = trained[0] / "evaluation"
+    saved = json.loads((folder / "report.json").read_text("utf-8"))["online"]
+    assert saved["answers"] == "every 8 frames"
+    assert saved["metrics"]["frame_map"] == found["frame_map"]
+    text = (folder / "report.md").read_text("utf-8")
+    assert "| Metric | Answers every 8 frames |" in text
+
+
+def test_online_metrics_need_the_frame_rate(run, monkeypatch):
+    def without_rate(data, subset):
+        return [
+            dataclasses.replace(record, fps=0.0) for record in read_split(data, subset)
+        ]
+
+    read_split = annotations.read_split
+    monkeypatch.setattr(annotations, "read_split", without_rate)
+    with pytest.raises(InputError, match="the frame rate of .* is unknown"):
+        run.evaluate(online=True)
+
+
+def test_the_command_passes_its_flags_on(monkeypatch):
+    given = types.SimpleNamespace(workdir="w", checkpoint="best", config=None)
+    calls = []
+    monkeypatch.setattr(evaluate.flags, "FLAGS", given)
+    monkeypatch.setattr(evaluate.cli, "integers", lambda name: (8, 16))
+    monkeypatch.setattr(
+        evaluate.runs, "evaluate", lambda *_, **options: calls.append(options)
+    )
+    for given.online in (False, True):
+        evaluate.main()
+    assert [(c["clip_frames"], c["online"]) for c in calls] == [
+        *((8, False), (16, False)),
+        *((8, True), (16, True)),
+    ]
 
 
 @pytest.mark.parametrize("sizes", [(29,), (1,) * 29, (3, 5, 7, 8, 6), (8, 8, 8, 5)])

@@ -3,6 +3,7 @@
 import pathlib
 import time
 from collections.abc import Iterable, Sequence
+from typing import Any
 
 import ml_collections
 import numpy as np
@@ -10,10 +11,10 @@ from absl import logging
 
 from data_pipeline.pace import uneven_times
 from svtas_jax.checkpoints.store import Meta
-from svtas_jax.evaluation import metrics, report, timeline
+from svtas_jax.evaluation import metrics, online, report, timeline
 from svtas_jax.evaluation.scoring import VideoScores, make_scorer, share_videos
 from svtas_jax.runtime import hosts, provenance
-from svtas_jax.stitching import logits_to_confidence
+from svtas_jax.stitching import logits_to_confidence, logits_to_scores
 from svtas_jax.structs import Model, Params, VideoRecord
 
 
@@ -24,16 +25,27 @@ def evaluate(
     variables: Params,
     records: Sequence[VideoRecord],
     folder: pathlib.Path,
+    *,
+    frames_at_once: int | None = None,
 ) -> report.EvalReport:
-    """Evaluates all videos, each process its share; writes the report to `folder`."""
+    """Evaluates all videos, each process its share; writes the report to `folder`.
+
+    `frames_at_once` adds the online metrics, see `online.emission_delays`.
+    """
     num_known = warn_if_known(records, meta)
     start = time.perf_counter()
     share = share_videos(records)
     scored = make_scorer(model, config)(variables, share)
-    measured = measure(config, meta, scored, folder, total=len(share))
+    measured = measure(
+        *(config, meta, scored, folder),
+        total=len(share),
+        frames_at_once=frames_at_once,
+    )
     counts, videos = metrics.new_counts(config, meta.class_names), {}
-    for part, rows in hosts.gather(measured):
+    timed = online.new_counts(config, meta.class_names)
+    for part, timed_part, rows in hosts.gather(measured):
         counts, videos = counts.merge(part), videos | rows
+        timed = timed.merge(timed_part)
     videos = {record.name: videos[record.name] for record in records}
     num_frames = sum(record.num_frames for record in records)
     seconds = time.perf_counter() - start
@@ -52,6 +64,7 @@ def evaluate(
             "frames_per_s": num_frames / seconds,
             "config": config.to_dict(),
         },
+        online=_online_section(timed, frames_at_once),
     )
     if hosts.is_first():
         report.write_report(result, folder)
@@ -66,15 +79,19 @@ def measure(
     folder: pathlib.Path,
     *,
     total: int,
-) -> tuple[metrics.SegmentCounts, dict[str, dict[str, float]]]:
-    """Writes each video's predictions; returns the counts, and each video's metrics by
-    name."""
+    frames_at_once: int | None = None,
+) -> tuple[metrics.SegmentCounts, online.OnlineCounts, dict[str, dict[str, float]]]:
+    """Writes each video's predictions; returns the counts, the online counts, which are
+    empty without `frames_at_once`, and each video's metrics by name."""
     counts = none = metrics.new_counts(config, meta.class_names)
+    timed = online.new_counts(config, meta.class_names)
     rows, num_frames, start = {}, 0, time.perf_counter()
     for video in videos:
         record = video.record
         alone = none.add(video.labels, record.labels, video.logits)
         counts = counts.merge(alone)
+        if frames_at_once is not None:
+            timed = _with_video(timed, video, frames_at_once)
         own = alone.compute() if alone.num_videos else {}
         rows[record.name] = {"num_frames": record.num_frames, **own}
         write_video(folder, video, meta.class_names, config.eval.background)
@@ -83,7 +100,29 @@ def measure(
         logging.info(
             "video %d/%d %s | %.0f frames/s", len(rows), total, record.name, rate
         )
-    return counts, rows
+    return counts, timed, rows
+
+
+def _with_video(
+    counts: online.OnlineCounts, video: VideoScores, frames_at_once: int
+) -> online.OnlineCounts:
+    record = video.record
+    return counts.add(
+        video.labels,
+        record.labels,
+        logits_to_scores(video.logits),
+        delays_s=online.emission_delays(record.num_frames, frames_at_once, record.fps),
+        fps=record.fps,
+    )
+
+
+def _online_section(
+    counts: online.OnlineCounts, frames_at_once: int | None
+) -> dict[str, Any] | None:
+    if frames_at_once is None:
+        return None
+    answers = online.describe_answers(frames_at_once)
+    return {"answers": answers, "metrics": counts.compute()}
 
 
 def write_video(

@@ -33,6 +33,20 @@ METRIC_NAMES = {
     "acc_balanced": "Balanced Acc (mean recall of classes)",
     "segment_ratio": "Predicted / true segments",
 }
+ONLINE_NAMES = {
+    "emission_delay_s": "Wait for a label, mean (s)",
+    "frame_map": "mAP of frames",
+    "start_delay_median_s": "Start delay, median (s)",
+    "start_delay_p95_s": "Start delay, p95 (s)",
+    "start_missed": "Segments missed (%)",
+    "end_delay_median_s": "End delay, median (s)",
+    "end_delay_p95_s": "End delay, p95 (s)",
+    "end_missed": "Ends missed (%)",
+    "instant_1s": "Acc in time, first 1 s",
+    "instant_2s": "Acc in time, first 2 s",
+    "instant_4s": "Acc in time, first 4 s",
+    "flicker_per_min": "Flicker (more changes a minute than true)",
+}
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
@@ -47,6 +61,8 @@ class EvalReport:
         confusion: (K, K) frames, by true class (row) and predicted class (column).
         run: `run_info()` and the caller's facts, such as config, dataset, split,
             checkpoint step, seconds, frames per second.
+        online: when the model answers, in words, and "metrics" (see
+            `svtas_jax.evaluation.online`); None if they were not asked for.
     """
 
     metrics: Mapping[str, float]
@@ -54,6 +70,7 @@ class EvalReport:
     class_names: Sequence[str]
     confusion: np.ndarray
     run: Mapping[str, Any]
+    online: Mapping[str, Any] | None = None
 
 
 def write_report(report: EvalReport, folder: str | os.PathLike) -> pathlib.Path:
@@ -65,7 +82,8 @@ def write_report(report: EvalReport, folder: str | os.PathLike) -> pathlib.Path:
         InputError: if the folder cannot be written to.
     """
     folder = pathlib.Path(folder)
-    write_atomic(folder / "report.json", to_json(vars(report)))
+    content = {name: part for name, part in vars(report).items() if part is not None}
+    write_atomic(folder / "report.json", to_json(content))
     pictures = {
         name: path
         for name in report.videos
@@ -127,6 +145,7 @@ def to_markdown(report: EvalReport, pictures: Mapping[str, str] | None = None) -
     sections = [
         "# Evaluation",
         _metrics_table(report.metrics),
+        *_online_section(report.online),
         "## Run",
         _facts_table(facts),
         "## Classes",
@@ -160,12 +179,19 @@ def _plain(value: Any) -> Any:
     return str(value)
 
 
-def _metrics_table(metrics: Mapping[str, float]) -> str:
+def _metrics_table(metrics: Mapping[str, float], column: str = "Value") -> str:
+    names = METRIC_NAMES | ONLINE_NAMES
     rows = [
-        (METRIC_NAMES.get(name, name), _number(name, value))
-        for name, value in metrics.items()
+        (names.get(name, name), _number(name, value)) for name, value in metrics.items()
     ]
-    return markdown_table(("Metric", "Value"), rows)
+    return markdown_table(("Metric", column), rows)
+
+
+def _online_section(online: Mapping[str, Any] | None) -> list[str]:
+    if online is None:
+        return []
+    table = _metrics_table(online["metrics"], f"Answers {online['answers']}")
+    return ["## Online", table]
 
 
 def _video_table(videos: Mapping[str, Mapping[str, float]]) -> str:

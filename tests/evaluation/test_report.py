@@ -1,3 +1,4 @@
+import dataclasses
 import json
 import subprocess
 
@@ -9,6 +10,7 @@ import pytest
 from svtas_jax.config import default_config
 from svtas_jax.evaluation import report
 from svtas_jax.evaluation.metrics import SegmentCounts, frame_metrics
+from svtas_jax.evaluation.online import OnlineCounts
 from svtas_jax.runtime import provenance
 
 CLASS_NAMES = ["take", "pour", "background"]
@@ -44,6 +46,26 @@ def test_report_for_people_has_every_table(tmp_path):
     assert "| pour | 50 | 50 |  |" in text  # shares of the true frames
     tea = next(line for line in text.splitlines() if line.startswith("| tea |"))
     assert tea.startswith("| tea | 66.67 |") and tea.endswith("| 6 |")
+
+
+def test_report_shows_online_metrics_beside_when_the_model_answers(tmp_path):
+    metrics = {"emission_delay_s": 4.25, "end_delay_p95_s": float("nan")}
+    section = {"answers": "every 128 frames", "metrics": metrics}
+    found = dataclasses.replace(small_report(), online=section)
+    text = report.write_report(found, tmp_path).read_text()
+    assert "## Online\n\n| Metric | Answers every 128 frames |" in text
+    assert "| Wait for a label, mean (s) | 4.25 |" in text
+    assert "| End delay, p95 (s) | - |" in text
+    saved = json.loads((tmp_path / "report.json").read_text())["online"]["metrics"]
+    assert saved == {"emission_delay_s": 4.25, "end_delay_p95_s": None}
+
+
+def test_every_online_metric_has_a_name_for_people():
+    counts = OnlineCounts.zero(2).add(
+        *([0, 1], [0, 1], np.eye(2)), delays_s=[0.0, 0.0], fps=1.0
+    )
+    named = report.METRIC_NAMES | report.ONLINE_NAMES
+    assert set(report.ONLINE_NAMES) <= set(counts.compute()) <= set(named)
 
 
 def test_report_links_the_pictures_that_exist(tmp_path):
