@@ -9,6 +9,7 @@ from svtas_jax.errors import InputError
 
 # An even number, whose median is the mean of two: stamps that alternate have no bias.
 _INTERVALS = 16
+_GUESSES = 4
 _HOLE = 2.0  # source intervals: a longer one is a hole, not a slow source
 
 
@@ -54,10 +55,15 @@ class StepClock:
         if not 0 <= gap_reset_s < math.inf:
             raise InputError(f"gap_reset_s={gap_reset_s} must be 0 or more seconds.")
         self.step_s, self.gap_reset_s = step_s, gap_reset_s
-        guesses = [1 / fps] * (_INTERVALS // 4) if fps > 0 else []
-        self._intervals = collections.deque(guesses, maxlen=_INTERVALS)
+        self._intervals: collections.deque[float] = collections.deque(maxlen=_INTERVALS)
         self._first_s = self._last_s = 0.0
         self._step: int | None = None  # the last one, None before the first frame
+        self.guess_rate(fps)
+
+    def guess_rate(self, fps: float) -> None:
+        """Says the source's own frame rate, 0.0 if unknown, before its first frame."""
+        if fps > 0:
+            self._intervals.extend([1 / fps] * _GUESSES)
 
     def at(self, time_s: float) -> Due:
         """Returns whether the next frame is a step, in constant time.
