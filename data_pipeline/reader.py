@@ -60,7 +60,9 @@ class Reader:
         )
         self._closed = threading.Event()
         self._connection = self._connect()
-        self._thread = threading.Thread(target=self._supervise, daemon=True)
+        self._thread = threading.Thread(
+            target=self._supervise, name=f"watch {source}", daemon=True
+        )
         self._thread.start()
 
     def take(self, timeout_s: float | None = None) -> Step | None:
@@ -198,7 +200,7 @@ class _Connection(threading.Thread):
     def __init__(
         self, name: str, timeout_s: tuple[float, float], stream: _Stream
     ) -> None:
-        super().__init__(daemon=True)
+        super().__init__(name=f"read {name}", daemon=True)
         self._address, self._timeout_s, self._stream = name, timeout_s, stream
         self.has_begun = False
         self._lock = threading.Lock()

@@ -15,7 +15,7 @@ import pytest
 from data_pipeline import reader as reader_module
 from data_pipeline.cameras import Shot, Source
 from data_pipeline.reader import Reader
-from data_pipeline.step_queue import Policy
+from data_pipeline.step_queue import Policy, Step, StepQueue
 from svtas_jax.errors import InputError, MissingInputError
 
 FPS, STEP_S = 50, 0.1
@@ -229,6 +229,28 @@ def test_only_the_newest_step_waits(played):
     assert (counters.captured, counters.used, counters.dropped) == (56, 2, 10)
 
 
+def a_step(**options):
+    usual = {"repeats": 0, "dropped": 0, "resets": False, "decode_s": 0.0}
+    return Step(np.zeros((2, 2, 3)), 0, 0.0, captured_s=0.0, **usual | options)
+
+
+@pytest.mark.parametrize(
+    ("steps", "expected"),
+    [
+        ([a_step(), a_step(repeats=2), a_step(repeats=3)], (5, 2, False)),
+        ([a_step(resets=True), a_step(repeats=3), a_step()], (0, 0, True)),
+        ([a_step(repeats=4), a_step(resets=True)], (0, 0, True)),
+    ],
+)
+def test_a_step_knows_what_it_replaced(steps, expected):
+    queue = StepQueue(8)
+    for step in steps:
+        assert queue.put(step, Policy.DROP_OLDEST)
+    step = queue.take(0)
+    assert (step.repeats, step.dropped, step.resets) == expected
+    assert queue.counters().dropped == len(steps) - 1
+
+
 def test_a_live_source_can_be_made_to_wait(played):
     options = {"policy": Policy.WAIT, "step_s": 0.01, "timeout_s": (60, 60)}
     with reading("rtsp://played", **options) as reader:
@@ -239,20 +261,19 @@ def test_a_live_source_can_be_made_to_wait(played):
 
 
 def test_a_slow_consumer_falls_behind_by_no_more_than_a_step(camera, films):
-    address, sent = camera(plays(range(200), lambda client: client.stall()))
+    address, sent = camera(plays(range(250), lambda client: client.stall()))
     lags, steps = [], []
     with reading(address) as reader:
         reader.take(10)
-        for _ in range(6):
-            time.sleep(2.5 * STEP_S)
+        for _ in range(5):
+            time.sleep(4 * STEP_S)
             steps.append(reader.take(10))
             lags.append(time.monotonic() - sent[films.number(steps[-1].frame)])
         counters = reader.counters
-    # Without drops it would be 6 * 1.5 steps at the end. A step's due frame is waiting
-    # for a step at most; the rest is for a busy machine.
-    assert np.median(lags) < 2 * STEP_S and max(lags) < 6 * STEP_S
-    assert counters.dropped >= 6 and sum(step.dropped for step in steps) >= 6
-    assert counters.lag_p95_s < 6 * STEP_S
+    # A step waits for one step at most; the rest is for a busy machine. Without drops,
+    # the last lag would be 5 * 3 steps.
+    assert max(lags) < 7 * STEP_S and counters.lag_p95_s < 7 * STEP_S
+    assert counters.dropped >= 10 and sum(step.dropped for step in steps) >= 10
 
 
 def test_a_dead_stream_is_connected_again_and_goes_on(camera, films, caplog):
@@ -281,16 +302,6 @@ def test_a_long_outage_begins_a_new_stream(camera, films):
         steps = take_until(reader, lambda step: films.number(step.frame) > 130)
     first = next(step for step in steps if films.number(step.frame) >= 100)
     assert first.resets and first.repeats == 0 and first.time_s > 1.0
-
-
-def test_the_first_step_after_a_reconnection_can_be_dropped(played):
-    with reading("rtsp://played", step_s=0.05, timeout_s=(60, 60)) as reader:
-        played.show(33)
-        assert reader.take().resets
-        played.show(40)
-        step = reader.take()
-        assert not step.resets
-        played.limit = -1
 
 
 @pytest.mark.parametrize("then", ["stall", "garbage"])
@@ -375,10 +386,7 @@ def test_closing_ends_a_reader_that_waits(film):
     reader = reading(film, step_s=1 / FPS)
     reader.take()
     reader.close(10)
-    assert not [t for t in threading.enumerate() if isinstance(t, _CONNECTION)]
-
-
-_CONNECTION = reader_module._Connection
+    assert not [thread for thread in threading.enumerate() if film in thread.name]
 
 
 def test_a_program_ends_while_a_source_stalls(camera):
