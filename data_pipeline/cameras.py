@@ -4,7 +4,7 @@ import dataclasses
 import os
 import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 
 import cv2
 import numpy as np
@@ -30,6 +30,10 @@ class Shot:
     frame: np.ndarray
 
 
+# Whether a frame of this index and these seconds is to be converted.
+Wanted = Callable[[int, float], bool]
+
+
 class Source:
     """An open source of frames, which can be read once.
 
@@ -38,20 +42,29 @@ class Source:
         fps: frame rate, 0.0 if unknown.
         num_frames: how many have come so far.
         end_s: when the last one of them ends, in seconds since the first one.
+        arrived_s: when the last one came, in seconds of the monotonic clock.
+        is_live: whether it goes on until something breaks it off.
     """
 
-    def __init__(self, name: str, fps: float) -> None:
-        self.name, self.fps = name, fps
-        self.num_frames, self.end_s = 0, 0.0
+    def __init__(self, name: str, fps: float, *, is_live: bool = False) -> None:
+        self.name, self.fps, self.is_live = name, fps, is_live
+        self.num_frames, self.end_s, self.arrived_s = 0, 0.0, 0.0
 
-    def shots(self, stride: int = 1) -> Iterator[Shot]:
+    def shots(self, stride: int = 1, wanted: Wanted | None = None) -> Iterator[Shot]:
         """Yields every `stride`-th frame; those between are decoded and dropped.
+
+        Args:
+            stride: of the frames that are considered.
+            wanted: is asked about each of these, in order; others are dropped, too.
 
         Raises:
             InputError: if there is no frame, or the source breaks off: a live one never
                 ends like a file.
         """
         raise NotImplementedError
+
+    def interrupt(self) -> None:
+        """Ends `shots` when something comes next; from any thread."""
 
     def close(self) -> None:
         """Lets go of the source."""
@@ -67,18 +80,18 @@ class CameraSource(Source):
         if not self._capture.isOpened():
             raise no_signal("Camera", source, "it cannot be opened")
         fps = self._capture.get(cv2.CAP_PROP_FPS)
-        super().__init__(source, fps if 0 < fps <= MAX_FPS else 0.0)
+        super().__init__(source, fps if 0 < fps <= MAX_FPS else 0.0, is_live=True)
 
-    def shots(self, stride: int = 1) -> Iterator[Shot]:
+    def shots(self, stride: int = 1, wanted: Wanted | None = None) -> Iterator[Shot]:
         check_stride(stride)
         began_s = None
         while self._capture.grab():
-            now_s = time.monotonic()
+            self.arrived_s = now_s = time.monotonic()
             began_s = now_s if began_s is None else began_s
             index, time_s = self.num_frames, now_s - began_s
             self.num_frames = index + 1
             self.end_s = time_s + (1 / self.fps if self.fps else 0.0)
-            if index % stride == 0:
+            if index % stride == 0 and (wanted is None or wanted(index, time_s)):
                 ok, image = self._capture.retrieve()
                 if not ok or image is None:
                     break

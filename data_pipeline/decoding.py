@@ -170,6 +170,10 @@ class Decoder:
                 f"{frame.colorspace} cannot be converted"
             ) from error
 
+    def interrupt(self) -> None:
+        """Makes `frames` raise an error at the next packet; from any thread."""
+        self._failure = av.error.ExitError(errno.EINTR, "it was interrupted")
+
     def close(self) -> None:
         """Closes the container."""
         self._packets.close()

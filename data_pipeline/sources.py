@@ -15,7 +15,14 @@ import numpy as np
 from absl import logging
 
 from data_pipeline import video
-from data_pipeline.cameras import CameraSource, Shot, Source, check_stride, no_signal
+from data_pipeline.cameras import (
+    CameraSource,
+    Shot,
+    Source,
+    Wanted,
+    check_stride,
+    no_signal,
+)
 from data_pipeline.decoding import Decoder, DecodingError, open_container, reason_of
 from data_pipeline.stamps import clock_of, rate_of
 from svtas_jax.errors import InputError
@@ -51,7 +58,7 @@ def open_source(
 
 
 def _open(source: str, timeout_s: tuple[float, float]) -> Source:
-    kind = _kind_of(source)
+    kind = kind_of(source)
     if kind == "file":
         return _FileSource(source)
     if kind == "camera":
@@ -64,7 +71,8 @@ def _open(source: str, timeout_s: tuple[float, float]) -> Source:
     return _LiveSource(source, address, timeout_s, may_end=kind in ("stdin", "pipe"))
 
 
-def _kind_of(source: str) -> str:
+def kind_of(source: str) -> str:
+    """Returns file, stdin, pipe, socket, address or camera."""
     if source == "-":
         return "stdin"
     if source.isdecimal():
@@ -85,22 +93,27 @@ def _kind_of(source: str) -> str:
 class _FilmSource(Source):
     """What PyAV decodes."""
 
-    def __init__(self, name: str, decoder: Decoder, fps: float) -> None:
-        super().__init__(name, fps)
+    def __init__(
+        self, name: str, decoder: Decoder, fps: float, *, is_live: bool = False
+    ) -> None:
+        super().__init__(name, fps, is_live=is_live)
         self._decoder, self._num_warned = decoder, 0
 
-    def shots(self, stride: int = 1) -> Iterator[Shot]:
+    def shots(self, stride: int = 1, wanted: Wanted | None = None) -> Iterator[Shot]:
         check_stride(stride)
         for frame in self._frames():
             index, time_s = self.num_frames, self._time_of(frame)
-            self.num_frames = index + 1
+            self.num_frames, self.arrived_s = index + 1, self._decoder.arrived_s
             self._warn_of_damage()
-            if index % stride == 0:
+            if index % stride == 0 and (wanted is None or wanted(index, time_s)):
                 try:
                     yield Shot(index, time_s, self._decoder.picture(frame))
                 except DecodingError as error:
                     raise InputError(f"{self.name}: {error}.") from error
         self._check_end()
+
+    def interrupt(self) -> None:
+        self._decoder.interrupt()
 
     def close(self) -> None:
         self._decoder.close()
@@ -181,9 +194,9 @@ class _LiveSource(_FilmSource):
         except BaseException:
             container.close()
             raise
-        super().__init__(source, decoder, fps)
         # Of a file behind an address, length or size is known.
-        self._may_end = may_end or container.duration is not None or container.size > 0
+        may_end = may_end or container.duration is not None or container.size > 0
+        super().__init__(source, decoder, fps, is_live=not may_end)
         self._clock = clock_of(decoder.stream, fps)
         self._began_s = 0.0
 
@@ -210,7 +223,7 @@ class _LiveSource(_FilmSource):
     def _check_end(self) -> None:
         if not self.num_frames:
             raise no_signal("Stream", self.name, "it ended before the first one")
-        if not self._may_end:
+        if self.is_live:
             raise InputError(
                 f"Stream {self.name} broke off after {self.num_frames} frames: "
                 f"{_CLOSED}. Start it again, then this command."

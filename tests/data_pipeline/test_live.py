@@ -23,7 +23,7 @@ class Played(Source):
         super().__init__("played", 10.0)
         self._breaks_off = breaks_off
 
-    def shots(self, stride=1):
+    def shots(self, stride=1, wanted=None):
         for index, time_s in enumerate(TIMES):
             self.num_frames, self.end_s = index + 1, time_s + 0.5
             if index % stride == 0:
