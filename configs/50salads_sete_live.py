@@ -1,4 +1,4 @@
-"""Causal SETE on 50Salads with published values; 5 splits: --config.data.split=1..5.
+"""Causal SETE on 50Salads; 5 splits: --config.data.split=1..5.
 
     python -m svtas_jax.train --config=configs/50salads_sete_live.py --workdir=runs/x
 

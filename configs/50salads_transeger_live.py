@@ -1,6 +1,7 @@
-"""Causal Transeger on 50Salads with published values; 5 splits: --config.data.split=1..5.
+r"""Causal Transeger on 50Salads; 5 splits: --config.data.split=1..5.
 
-    python -m svtas_jax.train --config=configs/50salads_transeger_live.py --workdir=runs/x
+    python -m svtas_jax.train --config=configs/50salads_transeger_live.py \
+        --workdir=runs/x
 
 Needs data/50salads (docs/data.md). No score depends on a later frame (docs/systems.md).
 --config.train.init_from=WORKDIR starts from a run of configs/50salads_transeger.py.

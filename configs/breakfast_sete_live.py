@@ -2,7 +2,8 @@
 
     python -m svtas_jax.train --config=configs/breakfast_sete_live.py --workdir=runs/x
 
-Needs data/breakfast (docs/data.md). No score depends on a later frame (docs/systems.md).
+Needs data/breakfast (docs/data.md). No score depends on a later frame
+(docs/systems.md).
 """
 
 import ml_collections

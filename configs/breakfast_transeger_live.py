@@ -1,8 +1,10 @@
-"""Causal Transeger on Breakfast; 4 splits: --config.data.split=1..4.
+r"""Causal Transeger on Breakfast; 4 splits: --config.data.split=1..4.
 
-    python -m svtas_jax.train --config=configs/breakfast_transeger_live.py --workdir=runs/x
+    python -m svtas_jax.train --config=configs/breakfast_transeger_live.py \
+        --workdir=runs/x
 
-Needs data/breakfast (docs/data.md). No score depends on a later frame (docs/systems.md).
+Needs data/breakfast (docs/data.md). No score depends on a later frame
+(docs/systems.md).
 """
 
 import ml_collections

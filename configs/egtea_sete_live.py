@@ -1,4 +1,4 @@
-"""Causal SETE on EGTEA Gaze+ with published values; 3 splits: --config.data.split=1..3.
+"""Causal SETE on EGTEA Gaze+; 3 splits: --config.data.split=1..3.
 
     python -m svtas_jax.train --config=configs/egtea_sete_live.py --workdir=runs/x
 

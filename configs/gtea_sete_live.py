@@ -1,4 +1,4 @@
-"""Causal SETE on GTEA with published values; 4 splits: --config.data.split=1..4.
+"""Causal SETE on GTEA; 4 splits: --config.data.split=1..4.
 
     python -m svtas_jax.train --config=configs/gtea_sete_live.py --workdir=runs/x
 

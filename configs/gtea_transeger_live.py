@@ -1,4 +1,4 @@
-"""Causal Transeger on GTEA with published values; 4 splits: --config.data.split=1..4.
+"""Causal Transeger on GTEA; 4 splits: --config.data.split=1..4.
 
     python -m svtas_jax.train --config=configs/gtea_transeger_live.py --workdir=runs/x
 

@@ -11,7 +11,7 @@ from svtas_jax.config import default_config, validate_config
 from svtas_jax.errors import InputError
 from svtas_jax.structs import IGNORE_LABEL, Chunk
 
-SIZES = (1, 2, 5, 2 * CLIP_STEPS + 1)  # steps in a call; each is compiled once
+SIZES = (1, 4, 2 * CLIP_STEPS + 1)  # steps in a call; each is compiled once
 LENGTHS = (13, 7, 12)  # steps of the videos
 
 
@@ -90,7 +90,7 @@ class Row:
 
 
 @settings(
-    max_examples=6,
+    max_examples=4,
     deadline=None,
     suppress_health_check=[HealthCheck.too_slow, HealthCheck.data_too_large],
 )
@@ -103,7 +103,7 @@ def test_scores_do_not_depend_on_how_frames_are_fed(kit, videos, data):
     while any(row.queue for row in rows):
         size = data.draw(st.sampled_from(SIZES))
         masks = st.lists(st.booleans(), min_size=size, max_size=size)
-        fed = [row.feed(size, [True, *data.draw(masks)][1:]) for row in rows]
+        fed = [row.feed(size, data.draw(masks)) for row in rows]
         if not any(any(valid) for _, valid, _ in fed):
             fed = [row.feed(size, [True] * size) for row in rows]
         pictures, valid, starts = zip(*fed, strict=True)
@@ -145,12 +145,12 @@ def test_everything_in_the_state_matters_within_a_chunk(kit, videos):
     is_attention = kit.system.model.get("joint") == "transformer"
 
     def run(change):
-        first = np.stack([frames[0][:5]])
-        chunk = chunk_of(first, np.ones((1, 5), bool), [True])
+        first = np.stack([frames[0][:4]])
+        chunk = chunk_of(first, np.ones((1, 4), bool), [True])
         state, _ = kit.step(kit.variables, kit.start(1), chunk)
         rest = np.zeros((1, SIZES[-1], *first.shape[2:]), first.dtype)
-        rest[0, :8] = frames[0][5:13]
-        valid = np.arange(SIZES[-1])[None] < 8
+        rest[0, :9] = frames[0][4:13]
+        valid = np.arange(SIZES[-1])[None] < 9
         chunk = chunk_of(rest, valid, [False])
         return np.asarray(kit.step(kit.variables, change(state), chunk)[1])
 

@@ -213,9 +213,11 @@ def frames_per_answer(config: ml_collections.ConfigDict) -> int:
     """Returns how many frames a model answers at once; 0 for a whole video.
 
     A causal model is fed a step at a time: its scores do not depend on how it is fed.
+    It sees the first frame of a step, whose label the frames after it share, so that
+    every frame has its label when it comes.
     """
-    if config.model.get("causal", False):
-        return config.data.frame_stride
+    if config.model.causal:
+        return 1
     return config.data.clip_frames
 
 

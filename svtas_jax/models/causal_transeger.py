@@ -44,7 +44,7 @@ class CausalTranseger(Transeger):
         count = jnp.sum(chunk.step_valid, axis=1, dtype=jnp.int32)
         text = self.text_features(state.labels) if ahead is None else ahead
         given = _step_labels(chunk) if train else None
-        done = jnp.minimum(self.clip_steps - state.position, count)
+        done = jnp.minimum(self.clip_steps - _running(state)[1], count)
         state, logits = self.piece(state, text, image, done, given=given)
 
         def go_on(module, carry):
@@ -83,6 +83,7 @@ class CausalTranseger(Transeger):
         Returns:
             The next state, and logits (S, B, T, K), zero in the other steps.
         """
+        running, position = _running(state)
         valid = jnp.arange(image.shape[1]) < count[:, None]
         context, logits = self.joint(
             state.context,
@@ -90,13 +91,13 @@ class CausalTranseger(Transeger):
             text,
             valid,
             train=given is not None,
-            position=state.position,
+            position=position,
         )
         labels = jnp.argmax(logits[-1], axis=-1) if given is None else given
-        index = jnp.arange(self.clip_steps) - state.position[:, None]
+        index = jnp.arange(self.clip_steps) - position[:, None]
         is_new = (index >= 0) & (index < count[:, None])
-        running = jnp.where(is_new, steps_at(labels, index), state.running)
-        position = state.position + count
+        running = jnp.where(is_new, steps_at(labels, index), running)
+        position = position + count
         is_full = position == self.clip_steps
         return dataclasses.replace(
             state,
@@ -129,13 +130,19 @@ class CausalTranseger(Transeger):
         """
         text = self.text_features(state.labels)
         steps = jnp.arange(image.shape[1])
-        more = jnp.minimum(self.clip_steps - state.position, count - done)
+        more = jnp.minimum(self.clip_steps - _running(state)[1], count - done)
         own = steps_at(image, steps + done[:, None])
         state, own_logits = self.piece(state, text, own, more)
         index = steps - done[:, None]
         back = jax.vmap(steps_at, in_axes=(0, None))(own_logits, index)
         is_own = (index >= 0) & (index < more[:, None])
         return state, jnp.where(is_own[..., None], back, logits), done + more
+
+
+def _running(state: StreamState) -> tuple[jax.Array, jax.Array]:
+    """Returns labels and number of the steps since the last full chunk."""
+    assert state.running is not None and state.position is not None  # `initial_state`
+    return state.running, state.position
 
 
 def _step_labels(chunk: Chunk) -> jax.Array:

@@ -8,7 +8,7 @@ begin and end anywhere in a chunk; without it they are the whole chunk.
 """
 
 import math
-from typing import NamedTuple
+from typing import NamedTuple, cast
 
 import flax.linen as nn
 import jax
@@ -145,6 +145,7 @@ class TransformerJoint(nn.Module):
             past = None
             if position is not None:
                 own = context[2 * layer : 2 * layer + 2]
+                own = cast(tuple[jax.Array, ...], own)  # attention remembers
                 past = Past(own, position, jnp.sum(valid, axis=1, dtype=jnp.int32))
             own, x = DecoderLayer(
                 self.features,
@@ -228,11 +229,11 @@ class Past(NamedTuple):
         count: (B,) number of valid steps in the call, which come first.
     """
 
-    context: Contexts
+    context: tuple[jax.Array, ...]
     position: jax.Array
     count: jax.Array
 
-    def extend(self, *new: jax.Array) -> Contexts:
+    def extend(self, *new: jax.Array) -> tuple[jax.Array, ...]:
         """Returns keys and values with those of the call, (B, T, D) each."""
         index = jnp.arange(self.context[0].shape[1]) - self.position[:, None]
         is_new = ((index >= 0) & (index < self.count[:, None]))[..., None]
@@ -274,16 +275,17 @@ class Attention(nn.Module):
         logits = jnp.einsum("bqhd,bkhd->bhqk", query, key).astype(jnp.float32)
         logits = logits / math.sqrt(head_width)
         if self.is_causal:
-            logits = jnp.where(_is_past(logits.shape[-2:], past), logits, -jnp.inf)
+            is_past = _is_past(logits.shape[-2], logits.shape[-1], past)
+            logits = jnp.where(is_past, logits, -jnp.inf)
         weights = nn.softmax(logits).astype(self.dtype)
         weights = nn.Dropout(self.dropout)(weights, deterministic=not train)
         y = jnp.einsum("bhqk,bkhd->bqhd", weights, value).reshape(x.shape)
         return context, Linear(width, dtype=self.dtype, name="out_projection")(y)
 
 
-def _is_past(shape: tuple[int, int], past: Past | None) -> jax.Array:
+def _is_past(num_steps: int, num_keys: int, past: Past | None) -> jax.Array:
     """Returns which keys a query may see, (T, T') or (B, 1, T, T')."""
-    steps, keys = jnp.arange(shape[0])[:, None], jnp.arange(shape[1])
+    steps, keys = jnp.arange(num_steps)[:, None], jnp.arange(num_keys)
     if past is None:
         return keys <= steps
     return keys <= past.position[:, None, None, None] + steps

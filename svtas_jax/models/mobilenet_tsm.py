@@ -6,7 +6,7 @@ follow SVTAS's public PyTorch code, so that a table can convert its weights.
 
 import functools
 from collections.abc import Callable, Iterator, Mapping
-from typing import Any
+from typing import Any, cast
 
 import flax.linen as nn
 import jax
@@ -137,7 +137,8 @@ class _Memory:
 
     def shift(self, x: jax.Array, shift_div: int) -> jax.Array:
         """Shifts the channels of the next block, see `causal_shift`."""
-        after, y = causal_shift(next(self._context), x, self._count, shift_div)
+        previous = cast(jax.Array, next(self._context))  # each shift remembers
+        after, y = causal_shift(previous, x, self._count, shift_div)
         self.after += (after,)
         return y
 

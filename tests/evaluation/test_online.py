@@ -286,8 +286,8 @@ def test_frames_per_answer_follows_the_config():
     assert online.frames_per_answer(config) == config.data.clip_frames
     config.data.clip_frames = 0
     assert online.frames_per_answer(config) == 0
-    config.model = {**config.model.to_dict(), "causal": True}
-    assert online.frames_per_answer(config) == config.data.frame_stride
+    config.model.causal = True
+    assert online.frames_per_answer(config) == 1
     said = [online.describe_answers(n) for n in (0, 1, 4)]
     assert said == ["at the video's end", "every frame", "every 4 frames"]
 
