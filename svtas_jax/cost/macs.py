@@ -41,8 +41,11 @@ def _of_equation(equation) -> int:
     if name == "conv_general_dilated":
         return _of_convolution(equation)
     if name == "cond":
+        branches = [branch.jaxpr for branch in params["branches"]]
+        if not all(branch.eqns for branch in branches):
+            return 0  # may be skipped, as causal Transeger does if no chunk ends inside
         # `platform_dependent` has a branch per backend; the largest has the products.
-        return max(_of_jaxpr(branch.jaxpr) for branch in params["branches"])
+        return max(map(_of_jaxpr, branches))
     if name == "while":
         raise ValueError(
             "the multiply-accumulates of a while loop are not known in advance."

@@ -75,7 +75,7 @@ class BorderCounts:
         found = [s for s in segments if len(_right_frames(video, s))]
         begun = [s for s in segments if _has_start(video, s)]
         ended = [s for s in found if _has_end(video, s)]
-        starts = [_start_delay(video, s) for s in begun if s in found]
+        starts = [_start_delay(video, s) for s in found if _has_start(video, s)]
         ends = [_end_delay(video, s) for s in ended]
         return cls(
             start_delays_s=np.array(starts, np.float64),

@@ -56,7 +56,12 @@ class CausalTranseger(Transeger):
         carry = state, logits, done
         for _ in range(borders):
             carry = nn.cond(
-                jnp.any(carry[2] < count), go_on, lambda _, carry: carry, self, carry
+                jnp.any(carry[2] < count),
+                go_on,
+                lambda _, carry: carry,
+                self,
+                carry,
+                variables=("params", "batch_stats"),  # captures nothing, see cost.macs
             )
         state, logits, _ = carry
         return state, ChunkOutput(logits=logits)

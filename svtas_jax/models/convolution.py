@@ -67,11 +67,7 @@ def after_steps(extended: jax.Array, count: jax.Array, length: int) -> jax.Array
         extended: (B, length + T, ...), the `length` steps before a chunk and its own.
         count: (B,) number of valid steps in the chunk, which come first.
     """
-
-    def slice_row(row, start):
-        return jax.lax.dynamic_slice_in_dim(row, start, length)
-
-    return jax.vmap(slice_row)(extended, count)
+    return steps_at(extended, count[:, None] + jnp.arange(length))
 
 
 @functools.partial(jax.custom_vjp, nondiff_argnums=(2,))

@@ -5,8 +5,9 @@ follow SVTAS's public PyTorch code, so that a table can convert its weights.
 """
 
 import functools
+import itertools
 from collections.abc import Callable, Iterator, Mapping
-from typing import Any, cast
+from typing import Any, NamedTuple, cast
 
 import flax.linen as nn
 import jax
@@ -50,6 +51,31 @@ def num_channels(channels: int, width: float) -> int:
     return rounded + 8 if rounded < 0.9 * wanted else rounded
 
 
+class Block(NamedTuple):
+    """The shape of an inverted residual block.
+
+    Attributes:
+        expansion: its hidden channels for each input channel.
+        channels, features: of input and output.
+        stride: along both image axes.
+    """
+
+    expansion: int
+    channels: int
+    features: int
+    stride: int
+
+    @property
+    def is_residual(self) -> bool:
+        """Whether its input is added to its output."""
+        return self.stride == 1 and self.channels == self.features
+
+    @property
+    def is_shifted(self) -> bool:
+        """Whether its input is shifted in time."""
+        return self.is_residual and self.expansion != 1
+
+
 class MobileNetTSM(nn.Module):
     """Maps frames (B, T, H, W, 3) to features (B, T, H/32, W/32, 1280).
 
@@ -72,20 +98,23 @@ class MobileNetTSM(nn.Module):
     def initial_context(self, batch_size: int) -> Contexts:
         """Returns the shifted channels before a stream's first step: zeros
         (B, h, w, C // shift_div) per shifted block; nothing if not causal."""
-        if not self.causal:
-            return ()
-        shapes = self._shifted_shapes()
-        return tuple(jnp.zeros((batch_size, *shape)) for shape in shapes)
+        context, size = (), -(-self.size // 2)
+        for block in itertools.chain.from_iterable(self._blocks()):
+            size = -(-size // block.stride)
+            if self.causal and block.is_shifted:
+                fold = block.features // self.shift_div
+                context += (jnp.zeros((batch_size, size, size, fold)),)
+        return context
 
-    def _shifted_shapes(self) -> Iterator[tuple[int, int, int]]:
-        size, before = -(-self.size // 2), num_channels(32, self.width)
-        for expansion, channels, num_blocks, stride in self.stages:
-            channels = num_channels(channels, self.width)
-            for block in range(num_blocks):
-                step = stride if block == 0 else 1
-                if _is_shifted(expansion, before, channels, step):
-                    yield size, size, channels // self.shift_div
-                size, before = -(-size // step), channels
+    def _blocks(self) -> Iterator[list[Block]]:
+        """Yields the blocks of each stage."""
+        channels = num_channels(32, self.width)
+        for expansion, features, num_blocks, stride in self.stages:
+            features = num_channels(features, self.width)
+            first = Block(expansion, channels, features, stride)
+            others = [Block(expansion, features, features, 1)] * (num_blocks - 1)
+            yield [first, *others]
+            channels = features
 
     @nn.compact
     def __call__(
@@ -103,49 +132,38 @@ class MobileNetTSM(nn.Module):
             x = where_valid(valid, x)
         counted = None if self.reference_padding else valid
         options = dict(counted=counted, train=train)
-        memory = _Memory(context, valid) if self.causal else None
+        memory = _Memory(context, valid, self.shift_div)
+        shift = functools.partial(temporal_shift, shift_div=self.shift_div)
         shape = dict(momentum=self.norm_momentum, folded=self.folded, dtype=self.dtype)
         stem = (3, 3, x.shape[-1], num_channels(32, self.width))
         x = relu6(
             ConvNorm(stem, 2, **shape, name="conv1")(x.astype(self.dtype), **options)
         )
-        for stage, (expansion, channels, num_blocks, stride) in enumerate(
-            self.stages, 1
-        ):
-            for block in range(num_blocks):
-                x = InvertedResidual(
-                    expansion=expansion,
-                    features=num_channels(channels, self.width),
-                    stride=stride if block == 0 else 1,
-                    shift_div=self.shift_div,
-                    norm=shape,
-                    name=f"layer{stage}_{block}",
-                )(x, memory, **options)
+        for stage, blocks in enumerate(self._blocks(), 1):
+            for index, block in enumerate(blocks):
+                x = InvertedResidual(block, shape, name=f"layer{stage}_{index}")(
+                    x, memory.shift if self.causal else shift, **options
+                )
             x = where_valid(valid, x)
         head = (x.shape[-1], num_channels(1280, max(1.0, self.width)))
         x = relu6(ConvNorm(head, **shape, name="conv2")(x, **options))
-        return memory.after if memory else context, where_valid(valid, x)
+        return memory.after, where_valid(valid, x)
 
 
 class _Memory:
     """Hands each shifted block its context, and gathers the next ones in order."""
 
-    def __init__(self, context: Contexts, valid: jax.Array) -> None:
-        self._context = iter(context)
+    def __init__(self, context: Contexts, valid: jax.Array, shift_div: int) -> None:
+        self._context, self._shift_div = iter(context), shift_div
         self._count = jnp.sum(valid, axis=1, dtype=jnp.int32)
         self.after: Contexts = ()
 
-    def shift(self, x: jax.Array, shift_div: int) -> jax.Array:
+    def shift(self, x: jax.Array) -> jax.Array:
         """Shifts the channels of the next block, see `causal_shift`."""
         previous = cast(jax.Array, next(self._context))  # each shift remembers
-        after, y = causal_shift(previous, x, self._count, shift_div)
+        after, y = causal_shift(previous, x, self._count, self._shift_div)
         self.after += (after,)
         return y
-
-
-def _is_shifted(expansion: int, before: int, after: int, stride: int) -> bool:
-    """Whether a block shifts: it has a residual and expands."""
-    return expansion != 1 and stride == 1 and before == after
 
 
 class InvertedResidual(nn.Module):
@@ -155,44 +173,36 @@ class InvertedResidual(nn.Module):
     temporal shift.
     """
 
-    expansion: int
-    features: int
-    stride: int
-    shift_div: int
+    block: Block
     norm: Mapping[str, Any]  # momentum, folded and dtype of each `ConvNorm`
 
     @nn.compact
     def __call__(
         self,
         x: jax.Array,
-        memory: _Memory | None,
+        shift: Callable[[jax.Array], jax.Array],
         *,
         counted: jax.Array | None,
         train: bool,
     ) -> jax.Array:
-        residual = self.stride == 1 and x.shape[-1] == self.features
-        hidden = x.shape[-1] * self.expansion
+        block = self.block
+        hidden = block.channels * block.expansion
         options = dict(counted=counted, train=train)
         y, position = x, 0
-        if self.expansion != 1:
-            if _is_shifted(self.expansion, x.shape[-1], self.features, self.stride):
+        if block.expansion != 1:
+            if block.is_shifted:
                 # Shift zeros out of padded steps, as at a chunk's end.
-                y = y if counted is None else where_valid(counted, y)
-                y = (
-                    memory.shift(y, self.shift_div)
-                    if memory
-                    else temporal_shift(y, self.shift_div)
-                )
-            expand = ConvNorm((x.shape[-1], hidden), **self.norm, name="conv_0")
+                y = shift(y if counted is None else where_valid(counted, y))
+            expand = ConvNorm((block.channels, hidden), **self.norm, name="conv_0")
             y, position = relu6(expand(y, **options)), 1
         depthwise = ConvNorm(
-            (3, 3, 1, hidden), self.stride, **self.norm, name=f"conv_{position}"
+            (3, 3, 1, hidden), block.stride, **self.norm, name=f"conv_{position}"
         )
         project = ConvNorm(
-            (hidden, self.features), **self.norm, name=f"conv_{position + 1}"
+            (hidden, block.features), **self.norm, name=f"conv_{position + 1}"
         )
         y = project(relu6(depthwise(y, **options)), **options)
-        return checkpoint_name(x + y if residual else y, BLOCK)
+        return checkpoint_name(x + y if block.is_residual else y, BLOCK)
 
 
 class ConvNorm(nn.Module):

@@ -8,7 +8,7 @@ import jax.numpy as jnp
 import pytest
 
 from data_pipeline.chunks import blank_chunk
-from svtas_jax.config import stream_spec
+from svtas_jax.config import default_config, stream_spec
 from svtas_jax.cost import table
 from svtas_jax.cost.macs import count_macs, count_normalisations, parameters_by_module
 from svtas_jax.models import build_model
@@ -42,7 +42,10 @@ def test_operations_count_as_by_hand(function, shapes, expected):
 
 
 def costs(row):
-    config = table.config_of(row)
+    return costs_of(table.config_of(row))
+
+
+def costs_of(config):
     model, spec = build_model(config, GTEA), stream_spec(config)
     state, chunk = model.initial_state(1), blank_chunk(1, spec, config.data.crop)
     variables = jax.eval_shape(model.init, jax.random.key(0), state, chunk)
@@ -50,6 +53,18 @@ def costs(row):
     products = count_macs(run, variables, state, chunk)
     norms = count_normalisations(model, variables, state, chunk)
     return variables["params"], products, norms
+
+
+@pytest.mark.parametrize("joint", ["memory_tcn", "transformer"])
+def test_a_chunk_of_a_causal_model_costs_as_much(joint):
+    """What a call adds that begins in the middle of a chunk is not counted."""
+    found = []
+    for causal in (False, True):
+        config = default_config()
+        config.model.update(system="transeger", joint=joint, image_stages=2)
+        config.model.causal = causal
+        found.append(costs_of(config)[1:])
+    assert found[0] == found[1]
 
 
 def rows(name):
