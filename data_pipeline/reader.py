@@ -40,6 +40,8 @@ class Reader:
         once: a live source is not opened again.
         timeout_s: for opening a live source, and for every reading.
         gap_reset_s: after a longer gap a new stream begins.
+        keeps_pictures: whether steps hold the frame itself, too.
+        newest, changed: see `StepQueue`.
     """
 
     def __init__(
@@ -52,12 +54,14 @@ class Reader:
         once: bool = False,
         timeout_s: tuple[float, float] = TIMEOUT_S,
         gap_reset_s: float = GAP_RESET_S,
+        keeps_pictures: bool = False,
+        newest: int = 1,
+        changed: threading.Condition | None = None,
     ) -> None:
         self.source, self._once, self._timeout_s = source, once, timeout_s
-        self._queue = StepQueue(_QUEUE_SIZE)
-        self._stream = _Stream(
-            StepClock(step_s, gap_reset_s), self._queue, transform, policy
-        )
+        self._queue = StepQueue(_QUEUE_SIZE, newest=newest, changed=changed)
+        clock = StepClock(step_s, gap_reset_s)
+        self._stream = _Stream(clock, self._queue, transform, policy, keeps_pictures)
         self._closed = threading.Event()
         self._connection = self._connect()
         self._thread = threading.Thread(
@@ -78,9 +82,19 @@ class Reader:
         return self._queue.take(timeout_s)
 
     @property
+    def is_ready(self) -> bool:
+        """Whether `take` returns at once."""
+        return self._queue.is_ready
+
+    @property
     def counters(self) -> Counters:
         """What has happened so far."""
         return self._queue.counters()
+
+    @property
+    def end(self) -> tuple[int, float]:
+        """The frames so far, and when the last one ends in seconds since the first."""
+        return self._stream.num_frames, self._stream.end_s
 
     def close(self, wait_s: float = _CLOSE_S) -> None:
         """Stops reading; a source that stalls is left to its time-out.
@@ -140,16 +154,17 @@ class _Stream:
         queue: StepQueue,
         transform: Transform,
         policy: Policy | None,
+        keeps_pictures: bool,
     ) -> None:
         self._clock, self._queue, self._transform = clock, queue, transform
-        self._policy = policy
+        self._policy, self._keeps_pictures = policy, keeps_pictures
         self.is_live = False
-        self._num_frames, self._base_index = 0, 0
-        self._base_s = self._last_s = self._arrived_s = 0.0
+        self.num_frames, self._base_index = 0, 0
+        self.end_s = self._base_s = self._last_s = self._arrived_s = 0.0
 
     def begin(self, source: Source) -> None:
         """Begins to count from a connection's first frame, which has just come."""
-        if not self._num_frames:
+        if not self.num_frames:
             self._clock.guess_rate(source.fps)
             self.is_live = source.is_live
             if self._policy is None:
@@ -157,13 +172,14 @@ class _Stream:
         else:
             outage_s = max(0.0, source.arrived_s - self._arrived_s)
             self._base_s = self._last_s + outage_s
-        self._base_index = self._num_frames
+        self._base_index = self.num_frames
 
-    def judge(self, index: int, time_s: float, arrived_s: float) -> Due:
+    def judge(self, source: Source, index: int, time_s: float) -> Due:
         """Returns whether a frame of the connection is a step."""
-        is_first = not self._num_frames
-        self._num_frames = self._base_index + index + 1
-        self._last_s, self._arrived_s = self._base_s + time_s, arrived_s
+        is_first = not self.num_frames
+        self.num_frames = self._base_index + index + 1
+        self.end_s = self._base_s + source.end_s
+        self._last_s, self._arrived_s = self._base_s + time_s, source.arrived_s
         due = self._clock.at(self._last_s)
         is_gap = due.gap_s > 0 and not is_first
         self._queue.count(captured=1, gaps=int(is_gap))
@@ -182,6 +198,7 @@ class _Stream:
             resets=due.resets,
             captured_s=captured_s,
             decode_s=time.monotonic() - begin_s,
+            picture=shot.frame if self._keeps_pictures else None,
         )
         return self._queue.put(step, self._policy)
 
@@ -264,7 +281,7 @@ class _Connection(threading.Thread):
             if not self.has_begun:
                 self._stream.begin(self._source)
                 self.has_begun = True
-            self._due = self._stream.judge(index, time_s, arrived_s)
+            self._due = self._stream.judge(self._source, index, time_s)
             self._begin_s = max(self._asked_s, arrived_s)  # not while it waited
             self._asked_s = None if self._due.is_step else time.monotonic()
             return self._due.is_step

@@ -15,7 +15,7 @@ class Policy(enum.Enum):
     """What happens to steps that come faster than they are taken."""
 
     WAIT = "wait"  # the reader waits: nothing is lost
-    DROP_OLDEST = "drop_oldest"  # the newest one is kept: the lag stays below a step
+    DROP_OLDEST = "drop_oldest"  # the newest ones are kept: the lag is bounded
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
@@ -32,6 +32,7 @@ class Step:
         resets: whether a stream begins with it: the first one, and that after a gap.
         captured_s: when it arrived, in seconds of the monotonic clock.
         decode_s: seconds spent on decoding and transforming it.
+        picture: (H, W, 3) uint8 RGB, the frame itself, if the reader keeps it.
     """
 
     frame: np.ndarray
@@ -42,6 +43,7 @@ class Step:
     resets: bool
     captured_s: float
     decode_s: float
+    picture: np.ndarray | None = None
 
 
 @dataclasses.dataclass(frozen=True)
@@ -74,11 +76,20 @@ class StepQueue:
 
     Args:
         size: steps that wait at most under `Policy.WAIT`.
+        newest: steps that wait at most under `Policy.DROP_OLDEST`.
+        changed: notified of every change; several queues may share one, so that their
+            taker can wait for all of them.
     """
 
-    def __init__(self, size: int) -> None:
-        self._size = size
-        self._changed = threading.Condition()
+    def __init__(
+        self,
+        size: int,
+        *,
+        newest: int = 1,
+        changed: threading.Condition | None = None,
+    ) -> None:
+        self._size, self._newest = size, newest
+        self._changed = changed or threading.Condition()
         self._steps: collections.deque[Step] = collections.deque()
         self._lags: collections.deque[float] = collections.deque(maxlen=_LAGS)
         self._counters = Counters()
@@ -92,12 +103,13 @@ class StepQueue:
                 self._changed.wait_for(
                     lambda: len(self._steps) < self._size or self._is_closed
                 )
-            elif self._steps:
-                step = _merged(self._steps.pop(), step)
-                self._add(dropped=1)
             if self._is_closed:
                 return False
             self._steps.append(step)
+            if policy is Policy.DROP_OLDEST and len(self._steps) > self._newest:
+                oldest = self._steps.popleft()
+                self._steps[0] = _merged(oldest, self._steps[0])
+                self._add(dropped=1)
             self._changed.notify_all()
             return True
 
@@ -118,6 +130,12 @@ class StepQueue:
             if self._error is not None:
                 raise self._error
             return None
+
+    @property
+    def is_ready(self) -> bool:
+        """Whether `take` returns at once."""
+        with self._changed:
+            return self._is_ready()
 
     def count(self, *, captured: int = 0, gaps: int = 0, reconnects: int = 0) -> None:
         """Adds to the counters."""
@@ -161,7 +179,7 @@ class StepQueue:
 
 
 def _merged(old: Step, new: Step) -> Step:
-    """Returns the step that replaces one which nobody took."""
+    """Returns the step that follows one which nobody took."""
     if new.resets:
         return new
     if old.resets:  # the new one begins the stream: nothing lies before it

@@ -6,8 +6,10 @@ are kept are computed. The matrices are banded, so they are multiplied in small 
 """
 
 import functools
+from collections.abc import Callable
 from typing import NamedTuple
 
+import ml_collections
 import numpy as np
 
 _SPAN = 24  # pixels per block: few zeros inside, large enough for BLAS
@@ -44,6 +46,20 @@ def draw_crop(
 def centre_crop(resize: tuple[int, int], crop: int) -> Crop:
     """Returns the crop in the middle of a frame resized to `resize`."""
     return Crop(crop, round((resize[0] - crop) / 2), round((resize[1] - crop) / 2))
+
+
+def transform_of(
+    data_config: ml_collections.ConfigDict,
+) -> Callable[[np.ndarray], np.ndarray]:
+    """Returns the function that makes a model's input (crop, crop, 3) uint8 of a frame
+    (H, W, 3) uint8, as in evaluation."""
+    resize = tuple(data_config.resize)
+    crop = centre_crop(resize, data_config.crop)
+
+    def transform(frame: np.ndarray) -> np.ndarray:
+        return transform_frames(frame[None], resize=resize, crop=crop)[0]
+
+    return transform
 
 
 @functools.lru_cache(maxsize=64)

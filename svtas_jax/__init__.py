@@ -14,7 +14,8 @@ if TYPE_CHECKING:
     from svtas_jax.config import default_config, validate_config
     from svtas_jax.errors import InputError
     from svtas_jax.evaluation.results import ChunkResult, VideoResult
-    from svtas_jax.live import LiveStream
+    from svtas_jax.live.results import StepResult
+    from svtas_jax.live.session import LiveSession
     from svtas_jax.models import build_model
     from svtas_jax.runs import Run, load
     from svtas_jax.runtime.configs import get_config
@@ -27,9 +28,10 @@ __all__ = [
     "Chunk",
     "ChunkResult",
     "InputError",
-    "LiveStream",
+    "LiveSession",
     "Run",
     "Segment",
+    "StepResult",
     "StreamSpec",
     "StreamState",
     "VideoResult",
@@ -46,9 +48,10 @@ _HOMES = {
     "Chunk": "structs",
     "ChunkResult": "evaluation.results",
     "InputError": "errors",
-    "LiveStream": "live",
+    "LiveSession": "live.session",
     "Run": "runs",
     "Segment": "structs",
+    "StepResult": "live.results",
     "StreamSpec": "structs",
     "StreamState": "structs",
     "VideoResult": "evaluation.results",

@@ -15,20 +15,24 @@ from data_pipeline import annotations
 from data_pipeline.chunks import blank_chunk
 from data_pipeline.dataset import feature_width
 from data_pipeline.demo import render
-from data_pipeline.live import read_chunks
-from data_pipeline.sources import open_source
-from svtas_jax import live, models
+from data_pipeline.reader import GAP_RESET_S
+from data_pipeline.transforms import transform_of
+from svtas_jax import models
 from svtas_jax.checkpoints import store
 from svtas_jax.config import stream_spec, validate_config, with_clip_frames
 from svtas_jax.errors import InputError
 from svtas_jax.evaluation import measure, metrics, report, results
 from svtas_jax.evaluation import online as online_metrics
 from svtas_jax.evaluation.background import check_background
+from svtas_jax.live.engine import JaxEngine
+from svtas_jax.live.feed import Feed
+from svtas_jax.live.results import ChunkGatherer, SourceEnd
+from svtas_jax.live.session import LiveSession
 from svtas_jax.run_config import load_config
 from svtas_jax.runtime import hosts
 from svtas_jax.structs import Chunk, Model, Params, VideoRecord
 
-FALLBACK_FPS = 25.0  # converts frame numbers to seconds if no frame rate is known
+FALLBACK_FPS = 25.0  # of training videos whose frame rate is unknown
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
@@ -84,34 +88,75 @@ class Run:
             InputError: as `segment`; also if a live source breaks off, after the last
                 result.
         """
-        self._check_reads_videos()
-        with open_source(os.fspath(source)) as opened:
-            stream = self.open_stream(fps=opened.fps)
-            for chunk in read_chunks(opened, stream.filler):
-                yield stream.segment(chunk)
+        session = self.open_stream(whole_chunks=True)
+        gatherer = ChunkGatherer(self.class_names)
+        for event in Feed(session, [os.fspath(source)], once=True):
+            if isinstance(event, SourceEnd):
+                chunk = gatherer.end(event.num_frames, event.end_s)
+            else:
+                chunk = gatherer.add(event)
+            if chunk is not None:
+                yield chunk
+            if isinstance(event, SourceEnd) and event.error is not None:
+                raise event.error
 
-    def open_stream(self, *, fps: float) -> live.LiveStream:
-        """Opens a stream that takes frames by `push`.
+    def open_stream(
+        self,
+        *,
+        fps: float = 0.0,
+        num_sources: int = 1,
+        gap_reset_s: float = GAP_RESET_S,
+        whole_chunks: bool = False,
+    ) -> LiveSession:
+        """Opens a session that takes frames by `push`, or from a `Feed` of sources.
 
         Args:
-            fps: frame rate of these frames, 0 if unknown.
+            fps: frame rate of frames that are pushed without a time; 0 for that of the
+                training.
+            num_sources: how many sources are read at a time.
+            gap_reset_s: a new stream begins after so many seconds without a frame.
+            whole_chunks: a causal model, too, answers a chunk at a time: later, but with
+                less work.
 
         Raises:
-            InputError: if the rate is negative or not finite, or the run was trained on
+            InputError: if a number is negative or not finite, or the run was trained on
                 features.
         """
         self._check_reads_videos()
         if not 0 <= fps < math.inf:
             raise InputError(f"fps={fps} must be at least 0 (unknown) and finite.")
-        return live.LiveStream(
-            self.model,
-            self.variables,
-            self._programs,
+        if num_sources < 1:
+            raise InputError(f"num_sources={num_sources} must be at least 1.")
+        spec, data = stream_spec(self.config), self.config.data
+        by_step = self.model.causal and not whole_chunks
+        trained_fps = self._trained_fps
+        return LiveSession(
+            JaxEngine(
+                self.model,
+                self.variables,
+                num_streams=num_sources,
+                clip_steps=spec.clip_steps,
+                steps_per_call=1 if by_step else spec.clip_steps,
+                size=data.crop,
+            ),
+            transform_of(data),
             class_names=self.class_names,
-            spec=live.fit_stride(stream_spec(self.config), fps, self.fps),
-            data_config=self.config.data,
-            fps=fps or self.fps or FALLBACK_FPS,
+            clip_steps=spec.clip_steps,
+            step_s=spec.frame_stride / trained_fps,
+            num_sources=num_sources,
+            fps=fps or trained_fps,
+            gap_reset_s=gap_reset_s,
         )
+
+    @functools.cached_property
+    def _trained_fps(self) -> float:
+        """The frame rate of the training videos, or what is taken for it."""
+        if not self.fps:
+            logging.warning(
+                "the frame rate of the training videos is unknown and taken to be %g",
+                FALLBACK_FPS,
+            )
+        return self.fps or FALLBACK_FPS
 
     def evaluate(
         self,
@@ -128,10 +173,6 @@ class Run:
             clip_frames=clip_frames,
             online=online,
         )
-
-    @functools.cached_property
-    def _programs(self) -> live.Programs:
-        return live.compile_programs(self.model)
 
     def _check_reads_videos(self) -> None:
         if self.config.data.features:

@@ -39,16 +39,15 @@ class VideoResult:
         labels: (num_frames,) int32, the class of every frame.
         scores: (num_frames, K) float32, the probability of every class.
         times_s: (steps + 1,) times of the sampled frames and of the end, in seconds.
-        stride: raw frames from one sampled frame to the next.
-        start_frame: raw frames of the stream before the first one here.
+        step_frames: (steps + 1,) numbers of the sampled frames in the stream, and of
+            the frame after the last one here.
     """
 
     class_names: tuple[str, ...]
     labels: np.ndarray
     scores: np.ndarray
     times_s: np.ndarray
-    stride: int
-    start_frame: int = 0
+    step_frames: np.ndarray
 
     def __repr__(self) -> str:
         """Returns a line instead of the arrays."""
@@ -57,6 +56,11 @@ class VideoResult:
             f"{self.times_s[0]:.1f} s to {self.times_s[-1]:.1f} s, "
             f"{len(self.segments)} segments)"
         )
+
+    @property
+    def start_frame(self) -> int:
+        """The number of raw frames of the stream before the first one here."""
+        return int(self.step_frames[0])
 
     @property
     def label_names(self) -> list[str]:
@@ -99,9 +103,7 @@ class VideoResult:
         The times of sampled frames (labels change only there) and of the end are exact;
         those between them are interpolated.
         """
-        steps = np.arange(len(self.times_s)) * self.stride
-        steps[-1] = self.num_frames
-        return np.interp(frames, steps, self.times_s)
+        return np.interp(frames, self.step_frames - self.start_frame, self.times_s)
 
     def draw(self, title: str = "") -> np.ndarray:
         """Draws the labels over time; returns (H, W, 3) uint8 RGB."""
@@ -173,12 +175,13 @@ def join(chunks: Iterable[ChunkResult]) -> VideoResult:
     if not parts:
         raise InputError("the source has no frames, so there is no result.")
     times = [part.times_s[:-1] for part in parts]
+    frames = [part.step_frames[:-1] for part in parts]
     return VideoResult(
         class_names=parts[0].class_names,
         labels=np.concatenate([part.labels for part in parts]),
         scores=np.concatenate([part.scores for part in parts]),
         times_s=np.concatenate([*times, parts[-1].times_s[-1:]]),
-        stride=parts[0].stride,
+        step_frames=np.concatenate([*frames, parts[-1].step_frames[-1:]]),
     )
 
 

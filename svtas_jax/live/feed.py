@@ -1,0 +1,115 @@
+"""Reads the sources of a live session and yields its answers as they come."""
+
+import threading
+from collections.abc import Iterator, Sequence
+
+from absl import logging
+
+from data_pipeline.reader import Reader
+from data_pipeline.sources import TIMEOUT_S
+from data_pipeline.step_queue import Policy
+from svtas_jax.errors import InputError
+from svtas_jax.live.results import SourceEnd, StepResult
+from svtas_jax.live.session import LiveSession
+
+Event = StepResult | SourceEnd
+
+
+class Feed:
+    """The sources of a session, each read in a thread of its own.
+
+    Iterate over it: it yields a `StepResult` for every step, and a `SourceEnd` for every
+    source; the sources that have a step at the same time are computed together. After
+    `close`, from any thread, it answers what is in hand and ends.
+
+    Args:
+        session: with as many sources.
+        sources: see `svtas_jax.Run.stream`.
+        policy, once, timeout_s: see `data_pipeline.reader.Reader`.
+        keeps_pictures: whether results hold the frames.
+    """
+
+    def __init__(
+        self,
+        session: LiveSession,
+        sources: Sequence[str],
+        *,
+        policy: Policy | None = None,
+        once: bool = False,
+        timeout_s: tuple[float, float] = TIMEOUT_S,
+        keeps_pictures: bool = False,
+    ) -> None:
+        self.sources = tuple(sources)
+        self._session, self._changed = session, threading.Condition()
+        self._has_warned = [False] * len(sources)
+        self._is_closing = False
+        self.readers = [
+            Reader(
+                source,
+                step_s=session.step_s,
+                transform=session.transform,
+                policy=policy,
+                once=once,
+                timeout_s=timeout_s,
+                gap_reset_s=session.gap_reset_s,
+                keeps_pictures=keeps_pictures,
+                newest=session.steps_per_answer,
+                changed=self._changed,
+            )
+            for source in sources
+        ]
+
+    def __iter__(self) -> Iterator[Event]:
+        """Yields answers until every source has ended, or until `close`."""
+        going_on = set(range(len(self.readers)))
+        try:
+            while going_on:
+                with self._changed:
+                    self._changed.wait_for(lambda: self._ready(going_on))
+                steps, ended = {}, []
+                for number in sorted(going_on):
+                    if self._is_closing:
+                        ended.append(SourceEnd(number, *self.readers[number].end))
+                    elif self.readers[number].is_ready:
+                        self._take(number, steps, ended)
+                self._warn(steps)
+                yield from self._session.advance(steps)
+                for end in ended:
+                    yield from self._session.flush(end.source)
+                    yield end
+                    going_on.discard(end.source)
+        finally:
+            self.close()
+            for reader in self.readers:
+                reader.close(0)
+
+    def close(self) -> None:
+        """Ends the iteration soon, even while all sources stall."""
+        self._is_closing = True
+        with self._changed:
+            self._changed.notify_all()
+
+    def _ready(self, going_on: set[int]) -> bool:
+        return self._is_closing or any(self.readers[n].is_ready for n in going_on)
+
+    def _take(self, number: int, steps: dict, ended: list[SourceEnd]) -> None:
+        reader, error = self.readers[number], None
+        try:
+            step = reader.take(0)
+        except InputError as failure:
+            step, error = None, failure
+        if step is not None:
+            steps[number] = step
+        else:
+            end = SourceEnd(number, *reader.end, reader.counters, error)
+            ended.append(end)
+
+    def _warn(self, steps: dict) -> None:
+        for number, step in steps.items():
+            if step.dropped and not self._has_warned[number]:
+                self._has_warned[number] = True
+                logging.warning(
+                    "%s: its frames come faster than the model answers; the newest one "
+                    "is taken and others are left out (counted as dropped).",
+                    self.sources[number],
+                )
