@@ -115,8 +115,8 @@ class Run:
                 training.
             num_sources: how many sources are read at a time.
             gap_reset_s: a new stream begins after so many seconds without a frame.
-            whole_chunks: a causal model, too, answers a chunk at a time: later, but with
-                less work.
+            whole_chunks: a causal model, too, answers a chunk at a time: later, but
+                with less work.
 
         Raises:
             InputError: if a number is negative or not finite, or the run was trained on

@@ -10,9 +10,8 @@ import numpy as np
 import pytest
 
 from data_pipeline import annotations
-from svtas_jax import live, models, runs, stream
+from svtas_jax import models, runs, stream
 from svtas_jax.checkpoints import store
-from svtas_jax.config import stream_spec
 from svtas_jax.errors import InputError
 from svtas_jax.evaluation import extraction, measure
 from svtas_jax.training import cross_validation, loop, optim
@@ -96,7 +95,7 @@ def streamed_labels(workdir, config, name):
     """Returns what the live stream says about every frame of a video."""
     out = io.StringIO()
     path = pathlib.Path(config.data.root) / "Videos" / f"{name}.avi"
-    stream.stream(runs.load(str(workdir)), str(path), out)
+    stream.stream(runs.load(str(workdir)), [str(path)], out)
     lines = [json.loads(line) for line in out.getvalue().splitlines()]
     labels, position = [], 0
     for index, line in enumerate(lines):
@@ -171,16 +170,6 @@ def write_second_split(folder):
     for subset, names in (("train", train_names), ("test", ["train 0", "train 1"])):
         path = folder / f"{subset}.split2.bundle"
         path.write_text("\n".join(names), encoding="utf-8")
-
-
-def test_stride_follows_the_frame_rate_of_the_source(config):
-    spec = stream_spec(config)
-    assert live.fit_stride(spec, 15.0, 15.0) == spec
-    doubled = live.fit_stride(spec, 30.0, 15.0)
-    assert (doubled.frame_stride, doubled.clip_frames) == (4, 16)
-    assert doubled.clip_steps == spec.clip_steps
-    assert live.fit_stride(spec, 0.0, 15.0) == spec
-    assert live.fit_stride(spec, 0.0, 0.0) == spec
 
 
 def test_finetuning_takes_what_fits(trained, caplog):

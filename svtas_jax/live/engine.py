@@ -1,7 +1,7 @@
 """Computes steps of several streams at once and keeps their states, one row each.
 
 A call gathers the rows of the streams that have a step, runs `segment_chunk`, and puts
-the new rows back. It is compiled for a few batch sizes; where fewer streams have a step,
+the new rows back. It is compiled for a few batch sizes; if fewer streams have a step,
 rows of no stream, whose steps are not valid, fill the batch.
 """
 

@@ -18,8 +18,8 @@ Event = StepResult | SourceEnd
 class Feed:
     """The sources of a session, each read in a thread of its own.
 
-    Iterate over it: it yields a `StepResult` for every step, and a `SourceEnd` for every
-    source; the sources that have a step at the same time are computed together. After
+    Iterate over it: it yields a `StepResult` for every step, and a `SourceEnd` for
+    every source; sources that have a step at the same time are computed together. After
     `close`, from any thread, it answers what is in hand and ends.
 
     Args:
