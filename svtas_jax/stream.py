@@ -103,10 +103,13 @@ def _report(source: str, end: SourceEnd) -> None:
 
 def _raise_first(errors: Sequence[tuple[int, Exception]]) -> None:
     """Raises the error of a source that never began, else of one that broke off."""
-    for num_frames, error in sorted(errors, key=lambda pair: pair[0]):
-        others = f" ({len(errors) - 1} more failed.)" if len(errors) > 1 else ""
-        kind = SourceError if num_frames else InputError
-        raise kind(f"{error}{others}") from error
+    if not errors:
+        return
+    num_frames, error = min(errors, key=lambda pair: pair[0])
+    others = f" ({len(errors) - 1} more failed.)" if len(errors) > 1 else ""
+    if num_frames:
+        raise SourceError(f"{error}{others}") from error
+    raise InputError(f"{error}{others}") if others else error
 
 
 @contextlib.contextmanager
