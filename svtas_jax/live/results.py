@@ -58,6 +58,7 @@ class StepResult:
         starts: whether a stream begins here: at the first frame, and after a gap.
         dropped: steps before it that were skipped because the model was busy.
         latency: from the frame's arrival to this answer.
+        answered_s: when the answer was there, in seconds of the monotonic clock.
         picture: (H, W, 3) uint8 RGB, the frame itself, if the session keeps pictures.
     """
 
@@ -72,6 +73,7 @@ class StepResult:
     starts: bool = False
     dropped: int = 0
     latency: Latency = Latency()
+    answered_s: float = 0.0
     picture: Array | None = None
 
     @property

@@ -9,6 +9,7 @@ from loopback import plays
 
 from data_pipeline.step_queue import Policy
 from svtas_jax.errors import InputError, MissingInputError
+from svtas_jax.live import feed as feed_module
 from svtas_jax.live.feed import Feed
 from svtas_jax.live.results import SourceEnd, StepResult
 from svtas_jax.live.session import LiveSession
@@ -98,7 +99,10 @@ def test_what_came_before_a_source_broke_off_is_answered(camera, films):
     assert steps[-1].frame >= 40 and len(steps) % 4 != 0  # the short chunk, too
 
 
-def test_a_slow_model_is_said_once_and_stays_in_step(camera, films, caplog):
+def test_a_slow_model_is_said_once_and_stays_in_step(
+    camera, films, caplog, monkeypatch
+):
+    monkeypatch.setattr(feed_module, "_SETTLING_S", 0.5)
     address, sent = camera(plays(range(150), lambda client: client.stall()))
     session = session_of(Counting(films, pause_s=3 * STEP_S))
     feed, lags, dropped = Feed(session, [address]), [], 0

@@ -6,7 +6,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from data_pipeline.step_queue import Step
-from svtas_jax.live.engine import JaxEngine, batch_sizes
+from svtas_jax.live.engine import JaxEngine, batch_sizes, compile_programs
 from svtas_jax.live.session import LiveSession
 
 CLIP_STEPS = 4
@@ -27,6 +27,7 @@ class Kit:
     def __init__(self, tiny, **fields):
         fields = dict(fields)
         self.model = tiny.model(fields.pop("system"), **fields)
+        self.programs = compile_programs(self.model)
         self.variables = tiny.variables(self.model)
         self.classes = tiny.classes
         self._engines = {}
@@ -36,7 +37,7 @@ class Kit:
         steps = steps_per_call or (1 if self.model.causal else CLIP_STEPS)
         if (num_sources, steps) not in self._engines:
             self._engines[num_sources, steps] = JaxEngine(
-                self.model,
+                self.programs,
                 self.variables,
                 num_streams=num_sources,
                 clip_steps=CLIP_STEPS,
