@@ -117,8 +117,10 @@ def most_cameras(open_session: OpenSession, *, seconds: float) -> list[LiveFigur
     found = {}
 
     def keeps_up(count: int) -> bool:
-        logging.info("%d cameras for %g s", count, seconds)
         found[count] = measure_cameras(open_session, count, seconds=seconds)
+        keeps = "keep up" if found[count].keeps_up else "do not keep up"
+        p99 = found[count].latency_ms["total"]["p99"]
+        logging.info("%d cameras %s, p99 %.1f ms", count, keeps, p99)
         return found[count].keeps_up
 
     good, bad = 0, 1

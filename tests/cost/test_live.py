@@ -31,7 +31,8 @@ def test_cameras_are_measured_from_picture_to_label(config, tiny, monkeypatch):
 @pytest.mark.parametrize("most", [0, 1, 5, 16, 23])
 def test_the_most_cameras_that_keep_up_are_found(monkeypatch, most):
     def measure(open_session, count, *, seconds):
-        return live.LiveFigures(count, {}, 1.0, 1, 0, keeps_up=count <= most)
+        latency = {"total": {"p99": 1.0}}
+        return live.LiveFigures(count, latency, 1.0, 1, 0, keeps_up=count <= most)
 
     monkeypatch.setattr(live, "measure_cameras", measure)
     found = live.most_cameras(lambda count: None, seconds=1.0)
