@@ -23,13 +23,15 @@ FORMATS = {".mp4": "mp4", ".mkv": "matroska", ".mov": "mov"}
 
 _TICKS = 60_000  # a second; MPEG-4 allows up to 65,535
 _STEP_S = 0.1  # of a video with one picture
-# No picture waits for later ones.
+# Quick rather than small; no picture waits for later ones. 118 is FFmpeg's unit of
+# quality, of which 4 is good.
 _CODECS = {
-    "libx264": {"preset": "veryfast", "crf": "23", "bf": "0", "rc-lookahead": "0"},
-    "mpeg4": {"qscale": "4", "bf": "0"},
+    "libx264": {"preset": "superfast", "crf": "26", "bf": "0", "rc-lookahead": "0"},
+    "mpeg4": {"flags": "+qscale", "global_quality": str(4 * 118), "bf": "0"},
 }
 _PROBE = "import cv2; cv2.namedWindow('svtas_jax'); cv2.waitKey(1)"
 _PROBE_S = 30
+_DISPLAYS = ("DISPLAY", "WAYLAND_DISPLAY")
 
 
 class OverlayWriter:
@@ -121,7 +123,8 @@ class OverlayWriter:
         name = FORMATS[self.path.suffix.lower()]
         self._container = av.open(str(self._draft), "w", format=name)
         codec = next(codec for codec in _CODECS if _has(codec))
-        stream = self._container.add_stream(codec, rate=30, options=_CODECS[codec])
+        options = _CODECS[codec]
+        stream: Any = self._container.add_stream(codec, rate=30, options=options)
         stream.height, stream.width, stream.pix_fmt = height, width, "yuv420p"
         stream.codec_context.time_base = self._time_base
         self._stream = stream
@@ -200,8 +203,11 @@ class OverlayWindow:
 def can_show() -> bool:
     """Returns whether a window opens.
 
-    Another process tries, because OpenCV aborts its process where there is no display.
+    Another process tries, because OpenCV aborts its process where a display does not
+    answer.
     """
+    if sys.platform == "linux" and not any(os.environ.get(d) for d in _DISPLAYS):
+        return False
     command = [sys.executable, "-c", _PROBE]
     try:
         done = subprocess.run(command, capture_output=True, timeout=_PROBE_S)

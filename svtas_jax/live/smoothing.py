@@ -82,7 +82,7 @@ class Smoother:
     def __init__(self, smoothing: Smoothing, class_names: tuple[str, ...]) -> None:
         self.delays_s: deque[float] = deque(maxlen=NUM_DELAYS)
         self._smoothing, self._class_names = smoothing, class_names
-        self._shown: int | None = None
+        self._shown = -1  # before the first step
         self._raw, self._since_s = -1, 0.0  # the model's label, and when its run began
         self._number, self._sum_s, self._max_s = 0, 0.0, 0.0
 
@@ -94,7 +94,7 @@ class Smoother:
 
     def update(self, step: StepResult) -> StepResult:
         """Returns the next step with the label to show, and its probability."""
-        is_first = self._shown is None or step.starts
+        is_first = self._shown < 0 or step.starts
         if is_first or step.class_index != self._raw:
             self._raw, self._since_s = step.class_index, step.time_s
         if is_first:

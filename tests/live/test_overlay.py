@@ -1,5 +1,6 @@
 """Pictures with labels: what is drawn, and videos that are whole or not there."""
 
+import dataclasses
 import os
 import resource
 import subprocess
@@ -109,7 +110,6 @@ def test_history_is_bounded_and_counts_what_was_dropped():
 
 @pytest.mark.parametrize("what", ["label", "time", "lag", "dropped", "confidence"])
 def test_every_figure_shows(what):
-    plain, other = make_step(), make_step()
     changes = {
         "label": {"label": "gießen"},
         "time": {"time_s": 61.5},
@@ -117,8 +117,8 @@ def test_every_figure_shows(what):
         "dropped": {"dropped": 7},
         "confidence": {"scores": np.full(len(NAMES), 0.9, np.float32)},
     }
-    for name, value in changes[what].items():
-        object.__setattr__(other, name, value)
+    plain = make_step()
+    other = dataclasses.replace(plain, **changes[what])
     for size in SIZES:
         drawn = [draw(filled(size), step) for step in (plain, other)]
         assert (drawn[0] != drawn[1]).any()
@@ -256,9 +256,11 @@ def test_without_a_display_the_window_is_one_message(monkeypatch):
 
 
 @pytest.mark.skipif(sys.platform != "linux", reason="others have a display always")
-def test_no_display_is_found_out_without_an_abort(monkeypatch):
-    for name in ("DISPLAY", "WAYLAND_DISPLAY"):
-        monkeypatch.delenv(name, raising=False)
+@pytest.mark.parametrize("display", ["", ":987"])
+def test_no_display_is_found_out_without_an_abort(monkeypatch, tmp_path, display):
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("DISPLAY", display)
+    monkeypatch.delenv("WAYLAND_DISPLAY", raising=False)
     assert not overlay_output.can_show()
 
 
@@ -266,6 +268,7 @@ def test_a_display_that_hangs_counts_as_none(monkeypatch):
     def hang(*args, timeout, **kwargs):
         raise subprocess.TimeoutExpired("python", timeout)
 
+    monkeypatch.setenv("DISPLAY", ":0")
     monkeypatch.setattr(subprocess, "run", hang)
     assert not overlay_output.can_show()
 
