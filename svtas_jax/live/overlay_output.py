@@ -6,6 +6,7 @@ import os
 import pathlib
 import subprocess
 import sys
+import threading
 from collections.abc import Iterator, Sequence
 from typing import Any
 
@@ -14,6 +15,7 @@ import cv2
 import numpy as np
 
 from svtas_jax.errors import InputError
+from svtas_jax.live import screen
 from svtas_jax.live.overlay import History, draw_overlay
 from svtas_jax.live.results import StepResult
 from svtas_jax.runtime.files import draft_of, writing
@@ -29,9 +31,8 @@ _CODECS = {
     "libx264": {"preset": "superfast", "crf": "26", "bf": "0", "rc-lookahead": "0"},
     "mpeg4": {"flags": "+qscale", "global_quality": str(4 * 118), "bf": "0"},
 }
-_PROBE = "import cv2; cv2.namedWindow('svtas_jax'); cv2.waitKey(1)"
-_PROBE_S = 30
-_DISPLAYS = ("DISPLAY", "WAYLAND_DISPLAY")
+_SCREEN = str(pathlib.Path(screen.__file__))
+_OPENS_WITHIN_S, _CLOSES_WITHIN_S = 30, 5
 
 
 class OverlayWriter:
@@ -71,11 +72,12 @@ class OverlayWriter:
             raise InputError(
                 "a step has no picture to draw on; keep the pictures of the session."
             )
+        given = np.asarray(step.picture)
         with self._discarding():
             if self._container is None:
-                self._open(step.picture)
+                self._open(given)
             self._history.add(step)
-            picture = _resized(step.picture, self._size)
+            picture = _resized(given, self._size)
             drawn = draw_overlay(picture, step, self._history, self._class_names)
             frame = av.VideoFrame.from_ndarray(drawn, format="rgb24")
             frame.pts, frame.time_base = self._tick(step.time_s), self._time_base
@@ -165,55 +167,55 @@ class OverlayWindow:
     Args:
         title: of the window.
 
-    Attributes:
-        is_open: whether it is still there.
-
     Raises:
         InputError: if there is no display, or OpenCV cannot show windows.
     """
 
     def __init__(self, title: str) -> None:
-        if not can_show():
+        command = [sys.executable, "-P", _SCREEN, title]
+        pipe, nothing = subprocess.PIPE, subprocess.DEVNULL
+        # In a session of its own Ctrl-C does not reach it; `close` ends it.
+        self._process: Any = subprocess.Popen(
+            command, stdin=pipe, stdout=pipe, stderr=nothing, start_new_session=True
+        )
+        timer = threading.Timer(_OPENS_WITHIN_S, self._process.kill)
+        timer.start()
+        is_ready = self._process.stdout.readline() == screen.READY
+        timer.cancel()
+        if not is_ready:
+            self.close()
             raise InputError(
                 "--window needs a display, and OpenCV with windows (opencv-python, not "
                 f"opencv-python-headless); write a video with {OPTION}=labels.mp4 "
                 "instead."
             )
-        self.title, self.is_open = title, True
-        cv2.namedWindow(title, cv2.WINDOW_NORMAL | cv2.WINDOW_KEEPRATIO)
+
+    @property
+    def is_open(self) -> bool:
+        """Whether it is still there."""
+        return self._process.poll() is None
 
     def show(self, picture: np.ndarray) -> None:
         """Shows a picture (H, W, 3) uint8 RGB; does nothing once it is closed."""
-        if not self.is_open:
-            return
-        cv2.imshow(self.title, picture[..., ::-1])  # OpenCV's order is BGR
-        is_quit = cv2.waitKey(1) & 0xFF in (ord("q"), ord("Q"))
-        visible = cv2.getWindowProperty(self.title, cv2.WND_PROP_VISIBLE)
-        if is_quit or visible < 1:
+        height, width = picture.shape[:2]
+        pixels = np.ascontiguousarray(picture[..., ::-1])  # OpenCV's order is BGR
+        try:
+            self._process.stdin.write(screen.HEADER.pack(height, width))
+            self._process.stdin.write(pixels.data)
+            self._process.stdin.flush()
+        except (OSError, ValueError):  # the user, or `close`, has closed it
             self.close()
 
     def close(self) -> None:
         """Closes the window."""
-        if self.is_open:
-            self.is_open = False
-            with contextlib.suppress(cv2.error):  # the user has closed it
-                cv2.destroyWindow(self.title)
-
-
-def can_show() -> bool:
-    """Returns whether a window opens.
-
-    Another process tries, because OpenCV aborts its process where a display does not
-    answer.
-    """
-    if sys.platform == "linux" and not any(os.environ.get(d) for d in _DISPLAYS):
-        return False
-    command = [sys.executable, "-c", _PROBE]
-    try:
-        done = subprocess.run(command, capture_output=True, timeout=_PROBE_S)
-    except (OSError, subprocess.TimeoutExpired):
-        return False
-    return done.returncode == 0
+        with contextlib.suppress(OSError):
+            self._process.stdin.close()
+        try:
+            self._process.wait(_CLOSES_WITHIN_S)
+        except subprocess.TimeoutExpired:
+            self._process.kill()
+            self._process.wait()
+        self._process.stdout.close()
 
 
 def _has(codec: str) -> bool:

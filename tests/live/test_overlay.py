@@ -3,11 +3,8 @@
 import dataclasses
 import os
 import resource
-import subprocess
-import sys
 
 import av
-import cv2
 import numpy as np
 import pytest
 
@@ -15,7 +12,7 @@ from svtas_jax.errors import InputError
 from svtas_jax.evaluation.timeline import class_colours
 from svtas_jax.live import overlay, overlay_output
 from svtas_jax.live.overlay import History, draw_overlay
-from svtas_jax.live.overlay_output import OverlayWindow, OverlayWriter
+from svtas_jax.live.overlay_output import OverlayWriter
 from svtas_jax.live.results import Latency, StepResult
 
 NAMES = ("take", "gießen", "切る", "background", "pour the milk into the small bowl")
@@ -247,56 +244,3 @@ def test_a_full_disk_is_one_message_and_leaves_nothing(tmp_path, ending):
     finally:
         resource.setrlimit(resource.RLIMIT_FSIZE, limits)
     assert os.listdir(tmp_path) == []
-
-
-def test_without_a_display_the_window_is_one_message(monkeypatch):
-    monkeypatch.setattr(overlay_output, "can_show", lambda: False)
-    with pytest.raises(InputError, match="--window needs a display"):
-        OverlayWindow("live")
-
-
-@pytest.mark.skipif(sys.platform != "linux", reason="others have a display always")
-@pytest.mark.parametrize("display", ["", ":987"])
-def test_no_display_is_found_out_without_an_abort(monkeypatch, tmp_path, display):
-    monkeypatch.chdir(tmp_path)
-    monkeypatch.setenv("DISPLAY", display)
-    monkeypatch.delenv("WAYLAND_DISPLAY", raising=False)
-    assert not overlay_output.can_show()
-
-
-def test_a_display_that_hangs_counts_as_none(monkeypatch):
-    def hang(*args, timeout, **kwargs):
-        raise subprocess.TimeoutExpired("python", timeout)
-
-    monkeypatch.setenv("DISPLAY", ":0")
-    monkeypatch.setattr(subprocess, "run", hang)
-    assert not overlay_output.can_show()
-
-
-class _Screen:
-    """Stands in for OpenCV's windows."""
-
-    def __init__(self, monkeypatch):
-        self.key, self.visible, self.shown = -1, 1.0, []
-        monkeypatch.setattr(overlay_output, "can_show", lambda: True)
-        for name, call in {
-            "namedWindow": lambda *_: None,
-            "imshow": lambda _, picture: self.shown.append(picture),
-            "waitKey": lambda _: self.key,
-            "getWindowProperty": lambda *_: self.visible,
-            "destroyWindow": lambda _: None,
-        }.items():
-            monkeypatch.setattr(cv2, name, call)
-
-
-@pytest.mark.parametrize(("key", "visible"), [(ord("q"), 1.0), (-1, 0.0), (-1, -1.0)])
-def test_q_and_the_cross_close_the_window(monkeypatch, key, visible):
-    screen = _Screen(monkeypatch)
-    window = OverlayWindow("live")
-    window.show(np.array([[[1, 2, 3]]], np.uint8))
-    assert window.is_open and screen.shown[0].tolist() == [[[3, 2, 1]]]
-    screen.key, screen.visible = key, visible
-    window.show(filled((2, 2)))
-    assert not window.is_open
-    window.show(filled((2, 2)))
-    assert len(screen.shown) == 2
