@@ -180,7 +180,8 @@ class OverlayWindow:
         )
         timer = threading.Timer(_OPENS_WITHIN_S, self._process.kill)
         timer.start()
-        is_ready = self._process.stdout.readline() == screen.READY
+        output: Any = self._process.stdout
+        is_ready = output.readline() == screen.READY
         timer.cancel()
         if not is_ready:
             self.close()

@@ -85,6 +85,7 @@ def test_off_changes_nothing_where_scores_are_not_numbers():
     assert shown(Smoothing(), steps) == [step.class_index for step in steps]
 
 
+@settings(max_examples=40)
 @given(rules, streams(), streams())
 def test_later_steps_never_change_an_answer(smoothing, steps, others):
     for count in range(1, len(steps)):
