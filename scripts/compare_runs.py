@@ -10,7 +10,7 @@ import json
 import pathlib
 import statistics
 import sys
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 
 from svtas_jax.errors import InputError, MissingInputError
 
@@ -24,7 +24,7 @@ COLUMNS = (
 )
 
 
-def table(rows: dict[str, Sequence[str]]) -> str:
+def table(rows: Mapping[str, Sequence[str]]) -> str:
     """Returns the table of named lists of runs.
 
     Raises:

@@ -2,6 +2,9 @@
 
     python -m svtas_jax.stream --workdir=runs/x --source=video.mp4|0|rtsp://...|-
         [--source=...] [--every=step|segment|chunk] [--checkpoint=best|latest|STEP]
+        [--output=labels.txt] [--overlay=labels.mp4] [--window]
+        [--min_duration=0.5] [--min_confidence=0.5] [--hysteresis=0.1]
+        [--once] [--gap_reset=2]
 
 A causal model answers every step when it comes; others a chunk at a time. Several
 sources are computed together. Ctrl-C ends the command within a second. It exits with 0
@@ -23,23 +26,31 @@ from data_pipeline.reader import GAP_RESET_S
 from svtas_jax import runs
 from svtas_jax.errors import InputError, SourceError
 from svtas_jax.live.feed import Feed
-from svtas_jax.live.lines import EVERY, lines_of
+from svtas_jax.live.lines import EVERY, Line
+from svtas_jax.live.outputs import SourceOutput, Wanted, open_outputs
 from svtas_jax.live.results import SourceEnd
+from svtas_jax.live.smoothing import Smoothing
 from svtas_jax.runtime import cli
 
 
 @dataclasses.dataclass(frozen=True)
 class Options:
-    """What `stream` does with a source.
+    """What `stream` does with its sources.
 
     Attributes:
         every: what has a line: step, segment or chunk; by default a segment for a
             causal model, a chunk for others.
+        smoothing: of the labels.
+        output, overlay, window: see `svtas_jax.live.outputs.Wanted`.
         once: a live source that breaks off is not opened again.
         gap_reset_s: a new stream begins after so many seconds without a frame.
     """
 
     every: str | None = None
+    smoothing: Smoothing = Smoothing()
+    output: str | None = None
+    overlay: str | None = None
+    window: bool = False
     once: bool = False
     gap_reset_s: float = GAP_RESET_S
 
@@ -47,14 +58,24 @@ class Options:
 def main() -> None:
     """Runs the command."""
     given = flags.FLAGS
-    options = Options(given.every, given.once, given.gap_reset)
-    stream(
-        runs.load(given.workdir, given.checkpoint), given.source, sys.stdout, options
+    options = Options(
+        every=given.every,
+        smoothing=Smoothing(given.min_duration, given.min_confidence, given.hysteresis),
+        output=given.output,
+        overlay=given.overlay,
+        window=given.window,
+        once=given.once,
+        gap_reset_s=given.gap_reset,
     )
+    run = runs.load(given.workdir, given.checkpoint)
+    stream(run, given.source, sys.stdout, options)
 
 
 def stream(
-    run: runs.Run, sources: Sequence[str], out: TextIO, options: Options = Options()
+    run: runs.Run,
+    sources: Sequence[str],
+    out: TextIO,
+    options: Options = Options(),  # noqa: B008 - it is frozen
 ) -> None:
     """Writes JSON lines about sources, as soon as they are known.
 
@@ -65,30 +86,61 @@ def stream(
         options: see there.
 
     Raises:
-        InputError: if a source cannot be opened; SourceError if one breaks off. The
-            others are followed to their ends before.
+        InputError: if a source cannot be opened, or an output not be written;
+            SourceError if a source breaks off. The others are followed to their ends
+            before.
         KeyboardInterrupt: after Ctrl-C, when what was in hand has been answered.
     """
+    wanted = Wanted(
+        every=options.every or ("segment" if run.model.causal else "chunk"),
+        smoothing=options.smoothing,
+        output=options.output,
+        overlay=options.overlay,
+        window=options.window,
+    )
     session = run.open_stream(num_sources=len(sources), gap_reset_s=options.gap_reset_s)
-    every = options.every or ("segment" if run.model.causal else "chunk")
-    make = lines_of(every, class_names=run.class_names, step_s=session.step_s)
-    lines = [make() for _ in sources]
-    feed, errors = Feed(session, sources, once=options.once), []
-    with _closed_by_signals(feed):
-        for event in feed:
-            maker = lines[event.source]
-            if isinstance(event, SourceEnd):
-                found = maker.end(event)
-                errors += [(event.num_frames, event.error)] if event.error else []
-                _report(sources[event.source], event)
-            else:
-                found = maker.add(event)
-            for line in found:
-                if len(sources) > 1:
-                    line = {"source": sources[event.source], **line}
-                out.write(json.dumps(line, ensure_ascii=False) + "\n")
-                out.flush()
+    outputs = open_outputs(
+        sources, wanted, class_names=run.class_names, step_s=session.step_s
+    )
+    with contextlib.ExitStack() as stack:
+        for output in outputs:
+            stack.callback(output.discard)
+        feed = Feed(
+            session,
+            sources,
+            once=options.once,
+            keeps_pictures=wanted.needs_pictures,
+        )
+        with _closed_by_signals(feed):
+            errors = _follow(feed, outputs, out)
     _raise_first(errors)
+
+
+def _follow(
+    feed: Feed, outputs: Sequence[SourceOutput], out: TextIO
+) -> list[tuple[int, Exception]]:
+    """Follows all sources to their ends; returns the frames and errors of those that
+    failed."""
+    errors = []
+    for event in feed:
+        output = outputs[event.source]
+        if isinstance(event, SourceEnd):
+            lines = output.end(event)
+            errors += [(event.num_frames, event.error)] if event.error else []
+            _report(output.name, event)
+        else:
+            lines = output.add(event)
+        _write(lines, output.name if len(outputs) > 1 else None, out)
+        if output.is_closed_by_user:
+            feed.close()
+    return errors
+
+
+def _write(lines: Sequence[Line], source: str | None, out: TextIO) -> None:
+    for line in lines:
+        named = line if source is None else {"source": source, **line}
+        out.write(json.dumps(named, ensure_ascii=False) + "\n")
+        out.flush()
 
 
 def _report(source: str, end: SourceEnd) -> None:
@@ -149,6 +201,33 @@ if __name__ == "__main__":
         EVERY,
         "What has a line of its own. By default a segment for causal models, and a "
         "chunk for others.",
+    )
+    flags.DEFINE_string(
+        "output",
+        None,
+        "Text file (of several sources a folder) for the class of every frame.",
+    )
+    flags.DEFINE_string(
+        "overlay",
+        None,
+        "Video (of several sources a folder) of the steps with the labels drawn on "
+        "them: .mp4, .mkv or .mov.",
+    )
+    flags.DEFINE_bool("window", False, "Show pictures with labels; q closes it.")
+    flags.DEFINE_float(
+        "min_duration",
+        0.0,
+        "Seconds for which the model gives a new label before it is shown; 0: off.",
+    )
+    flags.DEFINE_float(
+        "min_confidence",
+        0.0,
+        "Probability that a new label needs to be shown; 0: off.",
+    )
+    flags.DEFINE_float(
+        "hysteresis",
+        0.0,
+        "By how much a new label's probability must exceed that of the one shown.",
     )
     flags.DEFINE_bool("once", False, "Do not open a live source again if it breaks.")
     flags.DEFINE_float(

@@ -8,7 +8,6 @@ import numpy as np
 
 from data_pipeline.step_queue import Counters
 from svtas_jax.evaluation.results import ChunkResult
-from svtas_jax.structs import Array
 
 
 @dataclasses.dataclass(frozen=True)
@@ -74,7 +73,7 @@ class StepResult:
     dropped: int = 0
     latency: Latency = Latency()
     answered_s: float = 0.0
-    picture: Array | None = None
+    picture: np.ndarray | None = None
 
     @property
     def confidence(self) -> float:

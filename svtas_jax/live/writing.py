@@ -96,27 +96,52 @@ class PredictionWriter:
         self._num_frames = end
 
 
-def paths_for(output: str, sources: Sequence[str]) -> tuple[pathlib.Path, ...]:
-    """Returns the file of each source's predictions.
+def paths_for(
+    output: str,
+    sources: Sequence[str],
+    *,
+    endings: Sequence[str] = (".txt",),
+    option: str = OPTION,
+) -> tuple[pathlib.Path, ...]:
+    """Returns the file that is written about each source.
 
     Args:
-        output: a file for one source if it ends in .txt, else a folder, in which the
-            files are NAME.txt, named after the sources; names that occur twice, also in
-            other case, get a number.
+        output: a file for one source if it has one of the endings, else a folder, in
+            which the files are NAME.txt (the first ending), named after the sources;
+            names that occur twice, also in other case, get a number.
         sources: as the user names them.
+        endings: of such files.
+        option: that the user gave, for messages.
 
     Raises:
-        InputError: if `output` is a file and there are several sources.
+        InputError: if `output` is a file and there are several sources, or if a file is
+            a source itself.
     """
     path = pathlib.Path(output)
-    if path.suffix.lower() != ".txt" or path.is_dir():
-        return tuple(path / f"{name}.txt" for name in _unique(map(_name_of, sources)))
-    if len(sources) > 1:
+    if path.suffix.lower() not in endings or path.is_dir():
+        names = _unique(map(_name_of, sources))
+        paths = tuple(path / f"{name}{endings[0]}" for name in names)
+    elif len(sources) > 1:
         raise InputError(
-            f"{OPTION}={output} is one file, and there are {len(sources)} sources; "
-            f"name a folder, such as {OPTION}={path.with_suffix('')}, for a file each."
+            f"{option}={output} is one file, and there are {len(sources)} sources; "
+            f"name a folder, such as {option}={path.with_suffix('')}, for a file each."
         )
-    return (path,)
+    else:
+        paths = (path,)
+    for path in paths:
+        _check_is_no_source(path, sources, option)
+    return paths
+
+
+def _check_is_no_source(
+    path: pathlib.Path, sources: Sequence[str], option: str
+) -> None:
+    for source in sources:
+        is_file = path.exists() and kind_of(source) == "file"
+        if is_file and pathlib.Path(source).exists() and path.samefile(source):
+            raise InputError(
+                f"{option} would write over the source {source}; name another place."
+            )
 
 
 def _unique(names: Iterator[str]) -> Iterator[str]:

@@ -11,8 +11,10 @@ import types
 import pytest
 from loopback import plays
 
+from data_pipeline.video import count_frames, read_frames
 from svtas_jax import runs
 from svtas_jax.errors import InputError, MissingInputError, SourceError
+from svtas_jax.live.smoothing import Smoothing
 from svtas_jax.stream import Options, stream
 
 
@@ -93,6 +95,42 @@ def test_a_source_that_never_was_one_is_a_wrong_input(causal, camera):
     with pytest.raises(InputError, match="gives no pictures") as failure:
         lines_of(causal, address)
     assert not isinstance(failure.value, SourceError)
+
+
+def test_labels_are_smoothed_written_and_drawn(causal, films, tmp_path):
+    sources = [
+        films.write(tmp_path / f"{n}.mp4", range(n, n + 20), rate=15) for n in (0, 90)
+    ]
+    wanted = dict(output=str(tmp_path / "labels"), overlay=str(tmp_path / "videos"))
+    lines_of(causal, *sources, every="step", **wanted)
+    for source in sources:
+        labels = (tmp_path / "labels" / f"{source.stem}.txt").read_text("utf-8")
+        steps = lines_of(causal, source, every="step")
+        assert labels.splitlines()[::2] == [step["label"] for step in steps]
+        assert len(labels.splitlines()) == 20
+        assert count_frames(tmp_path / "videos" / f"{source.stem}.mp4") == 10
+    held = lines_of(causal, sources[0], smoothing=Smoothing(min_duration_s=60.0))
+    assert [line["label"] for line in held] == [held[0]["label"], None]
+
+
+def test_nothing_half_written_is_left(causal, films, tmp_path, camera):
+    film, folder = films.write(tmp_path / "a.mp4", range(20), rate=15), tmp_path / "out"
+    folder.mkdir()
+    with pytest.raises(InputError, match="does not end in"):
+        lines_of(
+            causal,
+            film,
+            output=str(folder / "a.txt"),
+            overlay=str(folder / "a.avi"),
+        )
+    with pytest.raises(InputError, match="write over the source"):
+        lines_of(causal, film, overlay=str(film))
+    assert not list(folder.iterdir()) and films.number(read_frames(film, [3])[0]) == 3
+    address, _ = camera(plays(range(30)))
+    with pytest.raises(SourceError):
+        lines_of(causal, address, once=True, output=str(folder / "a.txt"))
+    (path,) = folder.iterdir()  # what was seen before it broke off is complete
+    assert len(path.read_text("utf-8").splitlines()) == 30
 
 
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
