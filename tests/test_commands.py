@@ -184,6 +184,19 @@ def test_finetuning_takes_what_fits(trained, caplog):
     assert "not taken: params/joint/stage/conv_out/kernel" in caplog.text
 
 
+def test_a_causal_model_starts_from_the_weights_of_its_two_sided_twin(trained, caplog):
+    causal = trained[0].copy_and_resolve_references()
+    causal.model.causal = True
+    causal.train.init_from = str(trained[1])
+    model = models.build_model(causal, ("a", "b", "c", "d"))
+    with caplog.at_level("INFO"):
+        state = loop.first_state(causal, model, optim.optimizer_of(causal, 1))
+    old = runs.load(str(trained[1])).variables
+    assert_equal(state.params, old["params"])
+    assert_equal(state.batch_stats, old["batch_stats"])
+    assert "not taken" not in caplog.text
+
+
 def test_another_model_in_the_workdir_is_refused(trained, tmp_path):
     config = trained[0].copy_and_resolve_references()
     workdir = shutil.copytree(trained[1], tmp_path / "run")
