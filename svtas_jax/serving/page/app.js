@@ -94,7 +94,7 @@ function makeCamera(source) {
     link.href = `${path}/results?format=${link.dataset.format}`;
   }
   find("#cameras .views").append(view.root);
-  let state = "", timer = 0;
+  let state = "", timer = 0, hasPicture = false;
   function still() {
     picture.src = `${path}/picture?t=${Date.now()}`;
   }
@@ -102,13 +102,15 @@ function makeCamera(source) {
     clearInterval(timer);
     if (tab !== "cameras" || document.hidden || state === "waiting") {
       if (picture.src && picture.src.endsWith("/video")) picture.removeAttribute("src");
-    } else if (state !== "live") still();
-    else if (source.source < MOST_MOVING) picture.src = `${path}/video`;
+    } else if (state !== "live") {
+      if (hasPicture) still();
+    } else if (source.source < MOST_MOVING) picture.src = `${path}/video`;
     else timer = setInterval(still, 500); // a browser opens few connections to a server
   }
   return {
     view, look,
     set(found) {
+      hasPicture ||= Boolean(found.last) || found.state === "live";
       view.state(found.state, found.reason);
       if (found.state !== state) { state = found.state; look(); }
     },
@@ -247,6 +249,7 @@ function showResult(found, file) {
     ["Segments", String(found.segments.length)], ["Length", clock(to, 1)]]);
   if (found.truth_error) view.state("done", found.truth_error);
   find("#file .views").replaceChildren(root);
+  root.scrollIntoView({ block: "start" });
 }
 
 function takeDropped(event) {
