@@ -141,10 +141,14 @@ class Camera:
 
     def counters_json(self) -> dict[str, Any]:
         """Returns the figures that change all the time."""
-        counters = dataclasses.asdict(self.counters)
-        del counters["lag_s"], counters["lag_p95_s"]  # they end before the model
+        counters = self.counters  # whose lag ends before the model
         return {
-            **counters,
+            "captured": counters.captured,
+            "used": counters.used,
+            "dropped": counters.dropped,
+            "repeated": counters.repeated,
+            "gaps": counters.gaps,
+            "reconnects": counters.reconnects,
             "latency_ms": round(1e3 * self.latency_s, 1),
             "latency_p95_ms": round(1e3 * self.latency_p95_s, 1),
             "fps": round(self.fps, 1),
@@ -249,6 +253,7 @@ class Cameras:
         self._hub.publish("step", step_json(step))
 
     def _end(self, camera: Camera, end: SourceEnd) -> None:
+        camera.counters = end.counters
         done = camera.history.end(end.num_frames, end.end_s)
         if done is not None:
             self._hub.publish("segment", {"source": end.source, **segment_json(done)})

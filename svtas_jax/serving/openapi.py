@@ -1,6 +1,6 @@
 """Describes the interface as an OpenAPI 3.1 document."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import svtas_jax
@@ -282,7 +282,9 @@ _ALWAYS = {
 }
 
 
-def _operation(text: str, answers: Json, parameters: Sequence[Json] = ()) -> Json:
+def _operation(
+    text: str, answers: Mapping[int, Json | None], parameters: Sequence[Json] = ()
+) -> Json:
     """Returns an operation; an answer of None is an error of that status."""
     found = {
         str(status): answer or _error(_REASONS[status])

@@ -1,5 +1,7 @@
 """Cameras of browsers: each sends JPEG pictures and gets an answer for every step."""
 
+import dataclasses
+import queue
 import struct
 import threading
 import time
@@ -55,8 +57,19 @@ def read_picture(jpeg: bytes) -> np.ndarray:
     return cv2.cvtColor(image, cv2.COLOR_BGR2RGB)
 
 
+@dataclasses.dataclass(eq=False)
+class _Turn:
+    """A step that waits to be computed, and the answers to it."""
+
+    slot: int
+    step: Step
+    answers: list[StepResult] | None = None
+
+
 class Seats:
     """A session with a place for each of a few browsers.
+
+    Steps that wait at the same time are computed together.
 
     Args:
         session: with one source for each place.
@@ -65,6 +78,7 @@ class Seats:
     def __init__(self, session: LiveSession) -> None:
         self._session, self._lock = session, threading.Lock()
         self._free = list(range(session.num_sources))
+        self._waiting: queue.SimpleQueue[_Turn] = queue.SimpleQueue()
 
     @property
     def num_taken(self) -> int:
@@ -83,9 +97,20 @@ class Seats:
             self._free.append(slot)
 
     def advance(self, slot: int, step: Step) -> list[StepResult]:
-        """Computes a step; browsers take turns."""
+        """Computes a step, and those that wait with it; returns the answers to it."""
+        mine = _Turn(slot, step)
+        self._waiting.put(mine)
         with self._lock:
-            return self._session.advance({slot: step})
+            if mine.answers is None:  # nobody has taken it along
+                self._answer(
+                    [self._waiting.get() for _ in range(self._waiting.qsize())]
+                )
+        return mine.answers or []
+
+    def _answer(self, turns: list[_Turn]) -> None:
+        results = self._session.advance({turn.slot: turn.step for turn in turns})
+        for turn in turns:
+            turn.answers = [r for r in results if r.source == turn.slot]
 
     @property
     def session(self) -> LiveSession:
