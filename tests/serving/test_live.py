@@ -1,5 +1,7 @@
 """Cameras of browsers: pictures over a WebSocket, answers back."""
 
+import concurrent.futures
+import contextlib
 import json
 import struct
 
@@ -61,17 +63,28 @@ def test_a_place_is_used_again_from_the_beginning(client):
     assert first == second and len(first) == 5
 
 
+def test_browsers_side_by_side_get_what_one_alone_gets(client):
+    def scores_of(seed):
+        with connect(address(client)) as socket:
+            answers = [answered(socket, n / 7.5, jpeg(seed + n)) for n in range(8)]
+        return [step["scores"] for answer in answers for step in answer["steps"]]
+
+    alone = [scores_of(seed) for seed in (0, 100, 200)]
+    with concurrent.futures.ThreadPoolExecutor(3) as pool:
+        together = list(pool.map(scores_of, (0, 100, 200)))
+    np.testing.assert_allclose(together, alone, atol=2e-4)
+
+
 def test_places_are_limited(client, tools):
     tools.until(lambda: client.state.seats.num_taken == 0)
-    sockets = [connect(address(client)) for _ in range(4)]
-    for n, socket in enumerate(sockets):
-        assert answered(socket, 0, jpeg(n))["frame"] == 0
-    with connect(address(client)) as late:
+    with contextlib.ExitStack() as stack:
+        for n in range(4):
+            socket = stack.enter_context(connect(address(client)))
+            assert answered(socket, 0, jpeg(n))["frame"] == 0
+        late = stack.enter_context(connect(address(client)))
         assert "places" in json.loads(late.recv(timeout=20))["error"]
         with pytest.raises(ConnectionClosed):
             late.recv(timeout=20)
-    for socket in sockets:
-        socket.close()
     tools.until(lambda: client.state.seats.num_taken == 0)
 
 
