@@ -4,6 +4,7 @@ import contextlib
 import socket
 import threading
 import time
+import types
 
 import httpx
 import pytest
@@ -80,7 +81,18 @@ def states(client):
     return client.get("/healthz").json()["sources"]
 
 
+@contextlib.contextmanager
+def deadline(process, limit_s):
+    """Kills a process if what is done with it takes too long."""
+    timer = threading.Timer(limit_s, process.kill)
+    timer.start()
+    try:
+        yield
+    finally:
+        timer.cancel()
+
+
 @pytest.fixture(scope="session")
 def tools():
     """What tests of servers share."""
-    return type("Tools", (), {"serving": staticmethod(serving), "until": until})
+    return types.SimpleNamespace(serving=serving, until=until, deadline=deadline)
