@@ -49,7 +49,8 @@ def page(request, browser, theme):
     page.on("console", lambda said: said.type == "error" and errors.append(said.text))
     yield page
     context.close()
-    assert not errors
+    # Chromium reports every refused request, also one that the test wants refused.
+    assert not [error for error in errors if "status of 415" not in error]
 
 
 def visit(page, client, tab):
@@ -118,8 +119,6 @@ def test_a_wrong_file_is_one_message(page, client, tmp_path):
     page.set_input_files("input[name=video]", path)
     page.get_by_role("button", name="Segment the video").click()
     playwright.expect(page.locator("#notice")).to_contain_text("not a video")
-    page.evaluate("1")  # the refusal itself is no fault of the page
-    page.remove_listener
 
 
 def test_the_camera_of_the_browser_is_answered(page, client):
