@@ -30,14 +30,13 @@ function makeView(name, picture) {
   find(".side", root).append(scores.list);
   let segments = [], isDue = false;
 
-  function draw() {
-    isDue = false;
+  let paint = () => {
     const end = segments.at(-1)?.time_s[1] ?? 0, begin = segments[0]?.time_s[0] ?? 0;
     const from = Math.max(begin, end - WINDOW_S);
     drawTimeline(canvas, [{ name, segments }], { from, to: Math.max(end, from + LEAST_S), colours });
-  }
+  };
   function redraw() {
-    if (!isDue) requestAnimationFrame(draw);
+    if (!isDue) requestAnimationFrame(() => { isDue = false; paint(); });
     isDue = true;
   }
   function add(step) {
@@ -68,6 +67,7 @@ function makeView(name, picture) {
   return {
     root, redraw, say,
     get segments() { return segments; },
+    set paint(other) { paint = other; redraw(); },
     step(step) { add(step); say(step); redraw(); },
     load(found) { segments = found.map((s) => ({ ...s, count: Math.max(1, Math.round((s.time_s[1] - s.time_s[0]) / about.model.step_s)) })); redraw(); },
     state(state, reason = "") {
@@ -242,8 +242,8 @@ function showResult(found, file) {
   canvas.onclick = ({ offsetX }) => { const left = found.truth ? 84 : 0; video.currentTime = Math.max(0, (offsetX - left) / (canvas.clientWidth - left)) * to; };
   video.ontimeupdate = video.onseeked = draw;
   video.onerror = () => { video.hidden = true; Object.assign(find(".empty", root), { hidden: false, textContent: "This browser cannot play the file" }); };
-  new ResizeObserver(draw).observe(canvas);
-  themeChanged.push(draw);
+  view.paint = draw;
+  themeChanged.push(view.redraw);
   const m = found.metrics;
   view.figures([...(m ? [["Acc", m.acc.toFixed(1)], ["Edit", m.edit.toFixed(1)], ["F1@10", m.f1_10.toFixed(1)], ["F1@25", m.f1_25.toFixed(1)], ["F1@50", m.f1_50.toFixed(1)]] : []),
     ["Segments", String(found.segments.length)], ["Length", clock(to, 1)]]);
