@@ -38,10 +38,10 @@ def build_app(state: State, *, host: str = "127.0.0.1", token: str = "") -> Acce
             Route("/sources/{number}/video", streams.moving_pictures),
             Route("/events", streams.events),
             Route("/segment", routes.segment, methods=["POST"]),
-            Route("/jobs/{id}", routes.job),
-            Route("/jobs/{id}", routes.delete_job, methods=["DELETE"]),
+            Route("/jobs/{id}", routes.job, methods=["GET", "DELETE"]),
             Route("/jobs/{id}/results", routes.job_results),
             WebSocketRoute("/live", streams.live),
+            Route("/live", routes.no_socket),
         ],
         exception_handlers={
             ProblemError: _problem,

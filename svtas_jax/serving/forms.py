@@ -8,6 +8,7 @@ from typing import Any
 
 from python_multipart.exceptions import FormParserError
 from python_multipart.multipart import MultipartParser, parse_options_header
+from starlette.requests import ClientDisconnect
 
 from svtas_jax.serving.problems import ProblemError
 
@@ -59,6 +60,8 @@ async def read_form(
         parser.finalize()
     except FormParserError as error:
         raise ProblemError(422, f"The form cannot be read: {error}.") from error
+    except ClientDisconnect as error:  # nobody reads the answer
+        raise ProblemError(400, "The upload broke off.") from error
     finally:
         target.close()
     return target.form()

@@ -112,7 +112,7 @@ def _stream_paths() -> Json:
                 "seconds (float64, little-endian), then a JPEG. Each is answered by "
                 "JSON with frame, time_s, dropped (pictures that newer ones replaced) "
                 "and steps (the model's answers, as in the event step).",
-                {101: {"description": "It goes on as a WebSocket."}, 404: None},
+                {101: {"description": "It goes on as a WebSocket."}, 426: None},
             )
         },
     }
@@ -271,6 +271,7 @@ _REASONS = {
     413: "The upload is too large.",
     415: "The upload is no video.",
     422: "A parameter or the form is wrong.",
+    426: "The request is no WebSocket.",
     503: "Too many clients or videos; try again later.",
 }
 _ALWAYS = {

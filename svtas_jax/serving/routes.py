@@ -130,13 +130,11 @@ async def segment(request: Request) -> Response:
 
 
 async def job(request: Request) -> Response:
-    """Returns how far a job is, and its result."""
-    return JSONResponse(_job_of(request).to_json())
-
-
-async def delete_job(request: Request) -> Response:
-    """Ends and forgets a job."""
-    state_of(request).jobs.remove(_job_of(request))
+    """Returns how far a job is, and its result; ends and forgets it if asked to."""
+    found = _job_of(request)
+    if request.method != "DELETE":
+        return JSONResponse(found.to_json())
+    state_of(request).jobs.remove(found)
     return Response(status_code=204)
 
 
@@ -148,6 +146,12 @@ async def job_results(request: Request) -> Response:
     about = {"name": found.name, **found.measured}
     stem = found.name.rpartition(".")[0] or found.name
     return await _download(request, found.past, about, stem)
+
+
+async def no_socket(request: Request) -> Response:
+    """Refuses what is no WebSocket."""
+    headers = {"Upgrade": "websocket", "Connection": "Upgrade"}
+    raise ProblemError(426, "Open this address as a WebSocket.", headers)
 
 
 async def health(request: Request) -> Response:

@@ -19,6 +19,7 @@ from svtas_jax.serving.checking import jpeg_size
 
 NUM_SEATS = 4
 MOST_BYTES, MOST_PIXELS = 2_000_000, 4_200_000
+_END_OF_IMAGE = b"\xff\xd9"
 _HEAD = struct.Struct("<d")
 
 
@@ -51,7 +52,9 @@ def read_picture(jpeg: bytes) -> np.ndarray:
             f"The picture has {width}x{height} pixels; send at most "
             f"{MOST_PIXELS / 1e6:g} megapixels."
         )
-    image = cv2.imdecode(np.frombuffer(jpeg, np.uint8), cv2.IMREAD_COLOR)
+    image = None
+    if jpeg.endswith(_END_OF_IMAGE):  # else the decoder would grey out what is missing
+        image = cv2.imdecode(np.frombuffer(jpeg, np.uint8), cv2.IMREAD_COLOR)
     if image is None:
         raise InputError("The picture is a damaged JPEG.")
     return cv2.cvtColor(image, cv2.COLOR_BGR2RGB)

@@ -174,7 +174,7 @@ def test_schemas_describe_what_is_sent(client):
         ("GET", "/sources/0/results?format=xml", 422),
         ("GET", "/events?every=hour", 422),
         ("GET", "/events?source=9", 404),
-        ("GET", "/live", 404),
+        ("GET", "/live", 426),
         ("GET", "/jobs/x", 404),
         ("DELETE", "/jobs/x", 404),
         ("POST", "/sources", 405),

@@ -1,6 +1,7 @@
 """Uploaded videos: the queue, the truth beside them, and what is refused."""
 
 import pathlib
+import socket
 import threading
 
 import av
@@ -172,6 +173,18 @@ def test_half_a_video_is_segmented_as_far_as_it_goes(client, tools, film):
 def test_what_is_no_form_is_refused(client, headers, body, status):
     answer = client.post("/segment", content=body, headers=headers)
     assert answer.status_code == status and "error" in answer.json()
+
+
+def test_an_upload_that_breaks_off_is_no_fault(client, tools, capsys):
+    url = client.base_url
+    with socket.create_connection((url.host, url.port)) as connection:
+        connection.sendall(
+            b"POST /segment HTTP/1.1\r\nHost: localhost\r\nContent-Length: 1000\r\n"
+            b"Content-Type: multipart/form-data; boundary=x\r\n\r\n--x\r\n"
+        )
+        tools.until(lambda: client.state.jobs._num_reserved == 1)
+    tools.until(lambda: client.state.jobs._num_reserved == 0)
+    assert "Traceback" not in capsys.readouterr().err
 
 
 @pytest.mark.parametrize("names", [("x",), ("video", "video"), ("labels",), ("",)])
