@@ -92,12 +92,13 @@ class Jobs:
     """
 
     def __init__(self, run: Run, workdir: pathlib.Path) -> None:
+        # Compiled before anybody waits, and in no thread that the end could cut off.
+        self._session: LiveSession | None = run.open_stream(whole_chunks=True)
         self._run, self._root = run, workdir / "serving"
         self._folder: pathlib.Path | None = None
         self._jobs: dict[str, Job] = {}
         self._waiting: queue.SimpleQueue[Job | None] = queue.SimpleQueue()
         self._lock, self._num_reserved = threading.Lock(), 0
-        self._session: LiveSession | None = None
         self._is_closed = False
         self._thread = threading.Thread(target=self._work, name="uploads", daemon=True)
 
@@ -194,7 +195,6 @@ class Jobs:
             return self._folder / secrets.token_hex(12)
 
     def _work(self) -> None:
-        self._session = self._run.open_stream(whole_chunks=True)
         while (job := self._waiting.get()) is not None and not self._is_closed:
             with self._lock:
                 if job.is_over:

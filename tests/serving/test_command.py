@@ -95,5 +95,5 @@ def test_it_ends_within_about_a_second(run, tools, tmp_path, number):
             assert "it has ended" in process.stdout.readline()
             assert time.monotonic() - begin_s < 2.5
         _, errors = process.communicate(timeout=20)
-        assert process.returncode == 0
+        assert process.returncode == 0, errors
         assert "Traceback" not in errors
