@@ -198,7 +198,7 @@ def test_large_headers_are_refused(client):
     for size in (17_000, 60_000):
         answer = httpx.get(client.base_url, headers={"x-a": "a" * size})
         assert answer.status_code == 431 and "headers" in answer.json()["error"]
-    answer = raw(client, b"GET / HTTP/1.1\r\nhost: localhost\r\nx-a: " + b"a" * 60_000)
+    answer = raw(client, b"GET / HTTP/1.1\r\nhost: localhost\r\nx-a: " + b"a" * 22_000)
     assert answer.startswith(b"HTTP/1.1 400") and b'{"error": ' in answer
 
 
