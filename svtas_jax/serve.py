@@ -15,7 +15,7 @@ from absl import flags
 from data_pipeline.reader import GAP_RESET_S
 from svtas_jax import runs
 from svtas_jax.errors import InputError
-from svtas_jax.runtime import cli
+from svtas_jax.runtime import cli, process
 
 _EXTRA = ("starlette", "uvicorn", "websockets", "python_multipart")
 
@@ -36,6 +36,12 @@ def main() -> None:
             max_upload_mb=given.max_upload_mb,
         )
         server.serve(found, listening, host=given.host, token=given.token)
+
+
+def main_to_the_end() -> None:
+    """Runs the command and ends the process: sources may stall, models compile."""
+    main()
+    process.end_at_once()
 
 
 def check_extra() -> None:
@@ -78,4 +84,4 @@ def define_flags() -> None:
 if __name__ == "__main__":
     cli.define("workdir", "checkpoint")
     define_flags()
-    cli.run(main)
+    cli.run(main_to_the_end)

@@ -29,6 +29,7 @@ run = pickle.load(open(sys.argv[1], "rb"))
 with server.open_socket("127.0.0.1", 0) as listening:
     server.serve(state.open_state(run, sys.argv[2:]), listening)
 print("it has ended", flush=True)
+process.end_at_once()
 """
 
 
