@@ -123,7 +123,10 @@ def test_large_messages_end_the_connection(client):
         with pytest.raises(ConnectionClosed) as closed:
             socket.send(bytes(3_000_000))
             socket.recv(timeout=20)
-    assert closed.value.rcvd.code == 1009
+    # The reason is lost if the connection is reset while the rest is being sent.
+    assert closed.value.rcvd is None or closed.value.rcvd.code == 1009
+    with connect(address(client)) as socket:
+        assert answered(socket, 0, jpeg())["frame"] == 0
 
 
 @pytest.mark.parametrize("origin", ["http://evil.example", "null"])
