@@ -25,8 +25,7 @@ from svtas_jax.evaluation import measure, metrics, report, results
 from svtas_jax.evaluation import online as online_metrics
 from svtas_jax.evaluation.background import check_background
 from svtas_jax.live.engine import JaxEngine, Programs, compile_programs
-from svtas_jax.live.feed import Feed
-from svtas_jax.live.results import ChunkGatherer, SourceEnd
+from svtas_jax.live.feed import Feed, chunks_of
 from svtas_jax.live.session import LiveSession
 from svtas_jax.run_config import load_config
 from svtas_jax.runtime import hosts
@@ -89,16 +88,8 @@ class Run:
                 result.
         """
         session = self.open_stream(whole_chunks=True)
-        gatherer = ChunkGatherer(self.class_names)
-        for event in Feed(session, [os.fspath(source)], once=True):
-            if isinstance(event, SourceEnd):
-                chunk = gatherer.end(event.num_frames, event.end_s)
-            else:
-                chunk = gatherer.add(event)
-            if chunk is not None:
-                yield chunk
-            if isinstance(event, SourceEnd) and event.error is not None:
-                raise event.error
+        feed = Feed(session, [os.fspath(source)], once=True)
+        yield from chunks_of(feed, self.class_names)
 
     def open_stream(
         self,

@@ -30,7 +30,7 @@ def main() -> None:
     with server.open_socket(given.host, given.port) as listening:
         found = state.open_state(
             runs.load(given.workdir, given.checkpoint),
-            given.source,
+            given.source or [],
             once=given.once,
             gap_reset_s=given.gap_reset,
             max_upload_mb=given.max_upload_mb,
@@ -60,19 +60,10 @@ def check_extra() -> None:
 
 def define_flags() -> None:
     """Defines the flags of the command."""
-    flags.DEFINE_multi_string(
-        "source", [], "Camera number, URL, file or -; may be given several times."
-    )
+    cli.define_sources(GAP_RESET_S)
     flags.DEFINE_string("host", "127.0.0.1", "Address to listen on.")
     flags.DEFINE_integer("port", 8000, "Port to listen on; 0: any that is free.")
     flags.DEFINE_string("token", "", "Secret that every request must show.")
-    flags.DEFINE_bool("once", False, "A source that breaks off is not opened again.")
-    flags.DEFINE_float(
-        "gap_reset",
-        GAP_RESET_S,
-        "A new stream begins after so many seconds without a frame.",
-        lower_bound=0.0,
-    )
     flags.DEFINE_float(
         "max_upload_mb",
         500.0,

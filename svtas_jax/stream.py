@@ -55,6 +55,9 @@ class Options:
     gap_reset_s: float = GAP_RESET_S
 
 
+DEFAULTS = Options()
+
+
 def main() -> None:
     """Runs the command."""
     given = flags.FLAGS
@@ -75,7 +78,7 @@ def stream(
     run: runs.Run,
     sources: Sequence[str],
     out: TextIO,
-    options: Options = Options(),  # noqa: B008 - it is frozen
+    options: Options = DEFAULTS,
 ) -> None:
     """Writes JSON lines about sources, as soon as they are known.
 
@@ -189,12 +192,7 @@ def _closed_by_signals(feed: Feed) -> Iterator[None]:
 
 if __name__ == "__main__":
     cli.define("workdir", "checkpoint")
-    flags.DEFINE_multi_string(
-        "source",
-        None,
-        "Video file, camera number, URL, pipe, or - for standard input; may be given "
-        "several times.",
-    )
+    cli.define_sources(GAP_RESET_S)
     flags.DEFINE_enum(
         "every",
         None,
@@ -228,12 +226,5 @@ if __name__ == "__main__":
         "hysteresis",
         0.0,
         "By how much a new label's probability must exceed that of the one shown.",
-    )
-    flags.DEFINE_bool("once", False, "Do not open a live source again if it breaks.")
-    flags.DEFINE_float(
-        "gap_reset",
-        GAP_RESET_S,
-        "Seconds without a frame after which a new stream begins.",
-        lower_bound=0.0,
     )
     cli.run(main, required=("workdir", "source"))

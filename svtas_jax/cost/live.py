@@ -11,18 +11,18 @@ import numpy as np
 from absl import logging
 
 from data_pipeline.known import class_names_of
-from data_pipeline.transforms import transform_of
+from svtas_jax.checkpoints import store
 from svtas_jax.config import stream_spec, validate_config
 from svtas_jax.cost.benchmark import FPS, moving_shapes
 from svtas_jax.cost.loopback import Cameras
 from svtas_jax.cost.measure import noise, random_variables
 from svtas_jax.errors import InputError
 from svtas_jax.evaluation import report
-from svtas_jax.live.engine import JaxEngine, compile_programs
 from svtas_jax.live.feed import Feed
 from svtas_jax.live.results import SourceEnd, StepResult
 from svtas_jax.live.session import LiveSession
 from svtas_jax.models import build_model
+from svtas_jax.runs import Run
 from svtas_jax.runtime import provenance
 
 PARTS = ("arrive", "decode", "wait", "compute", "deliver", "total")
@@ -87,29 +87,11 @@ def session_of(config: ml_collections.ConfigDict) -> OpenSession:
     class_names = class_names_of(config.data)
     model = build_model(config, class_names)
     variables = random_variables(model, model.initial_state(1), noise(config, 1))
-    programs, spec = compile_programs(model), stream_spec(config)
-
-    def open_session(num_sources: int) -> LiveSession:
-        engine = JaxEngine(
-            programs,
-            variables,
-            num_streams=num_sources,
-            clip_steps=spec.clip_steps,
-            steps_per_call=1 if model.causal else spec.clip_steps,
-            size=config.data.crop,
-        )
-        return LiveSession(
-            engine,
-            transform_of(config.data),
-            class_names=class_names,
-            clip_steps=spec.clip_steps,
-            step_s=spec.frame_stride / FPS,
-            num_sources=num_sources,
-            fps=FPS,
-            gap_reset_s=_GAP_RESET_S,
-        )
-
-    return open_session
+    meta = store.Meta(
+        config.to_dict(), class_names, fps=FPS, step=0, epoch=0, versions={}
+    )
+    run = Run("", "", meta, config, model, variables)
+    return lambda count: run.open_stream(num_sources=count, gap_reset_s=_GAP_RESET_S)
 
 
 def most_cameras(open_session: OpenSession, *, seconds: float) -> list[LiveFigures]:

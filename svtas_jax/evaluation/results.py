@@ -29,6 +29,15 @@ class TimedSegment(NamedTuple):
     end_s: float
     confidence: float
 
+    def to_json(self) -> dict[str, Any]:
+        """Returns the fields of a segment in JSON."""
+        return {
+            "label": self.label,
+            "frames": [self.start_frame, self.end_frame],
+            "time_s": _rounded(self.start_s, self.end_s),
+            "confidence": round(self.confidence, 4),
+        }
+
 
 @dataclasses.dataclass(frozen=True, eq=False, repr=False)
 class VideoResult:
@@ -152,15 +161,7 @@ class ChunkResult(VideoResult):
             "chunk": self.index,
             "frames": [self.start_frame, end_frame],
             "time_s": _rounded(self.times_s[0], self.times_s[-1]),
-            "segments": [
-                {
-                    "label": segment.label,
-                    "frames": [segment.start_frame, segment.end_frame],
-                    "time_s": _rounded(segment.start_s, segment.end_s),
-                    "confidence": round(segment.confidence, 4),
-                }
-                for segment in self.segments
-            ],
+            "segments": [segment.to_json() for segment in self.segments],
             "latency_ms": {name: round(1e3 * s, 1) for name, s in latency_s.items()},
         }
 

@@ -9,7 +9,8 @@ from data_pipeline.reader import Reader
 from data_pipeline.sources import TIMEOUT_S
 from data_pipeline.step_queue import Policy
 from svtas_jax.errors import InputError
-from svtas_jax.live.results import SourceEnd, StepResult
+from svtas_jax.evaluation.results import ChunkResult
+from svtas_jax.live.results import ChunkGatherer, SourceEnd, StepResult
 from svtas_jax.live.session import LiveSession
 
 Event = StepResult | SourceEnd
@@ -114,6 +115,28 @@ class Feed:
                     "is taken and others are left out (counted as dropped).",
                     self.sources[number],
                 )
+
+
+def chunks_of(feed: Feed, class_names: tuple[str, ...]) -> Iterator[ChunkResult]:
+    """Yields the chunks of a feed of one source.
+
+    Args:
+        feed: of the source.
+        class_names: in the order of the class indices.
+
+    Raises:
+        InputError: if the source breaks off, after its last chunk.
+    """
+    gatherer = ChunkGatherer(class_names)
+    for event in feed:
+        if isinstance(event, SourceEnd):
+            chunk = gatherer.end(event.num_frames, event.end_s)
+        else:
+            chunk = gatherer.add(event)
+        if chunk is not None:
+            yield chunk
+        if isinstance(event, SourceEnd) and event.error is not None:
+            raise event.error
 
 
 def _end_of(number: int, reader: Reader, error: Exception | None = None) -> SourceEnd:

@@ -4,6 +4,7 @@ from collections.abc import Callable
 from typing import Any, Protocol
 
 from svtas_jax.live.results import ChunkGatherer, SourceEnd, StepResult
+from svtas_jax.live.segments import SegmentGatherer
 
 Line = dict[str, Any]
 
@@ -41,42 +42,21 @@ class SegmentLines:
     """
 
     def __init__(self, step_s: float) -> None:
-        self._step_s = step_s
-        self._first: StepResult | None = None
-        self._last: StepResult | None = None
-        self._sum, self._count = 0.0, 0  # of the segment's confidences
+        self._segments = SegmentGatherer(step_s)
 
     def add(self, step: StepResult) -> list[Line]:
         """Returns the line of a change, if this step is one."""
-        last, lines = self._last, []
-        is_new = last is None or step.starts or step.class_index != last.class_index
-        if is_new:
-            end_s = step.time_s
-            if last is not None and step.starts:
-                end_s = min(end_s, last.time_s + self._step_s)
-            lines = [{**step.to_json(), **self._ended(step.frame, end_s)}]
-            self._first, self._sum, self._count = step, 0.0, 0
-        self._last = step
-        self._sum, self._count = self._sum + step.confidence, self._count + 1
-        return lines
+        is_first = self._segments.running is None
+        ended = self._segments.add(step)
+        if not (is_first or ended):
+            return []
+        return [{**step.to_json(), **({"ended": ended.to_json()} if ended else {})}]
 
     def end(self, end: SourceEnd) -> list[Line]:
         """Returns the line of the last segment's end, if there is one."""
-        ended = self._ended(end.num_frames, end.end_s)
+        ended = self._segments.end(end.num_frames, end.end_s)
         now = {"frame": end.num_frames, "time_s": round(end.end_s, 3), "label": None}
-        return [{**now, **ended}] if ended else []
-
-    def _ended(self, frame: int, time_s: float) -> Line:
-        if self._first is None:
-            return {}
-        first = self._first
-        segment = {
-            "label": first.label,
-            "frames": [first.frame, frame],
-            "time_s": [round(first.time_s, 3), round(time_s, 3)],
-            "confidence": round(self._sum / self._count, 4),
-        }
-        return {"ended": segment}
+        return [{**now, "ended": ended.to_json()}] if ended else []
 
 
 class ChunkLines:

@@ -27,7 +27,7 @@ class _Slot:
         starts: whether the next call begins a new stream.
         in_chunk, chunk: steps of the running chunk so far, and its number.
         last: the model's input of the last step, which stands in for missing ones.
-        num_frames, end_s, last_s: of the pushed frames.
+        num_frames, last_s: of the pushed frames.
     """
 
     clock: StepClock
@@ -37,7 +37,6 @@ class _Slot:
     chunk: int = -1
     last: np.ndarray | None = None
     num_frames: int = 0
-    end_s: float = 0.0
     last_s: float = -np.inf
 
 
@@ -82,9 +81,7 @@ class LiveSession:
         self.class_names, self.clip_steps, self.fps = class_names, clip_steps, fps
         self.step_s, self.gap_reset_s, self.transform = step_s, gap_reset_s, transform
         self._engine = engine
-        self._slots = [
-            _Slot(StepClock(step_s, gap_reset_s, fps=fps)) for _ in range(num_sources)
-        ]
+        self._slots = [self._new_slot() for _ in range(num_sources)]
         self._is_open, self._calls = True, itertools.count()
 
     @property
@@ -121,27 +118,50 @@ class LiveSession:
         """
         slot = self._slot(source)
         frames, captured_s = _checked(frames), time.monotonic()
+        if not slot.num_frames:
+            slot.clock.guess_rate(self.fps)
         results = []
         times = self._times_of(slot, len(frames), times_s)
         for frame, time_s in zip(frames, times, strict=True):
-            due = slot.clock.at(time_s)
-            index, slot.num_frames = slot.num_frames, slot.num_frames + 1
-            slot.last_s, slot.end_s = time_s, time_s + 1 / self.fps
-            if not due.is_step:
-                continue
-            begin_s = time.monotonic()
-            step = Step(
-                frame=self.transform(frame),
-                index=index,
-                time_s=time_s,
-                repeats=due.missed,
-                dropped=0,
-                resets=due.resets,
-                captured_s=captured_s,
-                decode_s=time.monotonic() - begin_s,
-            )
-            results += self.advance({source: step})
+            step = self.step_of(source, frame, time_s, captured_s=captured_s)
+            if step is not None:
+                results += self.advance({source: step})
         return results
+
+    def step_of(
+        self,
+        source: int,
+        frame: np.ndarray,
+        time_s: float,
+        *,
+        captured_s: float,
+        begin_s: float | None = None,
+    ) -> Step | None:
+        """Takes a source's next frame; returns a step for `advance` if it is one.
+
+        Args:
+            source: number of the source.
+            frame: (H, W, 3) uint8 RGB.
+            time_s: seconds since its first frame.
+            captured_s: when it arrived, in seconds of the monotonic clock.
+            begin_s: when its decoding began, by default now.
+        """
+        slot = self._slot(source)
+        begin_s = time.monotonic() if begin_s is None else begin_s
+        index, slot.num_frames = slot.num_frames, slot.num_frames + 1
+        slot.last_s, due = time_s, slot.clock.at(time_s)
+        if not due.is_step:
+            return None
+        return Step(
+            frame=self.transform(frame),
+            index=index,
+            time_s=time_s,
+            repeats=due.missed,
+            dropped=0,
+            resets=due.resets,
+            captured_s=captured_s,
+            decode_s=time.monotonic() - begin_s,
+        )
 
     def advance(self, steps: Mapping[int, Step]) -> list[StepResult]:
         """Takes at most one step of every source; returns what is answered now.
@@ -152,22 +172,20 @@ class LiveSession:
         results = []
         for source, step in steps.items():
             if step.resets:
-                results += self.flush(source)
+                results += self._end_stream(source)
             self._add(self._slots[source], step)
         while ready := [s for s in steps if self._is_ready(self._slots[s])]:
             results += self._answer(ready)
         return results
 
     def flush(self, source: int) -> list[StepResult]:
-        """Ends a source's stream; returns the answers of a chunk that is not full."""
-        slot = self._slot(source)
-        results = self._answer([source]) if slot.waiting else []
-        slot.starts, slot.in_chunk, slot.last = True, 0, None
-        return results
+        """Ends a source, whose place another one may take; its frames count from 0.
 
-    def end(self, source: int = 0) -> tuple[int, float]:
-        """Returns the number of a source's pushed frames, and the end in seconds."""
-        return self._slots[source].num_frames, self._slots[source].end_s
+        Returns the answers of a chunk that is not full.
+        """
+        results = self._end_stream(source)
+        self._slots[source] = self._new_slot()
+        return results
 
     def close(self) -> list[StepResult]:
         """Ends the session; returns the answers of all chunks that are not full."""
@@ -184,6 +202,15 @@ class LiveSession:
     def __exit__(self, *error: object) -> None:
         """Ends the session without its last chunks; call `close` first to get them."""
         self._is_open = False
+
+    def _new_slot(self) -> _Slot:
+        return _Slot(StepClock(self.step_s, self.gap_reset_s))
+
+    def _end_stream(self, source: int) -> list[StepResult]:
+        slot = self._slot(source)
+        results = self._answer([source]) if slot.waiting else []
+        slot.starts, slot.in_chunk, slot.last = True, 0, None
+        return results
 
     def _add(self, slot: _Slot, step: Step) -> None:
         """Adds a step, and before it one for each that the source left out."""

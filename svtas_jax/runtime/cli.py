@@ -58,6 +58,29 @@ def define(*names: str) -> None:
         flags.FLAGS.register_key_flag_for_module(sys.argv[0], flags.FLAGS[name])
 
 
+def define_sources(gap_reset_s: float) -> None:
+    """Defines the flags of what is followed live: --source, --once and --gap_reset.
+
+    Args:
+        gap_reset_s: default of --gap_reset.
+    """
+    flags.DEFINE_multi_string(
+        "source",
+        None,
+        "Video file, camera number, URL, pipe, or - for standard input; may be given "
+        "several times.",
+    )
+    flags.DEFINE_bool("once", False, "Do not open a live source again if it breaks.")
+    flags.DEFINE_float(
+        "gap_reset",
+        gap_reset_s,
+        "Seconds without a frame after which a new stream begins.",
+        lower_bound=0.0,
+    )
+    for name in ("source", "once", "gap_reset"):
+        flags.FLAGS.register_key_flag_for_module(sys.argv[0], flags.FLAGS[name])
+
+
 def integers(name: str) -> tuple[int, ...]:
     """Returns the value of a list flag.
 

@@ -19,7 +19,6 @@ from svtas_jax.evaluation.results import TimedSegment
 from svtas_jax.live.feed import Feed
 from svtas_jax.live.results import SourceEnd, StepResult
 from svtas_jax.live.session import LiveSession
-from svtas_jax.serving.exports import segment_json
 from svtas_jax.serving.history import History
 from svtas_jax.serving.hub import Hub
 from svtas_jax.serving.pictures import Pictures
@@ -249,14 +248,14 @@ class Cameras:
             camera.state, camera.began = "live", datetime.datetime.now(datetime.UTC)
             self._publish_state(camera)
         if done is not None:
-            self._hub.publish("segment", {"source": step.source, **segment_json(done)})
+            self._hub.publish("segment", {"source": step.source, **done.to_json()})
         self._hub.publish("step", step_json(step))
 
     def _end(self, camera: Camera, end: SourceEnd) -> None:
         camera.counters = end.counters
         done = camera.history.end(end.num_frames, end.end_s)
         if done is not None:
-            self._hub.publish("segment", {"source": end.source, **segment_json(done)})
+            self._hub.publish("segment", {"source": end.source, **done.to_json()})
         if end.error is not None:
             reason = str(end.error).replace(camera.source, camera.name)
             logging.error("source %d: %s", camera.number, reason)

@@ -49,7 +49,7 @@ def to_json(past: Past, about: dict[str, Any]) -> dict[str, Any]:
         "ended": past.has_ended,
         "forgotten_segments": past.num_forgotten,
         "num_steps": past.num_steps,
-        "segments": [segment_json(segment) for segment in past.segments],
+        "segments": [segment.to_json() for segment in past.segments],
         "steps": [
             {
                 "frame": step.frame,
@@ -59,16 +59,6 @@ def to_json(past: Past, about: dict[str, Any]) -> dict[str, Any]:
             }
             for step in past.steps
         ],
-    }
-
-
-def segment_json(segment: TimedSegment) -> dict[str, Any]:
-    """Returns a segment as the lines of the command `stream` show it."""
-    return {
-        "label": segment.label,
-        "frames": [segment.start_frame, segment.end_frame],
-        "time_s": [round(segment.start_s, 3), round(segment.end_s, 3)],
-        "confidence": round(segment.confidence, 4),
     }
 
 

@@ -18,12 +18,10 @@ from absl import logging
 from data_pipeline import lengths, video
 from svtas_jax.errors import InputError
 from svtas_jax.evaluation import metrics, results
-from svtas_jax.live.feed import Feed
-from svtas_jax.live.results import ChunkGatherer, SourceEnd
+from svtas_jax.live.feed import Feed, chunks_of
 from svtas_jax.live.session import LiveSession
 from svtas_jax.runs import Run
 from svtas_jax.runtime import files
-from svtas_jax.serving.exports import segment_json
 from svtas_jax.serving.history import Past
 from svtas_jax.structs import labels_to_segments
 
@@ -41,7 +39,7 @@ class Job:
         path: of the video on this machine; None when it is not needed any more.
         truth: (num_labels,) true class of every frame, if labels were uploaded.
         state: queued, running, done, failed or cancelled.
-        frame: frames seen so far.
+        frame: frames answered so far.
         num_frames: that the video has, 0 if unknown.
         error: why it failed.
         past: its segments, once it is done.
@@ -78,7 +76,7 @@ class Job:
         }
         if self.past is None:
             return about
-        segments = [segment_json(segment) for segment in self.past.segments]
+        segments = [segment.to_json() for segment in self.past.segments]
         return {**about, "segments": segments, **self.measured}
 
 
@@ -233,22 +231,17 @@ class Jobs:
     def _result(self, job: Job) -> results.VideoResult:
         if self._session is None:
             self._session = self._run.open_stream(whole_chunks=True)
-        gatherer, chunks = ChunkGatherer(self._run.class_names), []
         feed = Feed(self._session, [str(job.path)], once=True)
         with self._lock:
             job.feed = feed
             is_cancelled = job.is_over
         if is_cancelled:
             feed.close()
-        for event in feed:
-            if isinstance(event, SourceEnd):
-                if event.error is not None:
-                    raise event.error
-                chunks.append(gatherer.end(event.num_frames, event.end_s))
-            else:
-                job.frame = event.frame + 1
-                chunks.append(gatherer.add(event))
-        return results.join(chunk for chunk in chunks if chunk is not None)
+        chunks = []
+        for chunk in chunks_of(feed, self._run.class_names):
+            chunks.append(chunk)
+            job.frame = chunk.start_frame + chunk.num_frames
+        return results.join(chunks)
 
     def _measure(
         self, result: results.VideoResult, truth: np.ndarray

@@ -8,8 +8,6 @@ from collections.abc import AsyncIterator
 import cv2
 import numpy as np
 
-from svtas_jax.structs import Array
-
 MOST_WIDTH, QUALITY = 960, 80
 _LEAST_S = 0.04  # between two pictures: files are read faster than they play
 _AGAIN_S = 5.0  # after which the same one is sent again
@@ -53,9 +51,9 @@ class Pictures:
         self._encoding: asyncio.Future[None] | None = None
         self.num_viewers, self._is_closed = 0, False
 
-    def put(self, picture: Array | None) -> None:
+    def put(self, picture: np.ndarray | None) -> None:
         """Takes the next picture (H, W, 3) uint8 RGB; from any thread."""
-        self._newest = None if picture is None else np.asarray(picture)
+        self._newest = picture
         if self.num_viewers and self._loop is not None:
             with contextlib.suppress(RuntimeError):  # the loop has just ended
                 self._loop.call_soon_threadsafe(self._changed.set)

@@ -10,7 +10,6 @@ from typing import Any
 import cv2
 import numpy as np
 
-from data_pipeline.sampling import StepClock
 from data_pipeline.step_queue import Step
 from svtas_jax.errors import InputError
 from svtas_jax.live.results import StepResult
@@ -130,9 +129,7 @@ class Seat:
     """
 
     def __init__(self, seats: Seats, slot: int) -> None:
-        session = seats.session
         self._seats, self._slot = seats, slot
-        self._clock = StepClock(session.step_s, session.gap_reset_s)
         self._num_frames, self._began_s, self._last_s = 0, 0.0, -np.inf
 
     def push(self, message: bytes, captured_s: float) -> dict[str, Any]:
@@ -160,20 +157,10 @@ class Seat:
             self._began_s = moment_s
         self._last_s, time_s = moment_s, moment_s - self._began_s
         index, self._num_frames = self._num_frames, self._num_frames + 1
-        due = self._clock.at(time_s)
-        answers = []
-        if due.is_step:
-            step = Step(
-                frame=self._seats.session.transform(picture),
-                index=index,
-                time_s=time_s,
-                repeats=due.missed,
-                dropped=0,
-                resets=due.resets,
-                captured_s=captured_s,
-                decode_s=time.monotonic() - begin_s,
-            )
-            answers = self._seats.advance(self._slot, step)
+        step = self._seats.session.step_of(
+            self._slot, picture, time_s, captured_s=captured_s, begin_s=begin_s
+        )
+        answers = [] if step is None else self._seats.advance(self._slot, step)
         return {"frame": index, "time_s": round(time_s, 3), "steps": answers}
 
     def leave(self) -> None:

@@ -22,7 +22,6 @@ from svtas_jax.serving.pictures import Pictures
 from svtas_jax.serving.seats import NUM_SEATS, Seats
 
 _COUNT_S = 1.0
-_GREY = (205, 205, 205)
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
@@ -51,10 +50,7 @@ class State:
         """The model, and what the page needs to know of the server."""
         names, meta = self.run.class_names, self.run.meta
         background = tuple(self.run.config.eval.background)
-        actions = [k for k, name in enumerate(names) if name not in background]
-        colours = dict.fromkeys(range(len(names)), _GREY)
-        found = timeline.distinct_colours(len(actions)).tolist()
-        colours |= dict(zip(actions, found, strict=True))
+        colours = timeline.class_colours(names, background)[: len(names)].tolist()
         return {
             "model": {
                 "system": self.run.config.model.system,
@@ -65,8 +61,8 @@ class State:
                 "steps_per_answer": self.seats.session.steps_per_answer,
             },
             "classes": [
-                {"name": name, "colour": "#{:02x}{:02x}{:02x}".format(*colours[k])}
-                for k, name in enumerate(names)
+                {"name": name, "colour": "#{:02x}{:02x}{:02x}".format(*colour)}
+                for name, colour in zip(names, colours, strict=True)
             ],
             "max_upload_bytes": self.most_bytes,
         }

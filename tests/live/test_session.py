@@ -172,6 +172,17 @@ def test_a_source_that_ends_leaves_its_place_to_another(causal):
     assert_same(second, causal.alone(video(5, 1)))
 
 
+def test_frames_count_from_0_where_another_video_begins(kit):
+    session = kit.session(fps=10.0)
+    first = session.push(video(9, 5)) + session.flush(0)
+    second = session.push(video(10, 6)) + session.close()
+    for found, frames in ((first, video(9, 5)), (second, video(10, 6))):
+        expected = kit.alone(frames, fps=10.0)
+        assert_same(found, expected)
+        assert [r.chunk for r in found] == [r.chunk for r in expected]
+        assert [r.time_s for r in found] == [r.time_s for r in expected]
+
+
 def test_frames_of_another_rate_are_chosen_by_time(causal):
     frames = video(6, 30)
     session = causal.session(fps=30.0)
