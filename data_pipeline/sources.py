@@ -58,6 +58,8 @@ def open_source(
 
 
 def _open(source: str, timeout_s: tuple[float, float]) -> Source:
+    if not source:
+        raise InputError("a source has no name; give a file, an address or a camera.")
     kind = kind_of(source)
     if kind == "file":
         return _FileSource(source)

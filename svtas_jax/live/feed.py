@@ -44,6 +44,7 @@ class Feed:
         self.sources = tuple(sources)
         self._session, self._changed = session, threading.Condition()
         self._has_warned = [False] * len(sources)
+        self._begun: set[int] = set()  # the sources that have had a step
         self._is_closing = False
         self.readers = [
             Reader(
@@ -107,6 +108,13 @@ class Feed:
 
     def _warn(self, steps: dict) -> None:
         for number, step in steps.items():
+            if step.resets and number in self._begun:
+                logging.warning(
+                    "%s: no frame came for more than %g s before %.1f s; a new stream "
+                    "begins there.",
+                    *(self.sources[number], self._session.gap_reset_s, step.time_s),
+                )
+            self._begun.add(number)
             is_settled = step.time_s > _SETTLING_S
             if step.dropped and is_settled and not self._has_warned[number]:
                 self._has_warned[number] = True

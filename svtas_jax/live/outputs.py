@@ -47,7 +47,7 @@ class SourceOutput:
     Args:
         name: of the source.
         lines: makes its lines.
-        smoother: smooths its labels.
+        smoother: smooths its labels; None to leave them as they are.
         predictions, overlay, window: None where they are not wanted.
     """
 
@@ -55,7 +55,7 @@ class SourceOutput:
         self,
         name: str,
         lines: Lines,
-        smoother: Smoother,
+        smoother: Smoother | None,
         *,
         predictions: PredictionWriter | None,
         overlay: OverlayWriter | None,
@@ -71,7 +71,8 @@ class SourceOutput:
 
     def add(self, step: StepResult) -> list[Line]:
         """Takes the next answer, and returns the lines that it completes."""
-        step = self._smoother.update(step)
+        if self._smoother is not None:
+            step = self._smoother.update(step)
         if self._predictions is not None:
             self._predictions.add(step)
         if self._overlay is not None:
@@ -86,8 +87,8 @@ class SourceOutput:
             logging.info("predictions: %s", self._predictions.close(end.num_frames))
         if self._overlay is not None and (path := self._overlay.close()):
             logging.info("video: %s", path)
-        delays = self._smoother.summary
-        if delays.number:
+        if self._smoother is not None:
+            delays = self._smoother.summary
             logging.info(
                 "%s: smoothing showed %d changes late, by %.2f s on average and %.2f s "
                 "at most",
@@ -147,6 +148,9 @@ def open_outputs(
     opened = []
     with contextlib.ExitStack() as undo:
         for n, name in enumerate(sources):
+            smoother = None
+            if not wanted.smoothing.is_off:
+                smoother = Smoother(wanted.smoothing, class_names)
             predictions = PredictionWriter(files[n]) if files else None
             if predictions is not None:
                 undo.callback(predictions.discard)
@@ -158,7 +162,7 @@ def open_outputs(
                 undo.callback(window.close)
             opened.append(
                 SourceOutput(
-                    *(name, make(), Smoother(wanted.smoothing, class_names)),
+                    *(name, make(), smoother),
                     predictions=predictions,
                     overlay=overlay,
                     window=window,

@@ -85,6 +85,7 @@ def test_a_file_that_ends_early_is_a_warning(tmp_path, numbered, caplog):
         ("rtsp://127.0.0.1:9/x", InputError, "rtsp://127.0.0.1:9/x .*refused"),
         ("tcp://127.0.0.1:9", InputError, "tcp://127.0.0.1:9 .*refused"),
         ("nonsense://x", InputError, "nonsense://x gives no pictures: Protocol not"),
+        ("", InputError, "a source has no name"),
     ],
 )
 def test_what_cannot_be_opened_is_named_with_the_reason(source, error, message):

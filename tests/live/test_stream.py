@@ -97,7 +97,8 @@ def test_a_source_that_never_was_one_is_a_wrong_input(causal, camera):
     assert not isinstance(failure.value, SourceError)
 
 
-def test_labels_are_smoothed_written_and_drawn(causal, films, tmp_path):
+def test_labels_are_smoothed_written_and_drawn(causal, films, tmp_path, caplog):
+    caplog.set_level("INFO")
     sources = [
         films.write(tmp_path / f"{n}.mp4", range(n, n + 20), rate=15) for n in (0, 90)
     ]
@@ -109,8 +110,10 @@ def test_labels_are_smoothed_written_and_drawn(causal, films, tmp_path):
         assert labels.splitlines()[::2] == [step["label"] for step in steps]
         assert len(labels.splitlines()) == 20
         assert count_frames(tmp_path / "videos" / f"{source.stem}.mp4") == 10
+    assert "late" not in caplog.text
     held = lines_of(causal, sources[0], smoothing=Smoothing(min_duration_s=60.0))
     assert [line["label"] for line in held] == [held[0]["label"], None]
+    assert "smoothing showed 0 changes late" in caplog.text
 
 
 def test_nothing_half_written_is_left(causal, films, tmp_path, camera):
