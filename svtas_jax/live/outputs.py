@@ -5,6 +5,7 @@ import dataclasses
 import pathlib
 from collections.abc import Sequence
 
+import numpy as np
 from absl import logging
 
 from svtas_jax.live.lines import Line, Lines, lines_of
@@ -75,10 +76,9 @@ class SourceOutput:
             step = self._smoother.update(step)
         if self._predictions is not None:
             self._predictions.add(step)
-        if self._overlay is not None:
-            self._overlay.add(step)
+        drawn = None if self._overlay is None else self._overlay.add(step)
         if self._window is not None:
-            self._window.add(step)
+            self._window.add(step, drawn)
         return self._lines.add(step)
 
     def end(self, end: SourceEnd) -> list[Line]:
@@ -117,11 +117,13 @@ class _Window:
     def is_open(self) -> bool:
         return self._window.is_open
 
-    def add(self, step: StepResult) -> None:
-        self._history.add(step)
-        assert step.picture is not None  # `Wanted.needs_pictures`
-        picture = draw_overlay(step.picture, step, self._history, self._class_names)
-        self._window.show(picture)
+    def add(self, step: StepResult, drawn: np.ndarray | None) -> None:
+        """Shows a step; `drawn` is its picture with labels if there is one already."""
+        if drawn is None:
+            self._history.add(step)
+            assert step.picture is not None  # `Wanted.needs_pictures`
+            drawn = draw_overlay(step.picture, step, self._history, self._class_names)
+        self._window.show(drawn)
 
 
 def open_outputs(
