@@ -122,7 +122,9 @@ def test_a_dead_stream_is_connected_again_and_goes_on(camera, films, caplog):
     begun = next(s for s in steps if films.number(s.frame) >= 100)
     assert begun.repeats > 0
     total = sum(1 + step.repeats + step.dropped for step in steps)
-    assert total == pytest.approx(1 + steps[-1].time_s / STEP_S, abs=4.5)
+    # A busy machine drops the first ones: the stream then begins with a later one.
+    passed_s = steps[-1].time_s - steps[0].time_s
+    assert total == pytest.approx(1 + passed_s / STEP_S, abs=4.5)
     assert all(a.time_s < b.time_s for a, b in itertools.pairwise(steps))
     assert all(a.index < b.index for a, b in itertools.pairwise(steps))
     assert "closed the connection. Connecting again in 0.25 s." in caplog.text

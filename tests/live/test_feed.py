@@ -140,7 +140,7 @@ def test_files_are_never_dropped(tmp_path, films):
 
 
 def test_closing_answers_what_is_in_hand_while_the_source_stalls(camera, films):
-    address, _ = camera(plays(range(31), lambda client: client.stall()))
+    address, _ = camera(plays(range(51), lambda client: client.stall()))
     session = session_of(Counting(films, steps_per_call=4))
     # Without drops, which a busy machine decides on.
     feed = Feed(session, [address], policy=Policy.WAIT, timeout_s=(30.0, 30.0))
@@ -152,11 +152,11 @@ def test_closing_answers_what_is_in_hand_while_the_source_stalls(camera, films):
 
     for event in feed:
         events.append(event)
-        if len(events) == 4:  # three more steps come and wait for their chunk
+        if len(events) == 8:  # those that follow wait for their chunk
             threading.Timer(1.0, close).start()
     assert time.monotonic() - closed_s[0] < 1.0
     steps, end = by_source(events, 0)
-    assert len(steps) > 4 and end.error is None
+    assert len(steps) > 8 and end.error is None
 
 
 def test_pictures_are_kept_on_demand(tmp_path, films):
