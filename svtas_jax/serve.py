@@ -60,7 +60,12 @@ def check_extra() -> None:
 
 def define_flags() -> None:
     """Defines the flags of the command."""
-    cli.define_sources(GAP_RESET_S)
+    flags.DEFINE_float(
+        "gap_reset",
+        GAP_RESET_S,
+        "Seconds without a frame after which a new stream begins.",
+        lower_bound=0.0,
+    )
     flags.DEFINE_string("host", "127.0.0.1", "Address to listen on.")
     flags.DEFINE_integer("port", 8000, "Port to listen on; 0: any that is free.")
     flags.DEFINE_string("token", "", "Secret that every request must show.")
@@ -73,6 +78,6 @@ def define_flags() -> None:
 
 
 if __name__ == "__main__":
-    cli.define("workdir", "checkpoint")
+    cli.define("workdir", "checkpoint", "source", "once")
     define_flags()
     cli.run(main_to_the_end)

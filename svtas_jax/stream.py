@@ -191,8 +191,13 @@ def _closed_by_signals(feed: Feed) -> Iterator[None]:
 
 
 if __name__ == "__main__":
-    cli.define("workdir", "checkpoint")
-    cli.define_sources(GAP_RESET_S)
+    cli.define("workdir", "checkpoint", "source", "once")
+    flags.DEFINE_float(
+        "gap_reset",
+        GAP_RESET_S,
+        "Seconds without a frame after which a new stream begins.",
+        lower_bound=0.0,
+    )
     flags.DEFINE_enum(
         "every",
         None,

@@ -41,8 +41,8 @@ def define(*names: str) -> None:
     """Defines shared flags.
 
     Args:
-        names: of "config", "workdir", "checkpoint", "json", "distributed" and
-            "clip_frames".
+        names: of "config", "workdir", "checkpoint", "json", "distributed",
+            "clip_frames", "source" and "once".
     """
     for name in names:
         if name == "config":
@@ -51,33 +51,21 @@ def define(*names: str) -> None:
             )
         elif name in _LISTS:
             flags.DEFINE_list(name, [], _LISTS[name])
+        elif name == "source":
+            flags.DEFINE_multi_string(
+                name,
+                None,
+                "Video file, camera number, URL, pipe, or - for standard input; may be "
+                "given several times.",
+            )
+        elif name == "once":
+            flags.DEFINE_bool(
+                name, False, "Do not open a live source again if it breaks."
+            )
         else:
             default, text = _TEXTS[name]
             flags.DEFINE_string(name, default, text)
         # --help lists the flags of the program's own module.
-        flags.FLAGS.register_key_flag_for_module(sys.argv[0], flags.FLAGS[name])
-
-
-def define_sources(gap_reset_s: float) -> None:
-    """Defines the flags of what is followed live: --source, --once and --gap_reset.
-
-    Args:
-        gap_reset_s: default of --gap_reset.
-    """
-    flags.DEFINE_multi_string(
-        "source",
-        None,
-        "Video file, camera number, URL, pipe, or - for standard input; may be given "
-        "several times.",
-    )
-    flags.DEFINE_bool("once", False, "Do not open a live source again if it breaks.")
-    flags.DEFINE_float(
-        "gap_reset",
-        gap_reset_s,
-        "Seconds without a frame after which a new stream begins.",
-        lower_bound=0.0,
-    )
-    for name in ("source", "once", "gap_reset"):
         flags.FLAGS.register_key_flag_for_module(sys.argv[0], flags.FLAGS[name])
 
 
