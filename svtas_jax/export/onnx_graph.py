@@ -63,7 +63,7 @@ class Graph:
 
     def constant(self, array) -> str:
         """Adds an array; equal small ones are stored once."""
-        array = np.ascontiguousarray(array)
+        array = np.asarray(array, order="C")
         key = (array.dtype.str, array.shape, array.tobytes())
         if key not in self._constants:
             name = f"constant_{len(self._constants)}"
