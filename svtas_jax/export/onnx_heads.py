@@ -30,9 +30,7 @@ def add_head(
     for stage in range(head.num_stages):
         name = "stage1" if stage == 0 else f"stages_{stage - 1}"
         own = context[stage * head.num_layers : (stage + 1) * head.num_layers]
-        own, logits = add_stage(
-            graph, weights.of(name), context=own, x=x, count=count
-        )
+        own, logits = add_stage(graph, weights.of(name), context=own, x=x, count=count)
         after += own
         x = graph.op("Softmax", logits, axis=-1)
     return after, logits
@@ -52,7 +50,9 @@ def add_stage(
         own = weights.of(f"layers_{index}")
         extended = graph.op("Concat", memory, x, axis=1)
         after.append(graph.after_steps(extended, count, 2 * dilation))
-        y = graph.op("Relu", _three_taps(graph, extended, own.of("conv_dilated"), dilation))
+        y = graph.op(
+            "Relu", _three_taps(graph, extended, own.of("conv_dilated"), dilation)
+        )
         y = graph.linear(y, *own.normed("conv_1x1", "norm"))
         x = graph.op("Add", x, y)
     return after, graph.linear(x, *weights.linear("conv_out"))

@@ -23,9 +23,16 @@ class ImageNodes:
     """
 
     def __init__(
-        self, graph: Graph, branch: ImageBranch, weights: Weights, count: str, valid: str
+        self,
+        graph: Graph,
+        branch: ImageBranch,
+        weights: Weights,
+        count: str,
+        valid: str,
     ) -> None:
-        assert isinstance(branch.backbone, MobileNetTSM)  # `onnx_step.check` refuses others
+        assert isinstance(
+            branch.backbone, MobileNetTSM
+        )  # `onnx_step.check` refuses others
         self._graph, self._branch, self._net = graph, branch, branch.backbone
         self._weights, self._count, self._valid = weights.of("backbone"), count, valid
 
@@ -62,7 +69,9 @@ class ImageNodes:
     def _stem(self, x: str) -> str:
         """Normalises and convolves: the mean is subtracted before the padding, the
         rest is part of the kernel."""
-        mean, std = (np.float64(value) for value in (self._branch.mean, self._branch.std))
+        mean, std = (
+            np.float64(value) for value in (self._branch.mean, self._branch.std)
+        )
         x = self._graph.op("Sub", x, self._graph.floats(255 * mean.reshape(3, 1, 1)))
         kernel, bias = self._weights.conv("conv1")
         return self._conv(x, (kernel / (255 * std)[:, None], bias), stride=2)

@@ -94,15 +94,21 @@ class JointNodes:
         its end are the last one."""
         steps = self.graph.numbers(self.graph.size(image, 1))
         first = self.graph.unsqueeze(self.position, 1)
-        return self.graph.clamp(self.graph.op("Add", first, steps), 0, self.clip_steps - 1)
+        return self.graph.clamp(
+            self.graph.op("Add", first, steps), 0, self.clip_steps - 1
+        )
 
     def _meeting(self, x, image):
         """Returns the steps of a chunk's x that meet those of the image."""
-        return x if self.position is None else self.graph.rows_at(x, self._places(image))
+        return (
+            x if self.position is None else self.graph.rows_at(x, self._places(image))
+        )
 
     def _decoder_layer(self, weights, past, x, text, num_heads):
         graph = self.graph
-        kept, y = self._attention(weights.of("self_attention"), past, x, None, num_heads)
+        kept, y = self._attention(
+            weights.of("self_attention"), past, x, None, num_heads
+        )
         x = layer_norm(graph, graph.op("Add", x, y), weights.of("norm1"))
         _, y = self._attention(weights.of("cross_attention"), (), x, text, num_heads)
         x = layer_norm(graph, graph.op("Add", x, y), weights.of("norm2"))
@@ -184,7 +190,9 @@ def attend(
     (B, T', D); `mask` broadcasts to (B, heads, T, T')."""
 
     def split(x):
-        x = graph.reshape(x, *(graph.size(x, axis) for axis in (0, 1)), num_heads, width // num_heads)
+        x = graph.reshape(
+            x, *(graph.size(x, axis) for axis in (0, 1)), num_heads, width // num_heads
+        )
         return graph.transpose(x, 0, 2, 1, 3)
 
     key = graph.transpose(split(key), 0, 1, 3, 2)

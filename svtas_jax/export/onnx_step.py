@@ -28,7 +28,9 @@ def check(model: Any) -> None:
     is_transeger, backbone = isinstance(model, Transeger), model.image.backbone
     head = model.joint if is_transeger else model.head
     refused = {
-        f"the backbone {type(backbone).__name__}": not isinstance(backbone, MobileNetTSM),
+        f"the backbone {type(backbone).__name__}": not isinstance(
+            backbone, MobileNetTSM
+        ),
         f"the head {type(head).__name__}": not is_transeger
         and getattr(head, "kind", "") != "memory",
         "config.model.reference_padding=True": getattr(
@@ -90,7 +92,9 @@ class _Step:
             shape = ("b", model.clip_steps, text_width)
             self._text = graph.input("text", "float32", shape)
         self._state = {
-            name: self._where(starts, graph.constant(array.flat[0]), inputs[name], array)
+            name: self._where(
+                starts, graph.constant(array.flat[0]), inputs[name], array
+            )
             for name, array in state.items()
         }
         self._steps = steps
@@ -139,9 +143,9 @@ class _Step:
             position = graph.cast(self._state["position"], "int64")
             room = graph.op("Sub", graph.ints(model.clip_steps), position)
             done = graph.op("Min", room, self._count)
-        text = self._text or graph.floats(np.zeros((1, model.clip_steps, model.features)))
-        weights = self._weights.of("joint") if "joint" in self._weights else Weights({}, {})
+        weights = self._weights.of("joint")
         nodes = JointNodes(graph, weights, model.clip_steps, done, position)
+        text = self._text or self._zeros(model.clip_steps, model.features)
         after, logits = nodes.add(model.joint, self._leaves("context"), image, text)
         self._keep("context", after)
         logits = self._masked(self._before(done), logits)
@@ -150,7 +154,9 @@ class _Step:
             is_kept = graph.op("Greater", self._count, graph.ints(0))
             labels = graph.cast(labels, "int32")
             array = self._initial["labels"]
-            self._state["labels"] = self._where(is_kept, labels, self._state["labels"], array)
+            self._state["labels"] = self._where(
+                is_kept, labels, self._state["labels"], array
+            )
             return logits
         self._run_on(position, done, labels)
         beyond = graph.op("And", valid, graph.op("Not", self._before(done)))
@@ -171,6 +177,12 @@ class _Step:
         self._state["running"] = running
         position = graph.op("Where", is_full, graph.ints(0), position)
         self._state["position"] = graph.cast(position, "int32")
+
+    def _zeros(self, *sizes: int) -> str:
+        """Returns zeros (B, *sizes)."""
+        batch = self._graph.size(self._frames, 0)
+        shape = self._graph.op("Concat", batch, self._graph.ints(sizes), axis=0)
+        return self._graph.op("Expand", self._graph.floats(0), shape)
 
     def _before(self, count: str) -> str:
         """Returns which steps come before the `count` (B,) first ones end, (B, T)."""

@@ -93,12 +93,16 @@ def _rows(graph: Graph, encoder: TextEncoder, tables, zero: int, labels: str) ->
 
 def _indices(graph: Graph, encoder: TextEncoder, labels: str) -> dict[str, str]:
     """Returns for every kind of table the row of each step, (B, T)."""
-    changes = graph.op("Equal", graph.slice(labels, 1, axis=1), graph.slice(labels, 0, -1, axis=1))
+    changes = graph.op(
+        "Equal", graph.slice(labels, 1, axis=1), graph.slice(labels, 0, -1, axis=1)
+    )
     changes = graph.cast(graph.op("Not", changes), "int64")
     run = graph.op("CumSum", changes, graph.ints(1))
     run = graph.op("Pad", run, graph.ints([0, 1, 0, 0]))
     same = graph.op("Equal", graph.unsqueeze(run, 2), graph.unsqueeze(run, 1))
-    count = graph.op("ReduceSum", graph.cast(same, "int64"), graph.ints([2]), keepdims=0)
+    count = graph.op(
+        "ReduceSum", graph.cast(same, "int64"), graph.ints([2]), keepdims=0
+    )
     label = graph.op("Max", labels, graph.ints(0))
     zero = graph.op("Mul", labels, graph.ints(0))
     templates = graph.ints(len(prompts.TEMPLATES))

@@ -76,7 +76,9 @@ class VisionTransformer(nn.Module):
     def _with_class_token(self, tokens):
         normal = nn.initializers.normal(self.width**-0.5)
         own = self.param("class_embedding", normal, (self.width,))
-        first = jnp.broadcast_to(own.astype(self.dtype), (tokens.shape[0], 1, self.width))
+        first = jnp.broadcast_to(
+            own.astype(self.dtype), (tokens.shape[0], 1, self.width)
+        )
         x = jnp.concatenate((first, tokens), axis=1)
         shape = (x.shape[1], self.width)
         positions = self.param("positional_embedding", normal, shape)

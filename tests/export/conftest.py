@@ -1,0 +1,99 @@
+"""Exported models of small systems whose weights carry signal."""
+
+import dataclasses
+import pathlib
+import re
+from typing import Any
+
+import flax.traverse_util
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+from svtas_jax.checkpoints import store
+from svtas_jax.export import write
+from svtas_jax.structs import Model, Params
+
+CLIP_STEPS = 4  # of the small models
+LAST = re.compile("params/.*(conv_out|fc2|conv_cls)/kernel")  # the greatest: stages_0
+
+
+@dataclasses.dataclass(frozen=True, eq=False)
+class Case:
+    """A small system, and the folder of its exported model."""
+
+    model: Model
+    variables: Params
+    folder: pathlib.Path
+    export: dict[str, Any]  # arguments of `write.export`
+
+
+def loud_variables(model, chunk, *, seed=0):
+    """Weights with which pictures and states change logits and labels."""
+    rng = np.random.default_rng(seed)
+    state = model.initial_state(1)
+    shapes = jax.eval_shape(model.init, jax.random.key(0), state, chunk)
+
+    def draw(path, leaf):
+        values = rng.normal(size=leaf.shape)
+        if path[-1].key in ("scale", "var"):
+            return jnp.asarray(1 + 0.3 * np.abs(values), jnp.float32)
+        fan_in = leaf.size / leaf.shape[-1] if leaf.ndim > 1 else 10
+        return jnp.asarray(1.5 * values / np.sqrt(fan_in), jnp.float32)
+
+    variables = {"batch_stats": {}} | jax.tree_util.tree_map_with_path(draw, shapes)
+    return with_even_logits(model, variables, chunk)
+
+
+def with_even_logits(model, variables, chunk):
+    """Changes the last layer so that the logits of every class have mean 0 and standard
+    deviation 2: no class wins everywhere."""
+    scores = jax.jit(
+        lambda c: model.apply(variables, model.initial_state(1), c)[1].logits
+    )
+    rng, found = np.random.default_rng(1), []
+    for _ in range(30):
+        scene = rng.integers(0, 256, (1, 1, 1, 1, 3))
+        frames = rng.integers(0, 256, chunk.frames.shape) // 2 + scene // 2
+        found.append(np.asarray(scores(chunk.replace(frames=np.uint8(frames)))[-1, 0]))
+    found = np.concatenate(found)
+    mean, factor = found.mean(axis=0), 2 / found.std(axis=0)
+    flat = flax.traverse_util.flatten_dict(variables, sep="/")
+    last = max(name.rpartition("/")[0] for name in flat if LAST.search(name))
+    flat[f"{last}/kernel"] *= factor
+    flat[f"{last}/bias"] = (flat[f"{last}/bias"] - mean) * factor
+    return flax.traverse_util.unflatten_dict(flat, sep="/")
+
+
+@pytest.fixture(scope="session")
+def make_case(tiny, tmp_path_factory):
+    """Exports a small system; fields are those of `config.model`."""
+
+    made = {}
+
+    def make(system, **fields):
+        key = (system, *fields.items())
+        if key not in made:
+            made[key] = build(system, fields)
+        return made[key]
+
+    def build(system, fields):
+        config, model = tiny.config(system), tiny.model(system, **fields)
+        config.model.update(fields)
+        chunk = jax.tree.map(lambda leaf: leaf[0], tiny.chunks(1, 1))
+        variables = loud_variables(model, chunk)
+        meta = store.Meta(
+            config=config.to_dict(),
+            class_names=tiny.classes,
+            fps=15.0,
+            step=7,
+            epoch=1,
+            versions={},
+        )
+        own = dict(model=model, variables=variables, config=config, meta=meta)
+        folder = tmp_path_factory.mktemp("export") / "model"
+        write.export(folder, **own)
+        return Case(model, variables, folder, own)
+
+    return make
