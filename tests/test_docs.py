@@ -26,7 +26,9 @@ CALL = re.compile(
     r"python (?:-m ((?:svtas_jax|data_pipeline)[\w.]*)|(scripts/\w+\.py))([^#&;|`]*)"
 )
 FOLDERS = r"svtas_jax|data_pipeline|configs|scripts|tests|docs|\.ci"
-SECTION = re.compile(r"(?:--)?(?:config\.)?((?:data|model|train|eval)\.\w+)(?:=.*)?")
+SECTION = re.compile(
+    r"(?:--)?(?:config\.)?((?:data|model|train|eval)\.(?!json)\w+)(?:=.*)?"
+)
 
 
 def text_of(page):

@@ -1,6 +1,6 @@
 """The step of SETE, METE and Transeger as an ONNX graph."""
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from typing import Any
 
 import jax
@@ -15,6 +15,7 @@ from svtas_jax.export.onnx_image import ImageNodes
 from svtas_jax.export.onnx_joint import JointNodes, places_of_new
 from svtas_jax.export.onnx_text import text_graph
 from svtas_jax.models.mobilenet_tsm import MobileNetTSM
+from svtas_jax.models.tcn import TCN
 from svtas_jax.models.transeger import Transeger
 from svtas_jax.structs import Model, Params
 
@@ -25,28 +26,30 @@ def check(model: Any) -> None:
     Raises:
         InputError: names the first part that cannot.
     """
-    is_transeger, backbone = isinstance(model, Transeger), model.image.backbone
-    head = model.joint if is_transeger else model.head
-    refused = {
-        f"the backbone {type(backbone).__name__}": not isinstance(
-            backbone, MobileNetTSM
-        ),
-        f"the head {type(head).__name__}": not is_transeger
-        and getattr(head, "kind", "") != "memory",
-        "config.model.reference_padding=True": getattr(
-            backbone, "reference_padding", False
-        ),
-        f"config.model.dtype={jnp.dtype(backbone.dtype).name}": backbone.dtype
-        != jnp.float32,
-        "config.model.joint_positions='fixed_by_row'": getattr(head, "positions", "")
-        == "fixed_by_row",
-    }
-    for part, is_refused in refused.items():
-        if is_refused:
-            raise InputError(
-                f"{part} cannot be written as ONNX; StableHLO has it: export with "
-                "--formats=stablehlo."
-            )
+    for part in _without_onnx(model):
+        raise InputError(
+            f"{part} cannot be written as ONNX; StableHLO has it: export with "
+            "--formats=stablehlo."
+        )
+
+
+def _without_onnx(model: Any) -> Iterator[str]:
+    """Yields the names of parts that have no ONNX."""
+    backbone = model.image.backbone
+    if not isinstance(backbone, MobileNetTSM):
+        yield f"the backbone {type(backbone).__name__}"
+        return
+    if not isinstance(model, Transeger):
+        if not isinstance(model.head, TCN):
+            yield f"the head {type(model.head).__name__}"
+        elif model.head.kind != "memory":
+            yield f"the head TCN of kind {model.head.kind!r}"
+    elif getattr(model.joint, "positions", "") == "fixed_by_row":
+        yield "config.model.joint_positions='fixed_by_row'"
+    if backbone.reference_padding:
+        yield "config.model.reference_padding=True"
+    if backbone.dtype != jnp.float32:
+        yield f"config.model.dtype={jnp.dtype(backbone.dtype).name!r}"
 
 
 def step_graph(
