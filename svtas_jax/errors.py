@@ -17,5 +17,9 @@ class MissingInputError(InputError, FileNotFoundError):
         return str(self.args[0])
 
 
+class SourceError(InputError):
+    """A live source broke off. Commands exit with code 3."""
+
+
 class DamagedVideoError(InputError):
     """A video cannot be read to its end."""

@@ -24,7 +24,7 @@ from svtas_jax.errors import InputError
 from svtas_jax.evaluation import measure, metrics, report, results
 from svtas_jax.evaluation import online as online_metrics
 from svtas_jax.evaluation.background import check_background
-from svtas_jax.live.engine import JaxEngine
+from svtas_jax.live.engine import JaxEngine, Programs, compile_programs
 from svtas_jax.live.feed import Feed
 from svtas_jax.live.results import ChunkGatherer, SourceEnd
 from svtas_jax.live.session import LiveSession
@@ -115,8 +115,8 @@ class Run:
                 training.
             num_sources: how many sources are read at a time.
             gap_reset_s: a new stream begins after so many seconds without a frame.
-            whole_chunks: a causal model, too, answers a chunk at a time: later, but with
-                less work.
+            whole_chunks: a causal model, too, answers a chunk at a time: later, but
+                with less work.
 
         Raises:
             InputError: if a number is negative or not finite, or the run was trained on
@@ -127,19 +127,19 @@ class Run:
             raise InputError(f"fps={fps} must be at least 0 (unknown) and finite.")
         if num_sources < 1:
             raise InputError(f"num_sources={num_sources} must be at least 1.")
-        spec, data = stream_spec(self.config), self.config.data
+        spec, trained_fps = stream_spec(self.config), self._trained_fps
         by_step = self.model.causal and not whole_chunks
-        trained_fps = self._trained_fps
+        engine = JaxEngine(
+            self._programs,
+            self.variables,
+            num_streams=num_sources,
+            clip_steps=spec.clip_steps,
+            steps_per_call=1 if by_step else spec.clip_steps,
+            size=self.config.data.crop,
+        )
         return LiveSession(
-            JaxEngine(
-                self.model,
-                self.variables,
-                num_streams=num_sources,
-                clip_steps=spec.clip_steps,
-                steps_per_call=1 if by_step else spec.clip_steps,
-                size=data.crop,
-            ),
-            transform_of(data),
+            engine,
+            transform_of(self.config.data),
             class_names=self.class_names,
             clip_steps=spec.clip_steps,
             step_s=spec.frame_stride / trained_fps,
@@ -147,6 +147,10 @@ class Run:
             fps=fps or trained_fps,
             gap_reset_s=gap_reset_s,
         )
+
+    @functools.cached_property
+    def _programs(self) -> Programs:
+        return compile_programs(self.model)
 
     @functools.cached_property
     def _trained_fps(self) -> float:

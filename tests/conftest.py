@@ -6,11 +6,13 @@ import pathlib
 import types
 
 import cv2
+import filming
 import jax
 import jax.numpy as jnp
 import ml_collections
 import numpy as np
 import pytest
+from loopback import Cameras
 
 from svtas_jax import models
 from svtas_jax.config import default_config
@@ -108,6 +110,25 @@ def numbered() -> types.SimpleNamespace:
     return types.SimpleNamespace(
         write=write_video, number=frame_number, height=HEIGHT, width=WIDTH
     )
+
+
+@pytest.fixture(scope="session")
+def films() -> types.SimpleNamespace:
+    """Writes films of numbered frames in many formats, and reads the numbers back."""
+    return types.SimpleNamespace(
+        write=filming.write_film,
+        number=filming.number_of,
+        picture=filming.picture,
+        silence=filming.write_silence,
+    )
+
+
+@pytest.fixture
+def camera():
+    """Starts cameras that run scripts, see `loopback.Cameras.start`."""
+    cameras = Cameras()
+    yield cameras.start
+    cameras.close()
 
 
 @pytest.fixture

@@ -10,9 +10,8 @@ import numpy as np
 import pytest
 
 from data_pipeline import annotations
-from svtas_jax import live, models, runs, stream
+from svtas_jax import models, runs, stream
 from svtas_jax.checkpoints import store
-from svtas_jax.config import stream_spec
 from svtas_jax.errors import InputError
 from svtas_jax.evaluation import extraction, measure
 from svtas_jax.training import cross_validation, loop, optim
@@ -96,7 +95,7 @@ def streamed_labels(workdir, config, name):
     """Returns what the live stream says about every frame of a video."""
     out = io.StringIO()
     path = pathlib.Path(config.data.root) / "Videos" / f"{name}.avi"
-    stream.stream(runs.load(str(workdir)), str(path), out)
+    stream.stream(runs.load(str(workdir)), [str(path)], out)
     lines = [json.loads(line) for line in out.getvalue().splitlines()]
     labels, position = [], 0
     for index, line in enumerate(lines):
@@ -173,16 +172,6 @@ def write_second_split(folder):
         path.write_text("\n".join(names), encoding="utf-8")
 
 
-def test_stride_follows_the_frame_rate_of_the_source(config):
-    spec = stream_spec(config)
-    assert live.fit_stride(spec, 15.0, 15.0) == spec
-    doubled = live.fit_stride(spec, 30.0, 15.0)
-    assert (doubled.frame_stride, doubled.clip_frames) == (4, 16)
-    assert doubled.clip_steps == spec.clip_steps
-    assert live.fit_stride(spec, 0.0, 15.0) == spec
-    assert live.fit_stride(spec, 0.0, 0.0) == spec
-
-
 def test_finetuning_takes_what_fits(trained, caplog):
     other = trained[0].copy_and_resolve_references()
     other.model.joint_features = 24
@@ -193,6 +182,19 @@ def test_finetuning_takes_what_fits(trained, caplog):
     old = runs.load(str(trained[1])).variables
     assert_equal(state.params["image"], old["params"]["image"])
     assert "not taken: params/joint/stage/conv_out/kernel" in caplog.text
+
+
+def test_a_causal_model_starts_from_the_weights_of_its_two_sided_twin(trained, caplog):
+    causal = trained[0].copy_and_resolve_references()
+    causal.model.causal = True
+    causal.train.init_from = str(trained[1])
+    model = models.build_model(causal, ("a", "b", "c", "d"))
+    with caplog.at_level("INFO"):
+        state = loop.first_state(causal, model, optim.optimizer_of(causal, 1))
+    old = runs.load(str(trained[1])).variables
+    assert_equal(state.params, old["params"])
+    assert_equal(state.batch_stats, old["batch_stats"])
+    assert "not taken" not in caplog.text
 
 
 def test_another_model_in_the_workdir_is_refused(trained, tmp_path):

@@ -117,43 +117,57 @@ def test_the_command_passes_its_flags_on(monkeypatch):
 
 
 @pytest.mark.parametrize("sizes", [(29,), (1,) * 29, (3, 5, 7, 8, 6), (8, 8, 8, 5)])
-def test_pushed_frames_become_the_chunks_of_the_file(run, trained, sizes):
+def test_pushed_frames_are_answered_as_those_of_the_file(run, trained, sizes):
     frames = video.read_frames(trained[1], range(29))
-    expected = list(run.stream(trained[1]))
-    with run.open_stream(fps=15) as live:
+    expected = run.segment(trained[1])
+    with run.open_stream(fps=15) as session:
         found, start = [], 0
         for size in sizes:
-            found += live.push(frames[start : start + size])
+            found += session.push(frames[start : start + size])
             start += size
-            assert len(found) == start // 8  # as soon as a chunk is complete
-        found += live.close()
-    assert [chunk.index for chunk in found] == [0, 1, 2, 3]
-    for ours, theirs in zip(found, expected, strict=True):
-        np.testing.assert_array_equal(ours.labels, theirs.labels)
-        np.testing.assert_allclose(ours.scores, theirs.scores, atol=1e-6)
-        np.testing.assert_allclose(ours.times_s, theirs.times_s, atol=1e-6)
-        ours, theirs = ours.to_json(), theirs.to_json()
-        assert ours["frames"] == theirs["frames"]
-        json.dumps(ours)
+            assert len(found) == (start + 1) // 8 * 4  # as soon as a chunk is complete
+        found += session.close()
+    assert [step.frame for step in found] == list(range(0, 29, 2))
+    assert [step.chunk for step in found] == [n // 4 for n in range(15)]
+    for step in found:
+        assert step.label == expected.label_names[step.frame]
+        np.testing.assert_allclose(step.scores, expected.scores[step.frame], atol=1e-6)
+        assert step.time_s == pytest.approx(expected.time_of(step.frame), abs=1e-6)
+        assert step.confidence == step.scores.max()
+        json.dumps(step.to_json())
+
+
+def test_chunks_of_a_stream_are_parts_of_its_segmentation(run, trained):
+    chunks, whole = list(run.stream(trained[1])), run.segment(trained[1])
+    assert [chunk.index for chunk in chunks] == [0, 1, 2, 3]
+    assert [chunk.start_frame for chunk in chunks] == [0, 8, 16, 24]
+    assert [chunk.num_frames for chunk in chunks] == [8, 8, 8, 5]
+    labels = np.concatenate([chunk.labels for chunk in chunks])
+    np.testing.assert_array_equal(labels, whole.labels)
+    for chunk in chunks:
+        times = whole.time_of(chunk.step_frames)
+        np.testing.assert_allclose(chunk.times_s, times, atol=1e-9)
+        json.dumps(chunk.to_json())
 
 
 def test_a_stream_takes_the_times_that_it_is_given(run):
-    with run.open_stream(fps=15) as live:
-        frames = np.zeros((8, 10, 12, 3), np.uint8)
-        (chunk,) = live.push(frames, times_s=[0, 1, 2, 3, 10, 11, 12, 13])
-    np.testing.assert_allclose(chunk.times_s, [0, 2, 10, 12, 13 + 1 / 15])
-    assert chunk.time_of(4) == 10
+    frames = np.zeros((9, 10, 12, 3), np.uint8)
+    times = np.array([0, 1, 2, 3, 4, 5, 6, 7, 8]) / 7
+    with run.open_stream(fps=15) as session:
+        found = session.push(frames, times) + session.close()
+    # One step is 2 / 15 s: a frame at 1 / 7 s is the nearest to each.
+    np.testing.assert_allclose([step.time_s for step in found], times)
 
 
 @pytest.mark.parametrize("times", [[0, 2, 1], [0, 1, np.nan], [0, 1], [-1, -2, 0]])
 def test_times_that_run_back_or_are_missing_are_refused(run, times):
     frames = np.zeros((3, 8, 8, 3), np.uint8)
-    with run.open_stream(fps=15) as live, pytest.raises(InputError, match="times"):
-        live.push(frames, times)
-    with run.open_stream(fps=15) as live:
-        live.push(frames, [0, 1, 1])
+    with run.open_stream(fps=15) as session, pytest.raises(InputError, match="times"):
+        session.push(frames, times)
+    with run.open_stream(fps=15) as session:
+        session.push(frames, [0, 1, 1])
         with pytest.raises(InputError, match="has come to 1 s"):
-            live.push(frames, [0.5, 2, 3])
+            session.push(frames, [0.5, 2, 3])
 
 
 @pytest.mark.parametrize("fps", [-3, float("nan"), float("inf")])
@@ -171,24 +185,35 @@ def test_a_rate_that_is_none_is_refused(run, fps):
     ],
 )
 def test_other_frames_are_refused(run, frames, message):
-    with run.open_stream(fps=15) as live, pytest.raises(InputError, match=message):
-        live.push(frames)
+    with run.open_stream(fps=15) as session, pytest.raises(InputError, match=message):
+        session.push(frames)
 
 
 def test_a_closed_stream_takes_no_frames(run):
-    live = run.open_stream(fps=15)
-    assert live.push(np.zeros((8, 8, 3), np.uint8)) == []
-    assert live.close()[0].num_frames == 1
-    assert live.close() == []
+    session = run.open_stream(fps=15)
+    assert session.push(np.zeros((8, 8, 3), np.uint8)) == []
+    assert [step.frame for step in session.close()] == [0]
+    assert session.close() == []
     with pytest.raises(InputError, match="closed"):
-        live.push(np.zeros((8, 8, 3), np.uint8))
+        session.push(np.zeros((8, 8, 3), np.uint8))
+
+
+def test_a_session_has_the_sources_that_it_was_opened_with(run):
+    frame = np.zeros((8, 8, 3), np.uint8)
+    with run.open_stream(num_sources=2) as session:
+        session.push(frame, source=1)
+        with pytest.raises(InputError, match="none of this session's 2"):
+            session.push(frame, source=2)
+    with pytest.raises(InputError, match="num_sources=0"):
+        run.open_stream(num_sources=0)
 
 
 def test_a_picture_shows_time_and_not_frames():
     labels = np.array([0] * 30 + [1] * 10)
     scores = np.eye(2, dtype=np.float32)[labels]
+    frames = np.arange(0, 41, 2)
     times = np.array([*np.arange(0, 30, 2) / 30, *(1 + np.arange(0, 11, 2) / 5)])
-    result = svtas_jax.VideoResult(("a", "b"), labels, scores, times, stride=2)
+    result = svtas_jax.VideoResult(("a", "b"), labels, scores, times, frames)
     starts_s = result.time_of(np.arange(40))
     shown = labels[timeline.frames_at_even_times(starts_s, times[-1])]
     assert abs(np.mean(shown == 0) - 1 / 3) < 0.05  # 1 s of 3 s

@@ -241,15 +241,20 @@ def render(path: pathlib.Path, config: ml_collections.ConfigDict) -> str:
     )
     if not writer.isOpened():
         raise InputError(f"no video can be written to {path}; give one with --video.")
-    rows, columns = np.mgrid[: SIZE[0], : SIZE[1]]
     for index in range(num_frames):
-        waves = [
-            128 + 100 * np.sin((rows * a + columns * b) / 40 + index / c)
-            for a, b, c in ((1, 2, 5), (2, -1, 7), (-1, 1, 3))
-        ]
-        writer.write(np.stack(waves, axis=-1).astype(np.uint8))
+        writer.write(moving_shapes(index))
     writer.release()
     return str(path)
+
+
+def moving_shapes(index: int) -> np.ndarray:
+    """Draws frame `index` of the rendered video, `SIZE` and 3 uint8."""
+    rows, columns = np.mgrid[: SIZE[0], : SIZE[1]]
+    waves = [
+        128 + 100 * np.sin((rows * a + columns * b) / 40 + index / c)
+        for a, b, c in ((1, 2, 5), (2, -1, 7), (-1, 1, 3))
+    ]
+    return np.stack(waves, axis=-1).astype(np.uint8)
 
 
 def peak_bytes() -> int:

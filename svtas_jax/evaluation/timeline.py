@@ -13,6 +13,7 @@ from svtas_jax.runtime.files import write_atomic
 from svtas_jax.structs import IGNORE_LABEL, labels_to_segments
 
 WIDTH = 1200
+BACKGROUND = ("background", "None")
 _MARGIN = 24
 _LEFT = 110  # width of the column with the rows' names
 _BAR_HEIGHT = 44
@@ -61,7 +62,7 @@ def draw_timeline(
     fps: float,
     title: str,
     confidence: np.ndarray | None = None,
-    background: Sequence[str] = ("background", "None"),
+    background: Sequence[str] = BACKGROUND,
 ) -> np.ndarray:
     """Draws the labels of one video as bars over time.
 
@@ -78,7 +79,7 @@ def draw_timeline(
     Returns:
         (H, WIDTH, 3) uint8 RGB.
     """
-    colours = _class_colours(class_names, background)
+    colours = class_colours(class_names, background)
     rows = []
     if truth is not None:
         rows.append(_Row("truth", _bar(truth, class_names, colours)))
@@ -290,7 +291,9 @@ def _readable_on(colour: np.ndarray) -> tuple[int, int, int]:
     return _INK if luminance > 120 else _WHITE
 
 
-def _class_colours(class_names: Sequence[str], background: Sequence[str]) -> np.ndarray:
+def class_colours(
+    class_names: Sequence[str], background: Sequence[str] = BACKGROUND
+) -> np.ndarray:
     """Returns each class's colour, then white: (K + 1, 3) uint8."""
     actions = [k for k, name in enumerate(class_names) if name not in background]
     colours = np.full((len(class_names), 3), _BACKGROUND, np.uint8)

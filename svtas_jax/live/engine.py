@@ -1,13 +1,13 @@
 """Computes steps of several streams at once and keeps their states, one row each.
 
 A call gathers the rows of the streams that have a step, runs `segment_chunk`, and puts
-the new rows back. It is compiled for a few batch sizes; where fewer streams have a step,
+the new rows back. It is compiled for a few batch sizes; if fewer streams have a step,
 rows of no stream, whose steps are not valid, fill the batch.
 """
 
 import functools
-from collections.abc import Sequence
-from typing import Any, Protocol
+from collections.abc import Callable, Sequence
+from typing import Any, NamedTuple, Protocol
 
 import jax
 import jax.numpy as jnp
@@ -77,6 +77,35 @@ class Rows:
         return np.asarray([*rows, *[self.spare] * more], np.int32), filled
 
 
+class Programs(NamedTuple):
+    """A model and its jitted functions, which several engines may share.
+
+    Attributes:
+        model: see `svtas_jax.structs.Model`.
+        segment, prepare: `_segment_rows` and `_prepare_rows`.
+        look_ahead: see `svtas_jax.streaming`.
+    """
+
+    model: Model
+    segment: Callable[..., Any]
+    prepare: Callable[..., Any]
+    look_ahead: Callable[..., Any]
+
+
+def compile_programs(model: Model) -> Programs:
+    """Returns the programs of a model; they are compiled when an engine uses them."""
+    segment, prepare, ahead = (
+        functools.partial(function, model=model)
+        for function in (_segment_rows, _prepare_rows, look_ahead)
+    )
+    return Programs(
+        model,
+        compile_inference(segment, donate_argnums=1),
+        compile_inference(prepare),
+        compile_inference(ahead),
+    )
+
+
 class JaxEngine:
     """An engine that runs the model itself; arguments as in `Engine`.
 
@@ -85,7 +114,8 @@ class JaxEngine:
     that fills it: they need no frames and add no latency.
 
     Args:
-        model, variables: see `svtas_jax.runs.Run`.
+        programs: see `compile_programs`.
+        variables: of the model.
         num_streams: how many streams there are.
         clip_steps: steps in a chunk.
         steps_per_call, size: see `Engine`.
@@ -93,7 +123,7 @@ class JaxEngine:
 
     def __init__(
         self,
-        model: Model,
+        programs: Programs,
         variables: Params,
         *,
         num_streams: int,
@@ -102,16 +132,11 @@ class JaxEngine:
         size: int,
     ) -> None:
         self.steps_per_call, self.size = steps_per_call, size
-        self._variables, self._clip_steps = variables, clip_steps
-        self._rows = Rows(num_streams)
-        self._state = start_streams(model, variables, num_streams + 1)
-        self._segment = compile_inference(
-            functools.partial(_segment_rows, model=model), donate_argnums=1
-        )
-        self._prepare = compile_inference(functools.partial(_prepare_rows, model=model))
-        fresh = compile_inference(functools.partial(look_ahead, model=model))
-        one = start_streams(model, variables, 1)
-        self._fresh = fresh(variables, one)
+        self._programs, self._variables = programs, variables
+        self._clip_steps, self._rows = clip_steps, Rows(num_streams)
+        self._state = start_streams(programs.model, variables, num_streams + 1)
+        one = start_streams(programs.model, variables, 1)
+        self._fresh = programs.look_ahead(variables, one)
         self._ahead: Any = None
         if self._fresh is not None:
             self._ahead = jnp.repeat(self._fresh, num_streams + 1, axis=0)
@@ -134,7 +159,7 @@ class JaxEngine:
 
     def _call(self, rows, frames, valid, starts) -> np.ndarray:
         index, arrays = self._rows.padded(rows, frames, valid, starts)
-        self._state, self._ahead, logits = self._segment(
+        self._state, self._ahead, logits = self._programs.segment(
             self._variables, self._state, self._ahead, self._fresh, index, *arrays
         )
         return np.asarray(logits)[: len(rows)]
@@ -142,7 +167,7 @@ class JaxEngine:
     def _look_ahead(self, rows: Sequence[int]) -> None:
         if rows:
             index, _ = self._rows.padded(rows)
-            self._ahead = self._prepare(
+            self._ahead = self._programs.prepare(
                 self._variables, self._state, self._ahead, index
             )
 

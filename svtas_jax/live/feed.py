@@ -13,13 +13,14 @@ from svtas_jax.live.results import SourceEnd, StepResult
 from svtas_jax.live.session import LiveSession
 
 Event = StepResult | SourceEnd
+_SETTLING_S = 5.0  # what a connection has gathered comes at once in the beginning
 
 
 class Feed:
     """The sources of a session, each read in a thread of its own.
 
-    Iterate over it: it yields a `StepResult` for every step, and a `SourceEnd` for every
-    source; the sources that have a step at the same time are computed together. After
+    Iterate over it: it yields a `StepResult` for every step, and a `SourceEnd` for
+    every source; sources that have a step at the same time are computed together. After
     `close`, from any thread, it answers what is in hand and ends.
 
     Args:
@@ -69,7 +70,7 @@ class Feed:
                 steps, ended = {}, []
                 for number in sorted(going_on):
                     if self._is_closing:
-                        ended.append(SourceEnd(number, *self.readers[number].end))
+                        ended.append(_end_of(number, self.readers[number]))
                     elif self.readers[number].is_ready:
                         self._take(number, steps, ended)
                 self._warn(steps)
@@ -101,15 +102,19 @@ class Feed:
         if step is not None:
             steps[number] = step
         else:
-            end = SourceEnd(number, *reader.end, reader.counters, error)
-            ended.append(end)
+            ended.append(_end_of(number, reader, error))
 
     def _warn(self, steps: dict) -> None:
         for number, step in steps.items():
-            if step.dropped and not self._has_warned[number]:
+            is_settled = step.time_s > _SETTLING_S
+            if step.dropped and is_settled and not self._has_warned[number]:
                 self._has_warned[number] = True
                 logging.warning(
                     "%s: its frames come faster than the model answers; the newest one "
                     "is taken and others are left out (counted as dropped).",
                     self.sources[number],
                 )
+
+
+def _end_of(number: int, reader: Reader, error: Exception | None = None) -> SourceEnd:
+    return SourceEnd(number, *reader.end, reader.counters, error)

@@ -8,7 +8,6 @@ import numpy as np
 
 from data_pipeline.step_queue import Counters
 from svtas_jax.evaluation.results import ChunkResult
-from svtas_jax.structs import Array
 
 
 @dataclasses.dataclass(frozen=True)
@@ -58,6 +57,7 @@ class StepResult:
         starts: whether a stream begins here: at the first frame, and after a gap.
         dropped: steps before it that were skipped because the model was busy.
         latency: from the frame's arrival to this answer.
+        answered_s: when the answer was there, in seconds of the monotonic clock.
         picture: (H, W, 3) uint8 RGB, the frame itself, if the session keeps pictures.
     """
 
@@ -72,7 +72,8 @@ class StepResult:
     starts: bool = False
     dropped: int = 0
     latency: Latency = Latency()
-    picture: Array | None = None
+    answered_s: float = 0.0
+    picture: np.ndarray | None = None
 
     @property
     def confidence(self) -> float:

@@ -242,6 +242,7 @@ class LiveSession:
                 starts=waiting.starts,
                 dropped=step.dropped,
                 latency=call.latency_of(step),
+                answered_s=call.end_s,
                 picture=step.picture,
             )
 

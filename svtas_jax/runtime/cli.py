@@ -3,7 +3,9 @@
 Flags are defined when a command starts, not when a module is imported.
 """
 
+import os
 import pathlib
+import signal
 import sys
 import traceback
 from collections.abc import Callable, Sequence
@@ -14,7 +16,7 @@ import ml_collections
 from absl import app, flags
 from ml_collections import config_flags
 
-from svtas_jax.errors import InputError, MissingInputError
+from svtas_jax.errors import InputError, MissingInputError, SourceError
 from svtas_jax.runtime import configs, hosts, interruption, process
 
 _TEXTS = {
@@ -75,7 +77,8 @@ def run(main: Callable[[], None], *, required: Sequence[str] = ("workdir",)) -> 
     """Parses the flags and calls `main`.
 
     A user's mistake prints one message to stderr, without a traceback, and exits with
-    code 2; so does a disk error, with code 1. SIGTERM exits with code 75.
+    code 2; so does a live source that broke off, with code 3, and a disk error, with
+    code 1. SIGTERM exits with code 75.
     """
     process.log_to_stderr()
     process.quiet_threads()
@@ -95,7 +98,10 @@ def _guard(main: Callable[[], None], argv: list[str], required: Sequence[str]) -
         main()
         hosts.wait()
     except InputError as error:
-        _fail(str(error), 2)
+        _fail(str(error), 3 if isinstance(error, SourceError) else 2)
+    except BrokenPipeError:  # as in `... | head`: nobody reads on
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        sys.exit(128 + signal.SIGPIPE)
     except interruption.Interrupted as error:  # in all processes at the same time
         print(error, file=sys.stderr)
         sys.exit(interruption.EXIT_CODE)

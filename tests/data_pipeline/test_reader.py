@@ -1,99 +1,20 @@
 """A reader's bounded lag, and what it does when its source misbehaves."""
 
-import contextlib
-import http.server
 import itertools
 import subprocess
 import sys
 import threading
 import time
 
-import cv2
 import numpy as np
 import pytest
+from loopback import FPS, plays
 
 from data_pipeline.reader import Reader
 from svtas_jax.errors import InputError, MissingInputError
 
-FPS, STEP_S = 50, 0.1
+STEP_S = 0.1
 TIMEOUT_S = (5.0, 0.5)
-HEAD = (
-    b"HTTP/1.0 200 OK\r\nConnection: close\r\n"
-    b"Content-Type: multipart/x-mixed-replace; boundary=xx\r\n\r\n"
-)
-
-
-class Connection:
-    """What a script of the camera does to one client."""
-
-    def __init__(self, stream, films, stop, sent):
-        self._stream, self._films = stream, films
-        self._stop, self._sent = stop, sent
-
-    def send(self, data):
-        self._stream.write(data)
-
-    def pictures(self, numbers):
-        for number in numbers:
-            image = cv2.cvtColor(self._films.picture(number), cv2.COLOR_RGB2BGR)
-            self._sent[number] = time.monotonic()
-            self.part(cv2.imencode(".jpg", image)[1].tobytes())
-
-    def garbage(self, count):
-        for _ in range(count):
-            self.part(b"\xff\xd8 this is no picture \xff\xd9")
-
-    def part(self, data):
-        head = f"Content-Type: image/jpeg\r\nContent-Length: {len(data)}\r\n\r\n"
-        self.send(b"--xx\r\n" + head.encode() + data + b"\r\n")
-        if self._stop.wait(1 / FPS):
-            raise OSError("the test is over")
-
-    def stall(self):
-        self._stop.wait(60)
-
-
-@pytest.fixture
-def camera(films):
-    """Starts servers; each runs one script a connection, and refuses further ones."""
-    stop, servers = threading.Event(), []
-
-    def start(*scripts):
-        remaining, sent = iter(scripts), {}
-
-        class Handler(http.server.BaseHTTPRequestHandler):
-            def do_GET(self):
-                script = next(remaining, lambda client: None)
-                client = Connection(self.wfile, films, stop, sent)
-                with contextlib.suppress(OSError):
-                    script(client)
-
-            def log_message(self, *_):
-                pass
-
-        server = http.server.ThreadingHTTPServer(("127.0.0.1", 0), Handler)
-        server.daemon_threads = True
-        threading.Thread(target=server.serve_forever, args=(0.05,)).start()
-        servers.append(server)
-        return f"http://127.0.0.1:{server.server_address[1]}/", sent
-
-    yield start
-    stop.set()
-    for server in servers:
-        server.shutdown()
-        server.server_close()
-
-
-def plays(numbers, then=None):
-    """Returns a script that shows pictures."""
-
-    def script(client):
-        client.send(HEAD)
-        client.pictures(numbers)
-        if then is not None:
-            then(client)
-
-    return script
 
 
 def reading(source, **options):

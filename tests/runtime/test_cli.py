@@ -23,6 +23,26 @@ def run(*arguments, cwd=ROOT):
     )
 
 
+def test_a_reader_that_goes_away_gets_no_traceback():
+    code = (
+        "from svtas_jax.runtime import cli\n"
+        "cli.run(lambda: [print(n, flush=True) for n in range(100000)], required=())\n"
+    )
+    process = subprocess.Popen(
+        [sys.executable, "-c", code],
+        cwd=ROOT,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+    )
+    assert process.stdout is not None and process.stderr is not None
+    process.stdout.readline()
+    process.stdout.close()
+    said = process.stderr.read()
+    process.stderr.close()
+    assert process.wait(60) == 141 and said == ""
+
+
 @pytest.mark.parametrize(
     ("arguments", "said"),
     [

@@ -1,0 +1,148 @@
+"""All that a server holds, and the tasks that run beside its requests."""
+
+import asyncio
+import concurrent.futures
+import contextlib
+import dataclasses
+import functools
+import pathlib
+import time
+from collections.abc import AsyncIterator, Sequence
+from typing import Any
+
+from data_pipeline.reader import GAP_RESET_S
+from data_pipeline.sources import TIMEOUT_S
+from svtas_jax.evaluation import timeline
+from svtas_jax.runs import Run
+from svtas_jax.serving.cameras import Camera, Cameras
+from svtas_jax.serving.history import History
+from svtas_jax.serving.hub import Hub
+from svtas_jax.serving.jobs import Jobs
+from svtas_jax.serving.pictures import Pictures
+from svtas_jax.serving.seats import NUM_SEATS, Seats
+
+_COUNT_S = 1.0
+_GREY = (205, 205, 205)
+
+
+@dataclasses.dataclass(frozen=True, eq=False)
+class State:
+    """What the routes use.
+
+    Attributes:
+        run: the trained run.
+        cameras, hub, jobs, seats: see their classes.
+        most_bytes: of an uploaded video.
+        pool: threads that encode pictures.
+        began_s: when the server began, in seconds of the monotonic clock.
+    """
+
+    run: Run
+    cameras: Cameras
+    hub: Hub
+    jobs: Jobs
+    seats: Seats
+    most_bytes: int
+    pool: concurrent.futures.ThreadPoolExecutor
+    began_s: float = dataclasses.field(default_factory=time.monotonic)
+
+    @functools.cached_property
+    def about(self) -> dict[str, Any]:
+        """The model, and what the page needs to know of the server."""
+        names, meta = self.run.class_names, self.run.meta
+        background = tuple(self.run.config.eval.background)
+        actions = [k for k, name in enumerate(names) if name not in background]
+        colours = dict.fromkeys(range(len(names)), _GREY)
+        found = timeline.distinct_colours(len(actions)).tolist()
+        colours |= dict(zip(actions, found, strict=True))
+        return {
+            "model": {
+                "system": self.run.config.model.system,
+                "causal": self.run.model.causal,
+                "checkpoint": self.run.checkpoint,
+                "step": meta.step,
+                "step_s": round(self.seats.session.step_s, 4),
+                "steps_per_answer": self.seats.session.steps_per_answer,
+            },
+            "classes": [
+                {"name": name, "colour": "#{:02x}{:02x}{:02x}".format(*colours[k])}
+                for k, name in enumerate(names)
+            ],
+            "max_upload_bytes": self.most_bytes,
+        }
+
+    def stop_streams(self) -> None:
+        """Ends what clients listen to and look at."""
+        self.hub.close()
+        for camera in self.cameras.all:
+            camera.pictures.close()
+
+    @contextlib.asynccontextmanager
+    async def running(self, _app: object) -> AsyncIterator[None]:
+        """Runs the server's threads and tasks."""
+        self.cameras.start()
+        self.jobs.start()
+        tasks = [
+            asyncio.create_task(self.hub.run()),
+            asyncio.create_task(self._count()),
+        ]
+        try:
+            yield
+        finally:
+            self.stop_streams()
+            for task in tasks:
+                task.cancel()
+            await asyncio.gather(*tasks, return_exceptions=True)
+            await asyncio.gather(
+                asyncio.to_thread(self.cameras.close),
+                asyncio.to_thread(self.jobs.close),
+            )
+            self.pool.shutdown(wait=False, cancel_futures=True)
+
+    async def _count(self) -> None:
+        while True:
+            await asyncio.sleep(_COUNT_S)
+            self.cameras.count()
+
+
+def open_state(
+    run: Run,
+    sources: Sequence[str] = (),
+    *,
+    once: bool = False,
+    gap_reset_s: float = GAP_RESET_S,
+    max_upload_mb: float = 500.0,
+    timeout_s: tuple[float, float] = TIMEOUT_S,
+) -> State:
+    """Compiles the model for a server's sources, uploads and browsers.
+
+    Args:
+        run: the trained run.
+        sources: see `svtas_jax.Run.stream`.
+        once: a live source that breaks off is not opened again.
+        gap_reset_s: a new stream begins after so many seconds without a frame.
+        max_upload_mb: size of an uploaded video in megabytes.
+        timeout_s: see `data_pipeline.reader.Reader`.
+
+    Raises:
+        InputError: as `Run.open_stream`.
+    """
+    hub, pool = Hub(), concurrent.futures.ThreadPoolExecutor(2, "pictures")
+    seats = Seats(run.open_stream(num_sources=NUM_SEATS, gap_reset_s=gap_reset_s))
+    session = None
+    if sources:
+        session = run.open_stream(num_sources=len(sources), gap_reset_s=gap_reset_s)
+    step_s = seats.session.step_s
+    cameras = [
+        Camera(number, source, History(step_s), Pictures(pool))
+        for number, source in enumerate(sources)
+    ]
+    return State(
+        run=run,
+        cameras=Cameras(session, cameras, hub, once=once, timeout_s=timeout_s),
+        hub=hub,
+        jobs=Jobs(run, pathlib.Path(run.workdir)),
+        seats=seats,
+        most_bytes=round(max_upload_mb * 1e6),
+        pool=pool,
+    )
