@@ -77,8 +77,10 @@ class Metadata:
 
     def to_json(self) -> str:
         """Returns the content of `model.json`."""
-        found = {"format": FORMAT} | dataclasses.asdict(self)
-        found |= {"step_s": self.step_s, "picture": _HOW} | found.pop("facts")
+        facts = dataclasses.asdict(self)
+        origin = facts.pop("facts")
+        found = {"format": FORMAT, **facts, "step_s": self.step_s, "picture": _HOW}
+        found |= origin
         return json.dumps(found, indent=1, ensure_ascii=False, default=str)
 
 

@@ -69,9 +69,8 @@ class ImageNodes:
     def _stem(self, x: str) -> str:
         """Normalises and convolves: the mean is subtracted before the padding, the
         rest is part of the kernel."""
-        mean, std = (
-            np.float64(value) for value in (self._branch.mean, self._branch.std)
-        )
+        mean = np.asarray(self._branch.mean, np.float64)
+        std = np.asarray(self._branch.std, np.float64)
         x = self._graph.op("Sub", x, self._graph.floats(255 * mean.reshape(3, 1, 1)))
         kernel, bias = self._weights.conv("conv1")
         return self._conv(x, (kernel / (255 * std)[:, None], bias), stride=2)

@@ -87,22 +87,24 @@ class JointNodes:
         table = self.graph.floats(table)
         if self.position is None:
             return table
-        return self.graph.op("Gather", table, self._places(image), axis=0)
+        return self.graph.op(
+            "Gather", table, self._places(image, self.position), axis=0
+        )
 
-    def _places(self, image):
+    def _places(self, image, position):
         """Returns the places of the steps in their chunk (B, T); those of steps beyond
         its end are the last one."""
         steps = self.graph.numbers(self.graph.size(image, 1))
-        first = self.graph.unsqueeze(self.position, 1)
+        first = self.graph.unsqueeze(position, 1)
         return self.graph.clamp(
             self.graph.op("Add", first, steps), 0, self.clip_steps - 1
         )
 
     def _meeting(self, x, image):
         """Returns the steps of a chunk's x that meet those of the image."""
-        return (
-            x if self.position is None else self.graph.rows_at(x, self._places(image))
-        )
+        if self.position is None:
+            return x
+        return self.graph.rows_at(x, self._places(image, self.position))
 
     def _decoder_layer(self, weights, past, x, text, num_heads):
         graph = self.graph
@@ -127,20 +129,20 @@ class JointNodes:
             for name in ("key", "value")
         ]
         kept = []
-        if past:
-            kept = both = [self._extend(*pair) for pair in zip(past, both, strict=True)]
+        if past and self.position is not None:
+            place = places_of_new(
+                graph, self.position, self.count, self.clip_steps, both[0]
+            )
+            pairs = zip(past, both, strict=True)
+            kept = both = [self._extend(old, new, *place) for old, new in pairs]
         mask = None if text is not None else self._mask(x, both[0])
         y = attend(graph, query, *both, num_heads=num_heads, width=width, mask=mask)
         return kept, graph.linear(y, *weights.linear("out_projection"))
 
-    def _extend(self, old, new):
+    def _extend(self, old, new, index, is_new):
         """Puts the new steps at their places in the chunk, see `joint.Past`."""
-        graph = self.graph
-        index, is_new = places_of_new(
-            graph, self.position, self.count, self.clip_steps, new
-        )
-        new = graph.rows_at(new, index)
-        return graph.op("Where", graph.unsqueeze(is_new, 2), new, old)
+        new = self.graph.rows_at(new, index)
+        return self.graph.op("Where", self.graph.unsqueeze(is_new, 2), new, old)
 
     def _mask(self, x, key):
         """Returns which keys a query may see, broadcast to (B, 1, T, T')."""

@@ -17,7 +17,7 @@ from svtas_jax.export.onnx_text import text_graph
 from svtas_jax.models.mobilenet_tsm import MobileNetTSM
 from svtas_jax.models.tcn import TCN
 from svtas_jax.models.transeger import Transeger
-from svtas_jax.structs import Model, Params
+from svtas_jax.structs import Params
 
 
 def check(model: Any) -> None:
@@ -78,7 +78,7 @@ def _weights(variables: Params) -> Weights:
 class _Step:
     """The graph of a step under construction."""
 
-    def __init__(self, model: Model, variables, state, picture, text_width) -> None:
+    def __init__(self, model: Any, variables, state, picture, text_width) -> None:
         self._model, self._weights = model, _weights(variables)
         self._initial, self._graph = state, Graph()
         steps = "t" if model.causal else model.clip_steps
@@ -133,8 +133,9 @@ class _Step:
         for name, array in self._initial.items():
             shape = ("b", *array.shape[1:])
             graph.output(self._state[name], f"next_{name}", array.dtype, shape)
-        num_classes = getattr(model, "joint", getattr(model, "head", None)).num_classes
-        graph.output(logits, "logits", "float32", ("b", self._steps, num_classes))
+        head = model.joint if isinstance(model, Transeger) else model.head
+        shape = ("b", self._steps, head.num_classes)
+        graph.output(logits, "logits", "float32", shape)
         return graph.finish("step")
 
     def _transeger(self, features: str, valid: str) -> str:

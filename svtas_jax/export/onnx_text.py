@@ -120,7 +120,7 @@ def _block(graph: Graph, x: str, weights: Weights, encoder: TextEncoder) -> str:
     """Adds a `TransformerBlock`."""
     own, width = weights.of("attn"), encoder.width
     y = layer_norm(graph, x, weights.of("ln_1"))
-    kernel, bias = own.linear("in_proj")
+    kernel, bias = own.of("in_proj")["kernel"], own.of("in_proj")["bias"]
     query, key, value = (
         graph.linear(y, kernel[:, part], bias[part])
         for part in (slice(i * width, (i + 1) * width) for i in range(3))

@@ -2,8 +2,10 @@
 
 import importlib
 import pathlib
+import sys
 from collections.abc import Callable, Mapping
 from types import ModuleType
+from typing import Any, cast
 
 import jax
 import numpy as np
@@ -66,6 +68,9 @@ def _load_onnxruntime(path: pathlib.Path, outputs: tuple[str, ...]) -> Function:
 
 
 def _load_openvino(path: pathlib.Path, outputs: tuple[str, ...]) -> Function:
+    # Its telemetry reports usage unasked, from a fork of this process, whose threads
+    # could then wait for each other for ever. The import goes on without.
+    cast(dict[str, Any], sys.modules).setdefault("openvino_telemetry", None)
     # By default it computes in bfloat16 on processors that can.
     options = {"INFERENCE_PRECISION_HINT": "f32", "PERFORMANCE_HINT": "LATENCY"}
     compiled = _import("openvino").Core().compile_model(path, "CPU", options)

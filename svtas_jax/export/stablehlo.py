@@ -1,5 +1,6 @@
 """Exports programs as StableHLO, which `jax.export.deserialize` loads."""
 
+import dataclasses
 from collections.abc import Callable, Mapping
 from typing import Any
 
@@ -50,7 +51,8 @@ def text_of(model: Model, variables: Params) -> Callable[..., Any]:
     """Returns the function labels (B, clip_steps) -> text (B, clip_steps, D)."""
 
     def text(labels):
-        state = model.initial_state(labels.shape[0]).replace(labels=labels)
+        state = model.initial_state(labels.shape[0])
+        state = dataclasses.replace(state, labels=labels)
         return look_ahead(variables, state, model=model)
 
     return text

@@ -41,9 +41,10 @@ class ExportedEngine:
         self._rows = Rows(num_streams)
         self._state = exported.initial_state(num_streams + 1)
         self._counts = "position" in self._state  # steps in the running chunk
-        self._text = self._fresh = None
+        self._fresh = self._text = np.zeros(0)
+        self._reads_text = exported.text_shape is not None
         if exported.text_shape:
-            self._fresh = exported.text(exported.initial_state(1)["labels"])
+            self._fresh = self._text_of(exported.initial_state(1)["labels"])
             self._text = np.repeat(self._fresh, num_streams + 1, axis=0)
         self._position = np.zeros(num_streams + 1, np.int64)
         self._warm_up()
@@ -53,11 +54,13 @@ class ExportedEngine:
     ) -> np.ndarray:
         """Computes the next steps of some streams, see `Engine.run`; the valid steps
         come first."""
-        rows, starts = np.asarray(rows), np.asarray(starts, bool)
+        return self._run(np.asarray(rows), frames, valid, np.asarray(starts, bool))
+
+    def _run(self, rows, frames, valid, starts) -> np.ndarray:
         count = valid.sum(axis=1)
         assert np.array_equal(valid, np.arange(valid.shape[1]) < count[:, None])
         self._position[rows[starts]] = 0
-        if self._fresh is not None:
+        if self._reads_text:
             self._text[rows[starts]] = self._fresh
         first = self._until_full(rows, count)
         logits = self._call(rows, frames, first, starts)
@@ -79,14 +82,14 @@ class ExportedEngine:
             own[place, : count[row] - first[row]] = frames[row, first[row] : count[row]]
         left = count[more] - first[more]
         valid = np.arange(frames.shape[1]) < left[:, None]
-        found = self.run(rows[more], own, valid, np.zeros(len(more), bool))
+        found = self._run(rows[more], own, valid, np.zeros(len(more), bool))
         for place, row in enumerate(more):
             logits[row, first[row] : count[row]] = found[place, : left[place]]
 
     def _call(self, rows, frames, count, starts) -> np.ndarray:
         index, (frames, count, starts) = self._padded(rows, frames, count, starts)
         state = {name: array[index] for name, array in self._state.items()}
-        text = None if self._text is None else self._text[index]
+        text = self._text[index] if self._reads_text else None
         state, logits = self._exported.step(state, frames, count, starts, text)
         for name, array in state.items():
             self._state[name][index] = array
@@ -99,9 +102,14 @@ class ExportedEngine:
         return np.array(logits[: len(rows)])
 
     def _look_ahead(self, rows: np.ndarray) -> None:
-        if self._text is not None and len(rows):
+        if self._reads_text and len(rows):
             index, _ = self._padded(rows)
-            self._text[index] = self._exported.text(self._state["labels"][index])
+            self._text[index] = self._text_of(self._state["labels"][index])
+
+    def _text_of(self, labels: np.ndarray) -> np.ndarray:
+        text = self._exported.text(labels)
+        assert text is not None  # `_reads_text`
+        return text
 
     def _padded(self, rows, *arrays):
         """Fills a batch up where every batch size is compiled anew."""
@@ -116,5 +124,5 @@ class ExportedEngine:
             frames = np.zeros((*shape, self.size, self.size, 3), np.uint8)
             rows, starts = range(size), np.ones(size, bool)
             self.run(rows, frames, np.zeros(shape, bool), starts)
-            if self._text is not None:
-                self._exported.text(self._state["labels"][list(rows)])
+            if self._reads_text:
+                self._text_of(self._state["labels"][list(rows)])

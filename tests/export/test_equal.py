@@ -1,6 +1,8 @@
 """An exported step equals the native one, however frames are fed."""
 
 import functools
+import importlib.util
+import sys
 
 import jax
 import numpy as np
@@ -144,8 +146,41 @@ def test_long_streams_stay_equal(case, native, engine):
 
 @pytest.mark.parametrize("case", choose([0]), ids=name_of, indirect=True)
 def test_openvino_equals_the_native_step(case, native):
-    pytest.importorskip("openvino")
+    if importlib.util.find_spec("openvino") is None:
+        pytest.skip("openvino is not installed")
     check(case, native, "openvino", 40)
+    assert "openvino_telemetry.main" not in sys.modules  # it reports usage
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(
+    "fields",
+    [
+        *(dict(head=head) for head in ("gru", "gtrm", "asformer", "ms_tcn", "tcn_3d")),
+        dict(backbone="vit", image_layers=1, causal=True),
+        dict(reference_padding=True),
+    ],
+    ids=str,
+)
+def test_stablehlo_has_the_other_parts(make_case, fields):
+    case = make_case("sete", formats=("stablehlo",), **fields)
+    exported = load_exported(case.folder)
+    step = compile_inference(functools.partial(segment_chunk, model=case.model))
+    state, own = (
+        start_streams(case.model, case.variables, 2),
+        exported.initial_state(2),
+    )
+    rng = np.random.default_rng(0)
+    for number in range(3):
+        frames = rng.integers(0, 256, (2, CLIP_STEPS, 32, 32, 3), np.uint8)
+        count, starts = np.array([CLIP_STEPS, 2]), np.array([number == 0, False])
+        valid = np.arange(CLIP_STEPS) < count[:, None]
+        labels = np.zeros(valid.shape, np.int32)
+        chunk = Chunk(frames, labels, valid, starts, np.ones(2, np.int32))
+        state, logits = step(case.variables, state, chunk)
+        own, ours = exported.step(own, frames, count, starts)
+        np.testing.assert_allclose(ours, logits, rtol=0, atol=TOLERANCE)
+        assert np.ptp(ours) > 0.1
 
 
 @pytest.mark.parametrize("case", choose((0, 3, 4)), ids=name_of, indirect=True)
