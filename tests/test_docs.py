@@ -26,7 +26,9 @@ CALL = re.compile(
     r"python (?:-m ((?:svtas_jax|data_pipeline)[\w.]*)|(scripts/\w+\.py))([^#&;|`]*)"
 )
 FOLDERS = r"svtas_jax|data_pipeline|configs|scripts|tests|docs|\.ci"
-SECTION = re.compile(r"(?:--)?(?:config\.)?((?:data|model|train|eval)\.\w+)(?:=.*)?")
+SECTION = re.compile(
+    r"(?:--)?(?:config\.)?((?:data|model|train|eval)\.(?!json)\w+)(?:=.*)?"
+)
 
 
 def text_of(page):
@@ -100,8 +102,9 @@ def commands_of(page):
     lines = itertools.chain(*(code.splitlines() for code in blocks_of(page, "bash")))
     for line in (*lines, *spans_of(page)):
         for module, script, arguments in CALL.findall(line):
-            path = script or f"{module.replace('.', '/')}.py"
-            yield (ROOT / path).read_text(encoding="utf-8"), arguments
+            path = ROOT / (script or module.replace(".", "/"))
+            path = path / "__main__.py" if path.is_dir() else path.with_suffix(".py")
+            yield path.read_text(encoding="utf-8"), arguments
 
 
 @each_page

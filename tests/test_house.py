@@ -13,7 +13,7 @@ import svtas_jax
 ROOT = pathlib.Path(svtas_jax.__file__).parents[1]
 COMMANDS = (
     *("train", "evaluate", "stream", "extract", "cross_validate", "profile"),
-    *("benchmark", "serve"),
+    *("benchmark", "serve", "export.__main__"),
 )
 # From the ground up. A room is a folder, or a module that stands alone.
 FLOORS = (
@@ -23,7 +23,7 @@ FLOORS = (
     {"data_pipeline", "data_pipeline.demo", "data_pipeline.prepared"},
     {"svtas_jax.models", "svtas_jax.checkpoints"},
     {"svtas_jax.run_config", "svtas_jax.streaming", "svtas_jax.weights"},
-    {"svtas_jax.evaluation"},
+    {"svtas_jax.evaluation", "svtas_jax.export"},
     {"svtas_jax.live", "svtas_jax.runs"},
     {"svtas_jax.serving"},
     {"svtas_jax.training", "svtas_jax.cost"},

@@ -215,7 +215,7 @@ def attend_in_windows(
     weights = jax.nn.softmax(energy / math.sqrt(width) + jnp.log(share))
     weights = jnp.where(seen, weights, 0).astype(value.dtype)
     attended = jnp.einsum("bnqk,bnkd->bnqd", weights, values)
-    return attended.reshape(len(query), -1, value.shape[-1])[:, :num_steps]
+    return attended.reshape(query.shape[0], -1, value.shape[-1])[:, :num_steps]
 
 
 def _blocks(x, size):

@@ -16,9 +16,11 @@ class CausalTranseger(Transeger):
 
     The text features are those of the stream's last full `clip_steps` steps, counted
     from its start. A call computes its steps in pieces: one ends where such a chunk is
-    full. In training, a call is one chunk from its first step on.
+    full. In training, a call is one chunk from its first step on. With `within_chunk`,
+    no call computes a step beyond the end of the running chunk.
     """
 
+    within_chunk: bool = False
     causal = True
 
     def initial_state(self, batch_size: int) -> StreamState:
@@ -51,7 +53,7 @@ class CausalTranseger(Transeger):
             return module.next_piece(image, count, *carry)
 
         num_steps = image.shape[1]
-        is_aligned = train or self.is_initializing()
+        is_aligned = train or self.is_initializing() or self.within_chunk
         borders = 0 if is_aligned else -(-(num_steps - 1) // self.clip_steps)
         carry = state, logits, done
         for _ in range(borders):

@@ -180,7 +180,7 @@ class Segments:
         most; rows sum to 1."""
         index = jnp.arange(self.real.shape[1])
         close = jnp.abs(index[:, None] - index) <= NEIGHBOURS
-        edges = jnp.broadcast_to(close, (len(self.real), *close.shape))
+        edges = jnp.broadcast_to(close, (self.real.shape[0], *close.shape))
         return _rows_to_one(edges.astype(jnp.float32), self.real)
 
     def membership(self, moved: jax.Array, num_steps: int) -> jax.Array:

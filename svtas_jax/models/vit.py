@@ -67,7 +67,7 @@ class VisionTransformer(nn.Module):
                 f"{size}x{size}; try --config.data.crop={height // size * size}."
             )
         x = x.reshape(-1, height // size, size, width // size, size, channels)
-        x = jnp.swapaxes(x, 2, 3).reshape(len(x), -1, size * size * channels)
+        x = jnp.swapaxes(x, 2, 3).reshape(x.shape[0], -1, size * size * channels)
         shape = (size, size, channels, self.width)
         init = nn.initializers.lecun_normal()
         kernel = Kernel(init, name="conv1")(shape).astype(self.dtype)
@@ -76,7 +76,9 @@ class VisionTransformer(nn.Module):
     def _with_class_token(self, tokens):
         normal = nn.initializers.normal(self.width**-0.5)
         own = self.param("class_embedding", normal, (self.width,))
-        first = jnp.broadcast_to(own.astype(self.dtype), (len(tokens), 1, self.width))
+        first = jnp.broadcast_to(
+            own.astype(self.dtype), (tokens.shape[0], 1, self.width)
+        )
         x = jnp.concatenate((first, tokens), axis=1)
         shape = (x.shape[1], self.width)
         positions = self.param("positional_embedding", normal, shape)

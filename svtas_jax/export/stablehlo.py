@@ -1,0 +1,100 @@
+"""Exports programs as StableHLO, which `jax.export.deserialize` loads."""
+
+import dataclasses
+from collections.abc import Callable, Mapping
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from svtas_jax.export.constants import folded
+from svtas_jax.export.flat import flatten, unflatten
+from svtas_jax.models.causal_transeger import CausalTranseger
+from svtas_jax.streaming import keep_unless, look_ahead, reset_streams
+from svtas_jax.structs import Chunk, Model, Params
+
+PLATFORMS = ("cpu", "cuda")
+
+
+def step_of(model: Model, variables: Params) -> Callable[..., Any]:
+    """Returns the function (state, frames, count, starts[, text]) -> (next state,
+    logits), of a state by name; see docs/export.md."""
+    if isinstance(model, CausalTranseger):
+        model = model.clone(within_chunk=True)
+
+    def step(state, frames, count, starts, text=None):
+        batch_size, num_steps = frames.shape[:2]
+        valid = jnp.arange(num_steps) < count[:, None]
+        chunk = Chunk(
+            frames=frames,
+            labels=jnp.zeros(valid.shape, jnp.int32),  # only losses read them
+            valid=valid,
+            starts=starts,
+            num_chunks=jnp.ones(batch_size, jnp.int32),
+        )
+        before = unflatten(state, model.initial_state(batch_size))
+        before = reset_streams(model, before, starts)
+        after, output = model.apply(variables, before, chunk, ahead=text)
+        after = jax.vmap(keep_unless)(count > 0, after, before)
+        logits = output.logits[-1]
+        if before.position is not None:
+            end = model.clip_steps - before.position
+            is_beyond = valid & (jnp.arange(num_steps) >= end[:, None])
+            logits = jnp.where(is_beyond[..., None], jnp.nan, logits)
+        return flatten(model, after), logits
+
+    return step
+
+
+def text_of(model: Model, variables: Params) -> Callable[..., Any]:
+    """Returns the function labels (B, clip_steps) -> text (B, clip_steps, D)."""
+
+    def text(labels):
+        state = model.initial_state(labels.shape[0])
+        state = dataclasses.replace(state, labels=labels)
+        return look_ahead(variables, state, model=model)
+
+    return text
+
+
+def export_step(
+    model: Model,
+    variables: Params,
+    *,
+    state: Mapping[str, np.ndarray],
+    picture: tuple[int, ...],
+    text_width: int,
+) -> bytes:
+    """Exports `step_of`.
+
+    Args:
+        model, variables: see `svtas_jax.runs.Run`.
+        state: arrays of one stream, (1, ...) each.
+        picture: height, width, channels.
+        text_width: D of the text features, 0 if the step reads none.
+    """
+    batch, steps = jax.export.symbolic_shape("b, t")
+    steps = steps if model.causal else model.clip_steps
+    shape = jax.ShapeDtypeStruct
+    shapes = [
+        {name: shape((batch, *a.shape[1:]), a.dtype) for name, a in state.items()},
+        shape((batch, steps, *picture), np.uint8),
+        shape((batch,), np.int32),
+        shape((batch,), np.bool_),
+    ]
+    if text_width:
+        shapes.append(shape((batch, model.clip_steps, text_width), np.float32))
+    return _serialise(step_of(model, variables), *shapes)
+
+
+def export_text(model: Model, variables: Params) -> bytes:
+    """Exports `text_of`."""
+    (batch,) = jax.export.symbolic_shape("b")
+    labels = jax.ShapeDtypeStruct((batch, model.clip_steps), np.int32)
+    return _serialise(text_of(model, variables), labels)
+
+
+def _serialise(function, *shapes) -> bytes:
+    program = jax.jit(folded(function, *shapes))
+    return bytes(jax.export.export(program, platforms=PLATFORMS)(*shapes).serialize())
