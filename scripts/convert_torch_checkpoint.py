@@ -151,7 +151,7 @@ def export(workdir: str, path: str) -> None:
         raise InputError(
             f"--export={path} must end with .safetensors, the format of the file."
         )
-    run = runs.load(workdir)
+    run = runs.load_trained(workdir)
     state = convert.to_torch(run.variables, rules_of(run.config))
     write_safetensors(path, state)
     logging.info("%d arrays: %s", len(state), path)

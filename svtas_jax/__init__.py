@@ -14,10 +14,12 @@ if TYPE_CHECKING:
     from svtas_jax.config import default_config, validate_config
     from svtas_jax.errors import InputError
     from svtas_jax.evaluation.results import ChunkResult, VideoResult
+    from svtas_jax.live.exported import ExportedRun
     from svtas_jax.live.results import StepResult
+    from svtas_jax.live.run import Run
     from svtas_jax.live.session import LiveSession
     from svtas_jax.models import build_model
-    from svtas_jax.runs import Run, load
+    from svtas_jax.runs import TrainedRun, load
     from svtas_jax.runtime.configs import get_config
     from svtas_jax.streaming import segment_chunk, segment_video
     from svtas_jax.structs import Chunk, Segment, StreamSpec, StreamState
@@ -27,6 +29,7 @@ __version__ = "0.2.0"
 __all__ = [
     "Chunk",
     "ChunkResult",
+    "ExportedRun",
     "InputError",
     "LiveSession",
     "Run",
@@ -34,6 +37,7 @@ __all__ = [
     "StepResult",
     "StreamSpec",
     "StreamState",
+    "TrainedRun",
     "VideoResult",
     "build_model",
     "default_config",
@@ -47,13 +51,15 @@ __all__ = [
 _HOMES = {
     "Chunk": "structs",
     "ChunkResult": "evaluation.results",
+    "ExportedRun": "live.exported",
     "InputError": "errors",
     "LiveSession": "live.session",
-    "Run": "runs",
+    "Run": "live.run",
     "Segment": "structs",
     "StepResult": "live.results",
     "StreamSpec": "structs",
     "StreamState": "structs",
+    "TrainedRun": "runs",
     "VideoResult": "evaluation.results",
     "build_model": "models",
     "default_config": "config",

@@ -24,7 +24,7 @@ from svtas_jax.runtime import cli
 def main() -> None:
     """Runs the command."""
     given = flags.FLAGS
-    run = runs.load(given.workdir, given.checkpoint, config=given.config)
+    run = runs.load_trained(given.workdir, given.checkpoint, config=given.config)
     data = run.config.data
     validate_config(run.config)
     if data.features:

@@ -2,10 +2,9 @@
 
 import dataclasses
 import functools
-import math
 import os
 import pathlib
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 
 import jax
 import ml_collections
@@ -15,42 +14,35 @@ from data_pipeline import annotations
 from data_pipeline.chunks import blank_chunk
 from data_pipeline.dataset import feature_width
 from data_pipeline.demo import render
-from data_pipeline.reader import GAP_RESET_S
-from data_pipeline.transforms import transform_of
 from svtas_jax import models
 from svtas_jax.checkpoints import store
 from svtas_jax.config import stream_spec, validate_config, with_clip_frames
 from svtas_jax.errors import InputError
-from svtas_jax.evaluation import measure, metrics, report, results
+from svtas_jax.evaluation import measure, metrics, report
 from svtas_jax.evaluation import online as online_metrics
 from svtas_jax.evaluation.background import check_background
+from svtas_jax.export.load import check_engine
 from svtas_jax.live.engine import JaxEngine, Programs, compile_programs
-from svtas_jax.live.feed import Feed, chunks_of
-from svtas_jax.live.session import LiveSession
+from svtas_jax.live.exported import is_exported, load_exported_run
+from svtas_jax.live.run import Run
 from svtas_jax.run_config import load_config
 from svtas_jax.runtime import hosts
 from svtas_jax.structs import Chunk, Model, Params, VideoRecord
 
-FALLBACK_FPS = 25.0  # of training videos whose frame rate is unknown
-
 
 @dataclasses.dataclass(frozen=True, eq=False)
-class Run:
+class TrainedRun(Run):
     """A run with the weights of one of its checkpoints.
 
     Attributes:
-        workdir: folder of the run.
         checkpoint: "best", "latest" or a step, as passed to `load`.
         meta: facts that the checkpoint stores about itself.
-        config: of the run, or the one passed to `load`.
         model: a pure function of state and chunk, see `svtas_jax.structs.Model`.
         variables: "params" and "batch_stats" of the model.
     """
 
-    workdir: str
     checkpoint: str
     meta: store.Meta
-    config: ml_collections.ConfigDict
     model: Model
     variables: Params
 
@@ -64,94 +56,15 @@ class Run:
         """Frame rate of the training videos, 0 if unknown."""
         return self.meta.fps
 
-    def segment(self, source: str | os.PathLike) -> results.VideoResult:
-        """Segments a whole video.
+    @property
+    def step(self) -> int:
+        """Optimizer steps that the weights were trained for."""
+        return self.meta.step
 
-        Args:
-            source: a file, an address or a pipe that ends.
-
-        Raises:
-            MissingInputError: if the file does not exist.
-            InputError: if it cannot be read, or the run was trained on features.
-        """
-        return results.join(self.stream(source))
-
-    def stream(self, source: str | os.PathLike) -> Iterator[results.ChunkResult]:
-        """Segments a source chunk by chunk; yields each result at once.
-
-        Args:
-            source: a video file, an address (URL), the number of a camera, a pipe, or
-                "-" for standard input.
-
-        Raises:
-            InputError: as `segment`; also if a live source breaks off, after the last
-                result.
-        """
-        session = self.open_stream(whole_chunks=True)
-        feed = Feed(session, [os.fspath(source)], once=True)
-        yield from chunks_of(feed, self.class_names)
-
-    def open_stream(
-        self,
-        *,
-        fps: float = 0.0,
-        num_sources: int = 1,
-        gap_reset_s: float = GAP_RESET_S,
-        whole_chunks: bool = False,
-    ) -> LiveSession:
-        """Opens a session that takes frames by `push`, or from a `Feed` of sources.
-
-        Args:
-            fps: frame rate of frames that are pushed without a time; 0 for that of the
-                training.
-            num_sources: how many sources are read at a time.
-            gap_reset_s: a new stream begins after so many seconds without a frame.
-            whole_chunks: a causal model, too, answers a chunk at a time: later, but
-                with less work.
-
-        Raises:
-            InputError: if a number is negative or not finite, or the run was trained on
-                features.
-        """
-        self._check_reads_videos()
-        if not 0 <= fps < math.inf:
-            raise InputError(f"fps={fps} must be at least 0 (unknown) and finite.")
-        if num_sources < 1:
-            raise InputError(f"num_sources={num_sources} must be at least 1.")
-        spec, trained_fps = stream_spec(self.config), self._trained_fps
-        by_step = self.model.causal and not whole_chunks
-        engine = JaxEngine(
-            self._programs,
-            self.variables,
-            num_streams=num_sources,
-            clip_steps=spec.clip_steps,
-            steps_per_call=1 if by_step else spec.clip_steps,
-            size=self.config.data.crop,
-        )
-        return LiveSession(
-            engine,
-            transform_of(self.config.data),
-            class_names=self.class_names,
-            clip_steps=spec.clip_steps,
-            step_s=spec.frame_stride / trained_fps,
-            num_sources=num_sources,
-            fps=fps or trained_fps,
-            gap_reset_s=gap_reset_s,
-        )
-
-    @functools.cached_property
-    def _programs(self) -> Programs:
-        return compile_programs(self.model)
-
-    @functools.cached_property
-    def _trained_fps(self) -> float:
-        """The frame rate of the training videos, or what is taken for it."""
-        if not self.fps:
-            logging.warning(
-                "the frame rate of the training videos is unknown and taken to be %g",
-                FALLBACK_FPS,
-            )
-        return self.fps or FALLBACK_FPS
+    @property
+    def engine(self) -> str:
+        """What computes the model."""
+        return "jax"
 
     def evaluate(
         self,
@@ -169,6 +82,22 @@ class Run:
             online=online,
         )
 
+    def open_engine(self, num_streams: int, steps_per_call: int) -> JaxEngine:
+        """Compiles the model for some streams, see `Run.open_engine`."""
+        self._check_reads_videos()
+        return JaxEngine(
+            self._programs,
+            self.variables,
+            num_streams=num_streams,
+            clip_steps=stream_spec(self.config).clip_steps,
+            steps_per_call=steps_per_call,
+            size=self.config.data.crop,
+        )
+
+    @functools.cached_property
+    def _programs(self) -> Programs:
+        return compile_programs(self.model)
+
     def _check_reads_videos(self) -> None:
         if self.config.data.features:
             raise InputError(
@@ -179,37 +108,76 @@ class Run:
 
 
 def load(
-    workdir: str,
+    workdir: str | os.PathLike,
     checkpoint: str = "best",
     *,
     config: ml_collections.ConfigDict | None = None,
+    engine: str = "jax",
 ) -> Run:
-    """Loads a run with the weights of a checkpoint.
+    """Loads a trained run, or an exported model.
 
     Args:
-        workdir: folder of the run.
-        checkpoint: "best", "latest" or a step.
+        workdir: folder of a run, or one written by `python -m svtas_jax.export`.
+        checkpoint: of a run: "best", "latest" or a step.
         config: used instead of the run's own; its model must be the same.
+        engine: what computes an exported model: "jax", "onnxruntime" or "openvino".
+
+    Returns:
+        A `TrainedRun` or an `ExportedRun`.
 
     Raises:
-        MissingInputError: if there is no such run or checkpoint.
-        InputError: if the config describes another model.
+        MissingInputError: if there is no such run, checkpoint or exported model.
+        InputError: if the config describes another model, the engine is unknown, not
+            installed or does not fit, or the exported model is damaged.
     """
-    meta = store.read_meta(workdir, checkpoint)
+    check_engine(engine)
+    if is_exported(workdir):
+        if config is not None or checkpoint != "best":
+            raise InputError(
+                f"--workdir={workdir} is an exported model, which has one checkpoint "
+                "and one config of its own; leave out --checkpoint and --config."
+            )
+        return load_exported_run(workdir, engine)
+    if engine != "jax":
+        raise InputError(
+            f"--engine={engine} needs an exported model, but --workdir={workdir} is "
+            f"none; write one with python -m svtas_jax.export --workdir={workdir} "
+            "--output=FOLDER, and give that folder."
+        )
+    return load_trained(workdir, checkpoint, config=config)
+
+
+def load_trained(
+    workdir: str | os.PathLike,
+    checkpoint: str = "best",
+    *,
+    config: ml_collections.ConfigDict | None = None,
+) -> TrainedRun:
+    """Loads a run with the weights of a checkpoint; arguments and errors as `load`."""
+    meta = _read_meta(workdir, checkpoint)
     config = load_config(config, meta.config, meta.origin)
-    return restore(workdir, checkpoint, meta, config)
+    return restore(os.fspath(workdir), checkpoint, meta, config)
+
+
+def _read_meta(workdir: str | os.PathLike, checkpoint: str) -> store.Meta:
+    if is_exported(workdir):
+        raise InputError(
+            f"--workdir={workdir} is an exported model; this needs the run that it was "
+            "exported from."
+        )
+    return store.read_meta(os.fspath(workdir), checkpoint)
 
 
 def restore(
     workdir: str, checkpoint: str, meta: store.Meta, config: ml_collections.ConfigDict
-) -> Run:
+) -> TrainedRun:
     """Builds a run's model and reads its weights; arguments as in `load`."""
     model, chunk = model_and_chunk(config, meta.class_names, meta.feature_width)
     template = jax.eval_shape(
         lambda: model.init(jax.random.key(0), model.initial_state(1), chunk)
     )
     variables = store.restore_model(workdir, checkpoint, template)
-    return Run(workdir, checkpoint, meta, config, model, variables)
+    return TrainedRun(workdir, config, checkpoint, meta, model, variables)
 
 
 def evaluate(
@@ -231,7 +199,7 @@ def evaluate(
         MissingInputError, InputError: as `load`, or if the data does not fit; also if
             `online` is set and the frame rate of a video is unknown.
     """
-    meta = store.read_meta(workdir, checkpoint)
+    meta = _read_meta(workdir, checkpoint)
     config = load_config(config, meta.config, meta.origin)
     folder = pathlib.Path(workdir) / "evaluation"
     if clip_frames is not None:

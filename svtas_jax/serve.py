@@ -1,8 +1,9 @@
 """Serves a page and an HTTP interface for cameras, uploaded videos and browsers.
 
     python -m svtas_jax.serve --workdir=runs/x [--source=0|rtsp://...|video.mp4 ...]
-        [--checkpoint=best|latest|STEP] [--host=127.0.0.1] [--port=8000]
-        [--token=SECRET] [--once] [--gap_reset=2] [--max_upload_mb=500]
+        [--checkpoint=best|latest|STEP] [--engine=jax|onnxruntime|openvino]
+        [--host=127.0.0.1] [--port=8000] [--token=SECRET] [--once] [--gap_reset=2]
+        [--max_upload_mb=500]
 
 It needs the extra serve: pip install "svtas_jax[serve]". The page is for this machine
 only; with a token, --host=0.0.0.0 opens it to others. See docs/serving.md.
@@ -29,7 +30,7 @@ def main() -> None:
     server.check_access(given.host, given.token)
     with server.open_socket(given.host, given.port) as listening:
         found = state.open_state(
-            runs.load(given.workdir, given.checkpoint),
+            runs.load(given.workdir, given.checkpoint, engine=given.engine),
             given.source or [],
             once=given.once,
             gap_reset_s=given.gap_reset,
@@ -78,6 +79,6 @@ def define_flags() -> None:
 
 
 if __name__ == "__main__":
-    cli.define("workdir", "checkpoint", "source", "once")
+    cli.define("workdir", "checkpoint", "engine", "source", "once")
     define_flags()
     cli.run(main_to_the_end)

@@ -2,6 +2,7 @@
 
     python -m svtas_jax.stream --workdir=runs/x --source=video.mp4|0|rtsp://...|-
         [--source=...] [--every=step|segment|chunk] [--checkpoint=best|latest|STEP]
+        [--engine=jax|onnxruntime|openvino]
         [--output=labels.txt] [--overlay=labels.mp4] [--window]
         [--min_duration=0.5] [--min_confidence=0.5] [--hysteresis=0.1]
         [--once] [--gap_reset=2]
@@ -29,6 +30,7 @@ from svtas_jax.live.feed import Feed
 from svtas_jax.live.lines import EVERY, Line
 from svtas_jax.live.outputs import SourceOutput, Wanted, open_outputs
 from svtas_jax.live.results import SourceEnd
+from svtas_jax.live.run import Run
 from svtas_jax.live.smoothing import Smoothing
 from svtas_jax.runtime import cli
 
@@ -70,12 +72,12 @@ def main() -> None:
         once=given.once,
         gap_reset_s=given.gap_reset,
     )
-    run = runs.load(given.workdir, given.checkpoint)
+    run = runs.load(given.workdir, given.checkpoint, engine=given.engine)
     stream(run, given.source, sys.stdout, options)
 
 
 def stream(
-    run: runs.Run,
+    run: Run,
     sources: Sequence[str],
     out: TextIO,
     options: Options = DEFAULTS,
@@ -95,7 +97,7 @@ def stream(
         KeyboardInterrupt: after Ctrl-C, when what was in hand has been answered.
     """
     wanted = Wanted(
-        every=options.every or ("segment" if run.model.causal else "chunk"),
+        every=options.every or ("segment" if run.causal else "chunk"),
         smoothing=options.smoothing,
         output=options.output,
         overlay=options.overlay,
@@ -191,7 +193,7 @@ def _closed_by_signals(feed: Feed) -> Iterator[None]:
 
 
 if __name__ == "__main__":
-    cli.define("workdir", "checkpoint", "source", "once")
+    cli.define("workdir", "checkpoint", "engine", "source", "once")
     flags.DEFINE_float(
         "gap_reset",
         GAP_RESET_S,

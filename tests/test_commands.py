@@ -95,7 +95,7 @@ def streamed_labels(workdir, config, name):
     """Returns what the live stream says about every frame of a video."""
     out = io.StringIO()
     path = pathlib.Path(config.data.root) / "Videos" / f"{name}.avi"
-    stream.stream(runs.load(str(workdir)), [str(path)], out)
+    stream.stream(runs.load_trained(str(workdir)), [str(path)], out)
     lines = [json.loads(line) for line in out.getvalue().splitlines()]
     labels, position = [], 0
     for index, line in enumerate(lines):
@@ -112,7 +112,7 @@ def streamed_labels(workdir, config, name):
 
 def test_two_stages(config, trained, tmp_path):
     """Extract, train on whole videos of features, evaluate whole and as a stream."""
-    run = runs.load(str(trained[1]))
+    run = runs.load_trained(str(trained[1]))
     records = annotations.read_all(config.data)
     folder = pathlib.Path(config.data.root) / "features"
     extraction.extract(config, run.model, run.variables, records, folder)
@@ -179,7 +179,7 @@ def test_finetuning_takes_what_fits(trained, caplog):
     model = models.build_model(other, ("a", "b", "c", "d"))
     with caplog.at_level("INFO"):
         state = loop.first_state(other, model, optim.optimizer_of(other, 1))
-    old = runs.load(str(trained[1])).variables
+    old = runs.load_trained(str(trained[1])).variables
     assert_equal(state.params["image"], old["params"]["image"])
     assert "not taken: params/joint/stage/conv_out/kernel" in caplog.text
 
@@ -191,7 +191,7 @@ def test_a_causal_model_starts_from_the_weights_of_its_two_sided_twin(trained, c
     model = models.build_model(causal, ("a", "b", "c", "d"))
     with caplog.at_level("INFO"):
         state = loop.first_state(causal, model, optim.optimizer_of(causal, 1))
-    old = runs.load(str(trained[1])).variables
+    old = runs.load_trained(str(trained[1])).variables
     assert_equal(state.params, old["params"])
     assert_equal(state.batch_stats, old["batch_stats"])
     assert "not taken" not in caplog.text
@@ -236,10 +236,10 @@ def test_checkpoint_is_not_touched_by_later_steps(trained, tmp_path):
     steps = sorted(int(p.name) for p in (tmp_path / "long/checkpoints").glob("[0-9]*"))
     assert steps[-1] == 3 * short.step
     meta = store.read_meta(str(tmp_path / "long"), str(steps[0]))
-    first = runs.load(str(tmp_path / "long"), str(steps[0]))
+    first = runs.load_trained(str(tmp_path / "long"), str(steps[0]))
     again = tmp_path / "again"
     if meta.epoch == 1:
         again = trained[1]
     else:
         run_training(config, again, num_epochs=meta.epoch)
-    assert_equal(runs.load(str(again), "latest").variables, first.variables)
+    assert_equal(runs.load_trained(str(again), "latest").variables, first.variables)

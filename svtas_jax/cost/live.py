@@ -22,7 +22,7 @@ from svtas_jax.live.feed import Feed
 from svtas_jax.live.results import SourceEnd, StepResult
 from svtas_jax.live.session import LiveSession
 from svtas_jax.models import build_model
-from svtas_jax.runs import Run
+from svtas_jax.runs import TrainedRun
 from svtas_jax.runtime import provenance
 
 PARTS = ("arrive", "decode", "wait", "compute", "deliver", "total")
@@ -90,7 +90,7 @@ def session_of(config: ml_collections.ConfigDict) -> OpenSession:
     meta = store.Meta(
         config.to_dict(), class_names, fps=FPS, step=0, epoch=0, versions={}
     )
-    run = Run("", "", meta, config, model, variables)
+    run = TrainedRun("", config, "", meta, model, variables)
     return lambda count: run.open_stream(num_sources=count, gap_reset_s=_GAP_RESET_S)
 
 

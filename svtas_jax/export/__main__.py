@@ -16,7 +16,7 @@ from svtas_jax.runtime import cli
 def main() -> None:
     """Runs the command."""
     given = flags.FLAGS
-    run = runs.load(given.workdir, given.checkpoint)
+    run = runs.load_trained(given.workdir, given.checkpoint)
     folder = write.export(
         given.output,
         model=run.model,

@@ -134,6 +134,12 @@ class Exported:
             )
 
 
+def check_engine(engine: str) -> None:
+    """Raises InputError if there is no such engine."""
+    if engine not in ENGINES:
+        raise InputError(f"--engine={engine} is not one of {', '.join(ENGINES)}.")
+
+
 def load_exported(folder: str | os.PathLike, engine: str = "jax") -> Exported:
     """Loads an exported model.
 
@@ -146,8 +152,7 @@ def load_exported(folder: str | os.PathLike, engine: str = "jax") -> Exported:
         InputError: if it is damaged or of another version, or the engine is unknown or
             not installed.
     """
-    if engine not in ENGINES:
-        raise InputError(f"--engine={engine} is not one of {', '.join(ENGINES)}.")
+    check_engine(engine)
     folder = pathlib.Path(folder)
     found = metadata.read(folder)
     programs = {

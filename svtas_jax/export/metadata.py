@@ -55,7 +55,9 @@ class Metadata:
         frame_stride: frames of the training videos from one step to the next.
         fps: frame rate of the training videos, 0 if unknown.
         programs: "step", and for a Transeger with prompts "text".
-        facts: origin and config of the run, normalisation.
+        checkpoint_step: optimizer steps that the weights were trained for.
+        config: of the run.
+        facts: origin of the run, normalisation.
     """
 
     system: str
@@ -68,6 +70,8 @@ class Metadata:
     frame_stride: int
     fps: float
     programs: dict[str, Program]
+    checkpoint_step: int
+    config: dict[str, Any]
     facts: dict[str, Any] = dataclasses.field(default_factory=dict)
 
     @property
@@ -105,16 +109,16 @@ def describe(
         frame_stride=spec.frame_stride,
         fps=meta.fps,
         programs=programs,
+        checkpoint_step=meta.step,
+        config=config.to_dict(),
         facts={
             "normalisation": {
                 "where": "baked in",
                 "mean": list(data.mean),
                 "std": list(data.std),
             },
-            "checkpoint_step": meta.step,
             "commit": provenance.git_commit(),
             "versions": provenance.versions(),
-            "config": config.to_dict(),
         },
     )
 
@@ -222,4 +226,7 @@ def _parse(found: dict[str, Any]) -> Metadata:
         frame_stride=int(found["frame_stride"]),
         fps=float(found["fps"]),
         programs=programs,
+        checkpoint_step=int(found["checkpoint_step"]),
+        config=dict(found["config"]),
+        facts={name: found[name] for name in ("normalisation", "commit", "versions")},
     )

@@ -1,8 +1,10 @@
 """Loads the files of exported programs; each becomes a function of named arrays."""
 
 import importlib
+import logging
 import pathlib
 import sys
+import threading
 from collections.abc import Callable, Mapping
 from types import ModuleType
 from typing import Any, cast
@@ -75,14 +77,21 @@ def _load_openvino(path: pathlib.Path, outputs: tuple[str, ...]) -> Function:
     options = {"INFERENCE_PRECISION_HINT": "f32", "PERFORMANCE_HINT": "LATENCY"}
     compiled = _import("openvino").Core().compile_model(path, "CPU", options)
 
+    own = threading.local()  # a request serves one thread, and sessions share programs
+
     def run(arrays):
-        found = compiled(arrays)
+        if not hasattr(own, "request"):
+            own.request = compiled.create_infer_request()
+        found = own.request.infer(arrays)
         return {name: found[name] for name in outputs}
 
     return run
 
 
 def _import(package: str) -> ModuleType:
+    """Imports a package; OpenVINO would take away the handlers of the root logger."""
+    handlers = logging.getLogger().handlers
+    before = list(handlers)
     try:
         return importlib.import_module(package)
     except ImportError as error:
@@ -90,3 +99,5 @@ def _import(package: str) -> ModuleType:
             f"--engine={package} needs the package {package}, which is not installed; "
             "install svtas_jax[onnx], or use --engine=jax."
         ) from error
+    finally:
+        handlers[:] = before

@@ -69,7 +69,7 @@ def export_step(
     """Exports `step_of`.
 
     Args:
-        model, variables: see `svtas_jax.runs.Run`.
+        model, variables: see `svtas_jax.runs.TrainedRun`.
         state: arrays of one stream, (1, ...) each.
         picture: height, width, channels.
         text_width: D of the text features, 0 if the step reads none.

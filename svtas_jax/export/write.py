@@ -37,7 +37,7 @@ def export(
 
     Args:
         folder: is created; an earlier export in it is replaced.
-        model, variables, config, meta: see `svtas_jax.runs.Run`.
+        model, variables, config, meta: see `svtas_jax.runs.TrainedRun`.
         formats: of `FORMATS`.
 
     Raises:

@@ -1,13 +1,84 @@
-"""An engine for an exported model, which needs neither its weights nor its classes."""
+"""Streams of an exported model, which need neither its weights nor its classes."""
 
+import dataclasses
+import os
+import pathlib
 from collections.abc import Sequence
+from typing import NoReturn
 
 import numpy as np
 
+from svtas_jax.config import stream_spec
 from svtas_jax.errors import InputError
-from svtas_jax.export.load import Exported
+from svtas_jax.export import metadata
+from svtas_jax.export.load import Exported, load_exported
 from svtas_jax.live.engine import Rows
+from svtas_jax.live.run import Run
+from svtas_jax.run_config import load_config
 from svtas_jax.structs import Array
+
+
+def is_exported(folder: str | os.PathLike) -> bool:
+    """Returns whether a folder holds an exported model, not a run."""
+    return (pathlib.Path(folder) / metadata.FILE).is_file()
+
+
+@dataclasses.dataclass(frozen=True, eq=False)
+class ExportedRun(Run):
+    """An exported model, whose programs all engines share."""
+
+    exported: Exported
+
+    @property
+    def class_names(self) -> tuple[str, ...]:
+        """Names in the order of the class indices."""
+        return self.exported.metadata.class_names
+
+    @property
+    def fps(self) -> float:
+        """Frame rate of the training videos, 0 if unknown."""
+        return self.exported.metadata.fps
+
+    @property
+    def step(self) -> int:
+        """Optimizer steps that the weights were trained for."""
+        return self.exported.metadata.checkpoint_step
+
+    @property
+    def engine(self) -> str:
+        """What computes the programs."""
+        return self.exported.engine
+
+    def open_engine(self, num_streams: int, steps_per_call: int) -> "ExportedEngine":
+        """Prepares the programs for some streams, see `Run.open_engine`."""
+        return ExportedEngine(
+            self.exported, num_streams=num_streams, steps_per_call=steps_per_call
+        )
+
+    def evaluate(self, *args: object, **options: object) -> NoReturn:
+        """Raises InputError: the run must be evaluated."""
+        del args, options
+        raise InputError(
+            f"--workdir={self.workdir} is an exported model; evaluate the run that it "
+            "was exported from."
+        )
+
+
+def load_exported_run(folder: str | os.PathLike, engine: str) -> ExportedRun:
+    """Loads an exported model; arguments and errors as `load_exported`."""
+    exported = load_exported(folder, engine)
+    facts = exported.metadata
+    config = load_config(None, facts.config)
+    spec = stream_spec(config)
+    told = (facts.size, facts.resize, facts.frame_stride, facts.clip_steps)
+    own = (config.data.crop, config.data.resize, spec.frame_stride, spec.clip_steps)
+    if told != own:
+        raise InputError(
+            f"{pathlib.Path(folder) / metadata.FILE} is damaged: size, resize, "
+            f"frame_stride and clip_steps are {told}, but its config says {own}; "
+            "export again."
+        )
+    return ExportedRun(os.fspath(folder), config, exported)
 
 
 class ExportedEngine:

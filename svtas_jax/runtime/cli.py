@@ -22,6 +22,10 @@ from svtas_jax.runtime import configs, hosts, interruption, process
 _TEXTS = {
     "workdir": (None, "Folder of a run: checkpoints, logs, reports."),
     "checkpoint": ("best", "best, latest or a step of the run."),
+    "engine": (
+        "jax",
+        "What computes an exported model: jax, onnxruntime or openvino.",
+    ),
     "json": (None, "JSON file for the figures."),
     "distributed": (
         "",
@@ -41,7 +45,7 @@ def define(*names: str) -> None:
     """Defines shared flags.
 
     Args:
-        names: of "config", "workdir", "checkpoint", "json", "distributed",
+        names: of "config", "workdir", "checkpoint", "engine", "json", "distributed",
             "clip_frames", "source" and "once".
     """
     for name in names:

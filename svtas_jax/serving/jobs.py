@@ -19,8 +19,8 @@ from data_pipeline import lengths, video
 from svtas_jax.errors import InputError
 from svtas_jax.evaluation import metrics, results
 from svtas_jax.live.feed import Feed, chunks_of
+from svtas_jax.live.run import Run
 from svtas_jax.live.session import LiveSession
-from svtas_jax.runs import Run
 from svtas_jax.runtime import files
 from svtas_jax.serving.history import Past
 from svtas_jax.structs import labels_to_segments

@@ -13,7 +13,7 @@ from typing import Any
 from data_pipeline.reader import GAP_RESET_S
 from data_pipeline.sources import TIMEOUT_S
 from svtas_jax.evaluation import timeline
-from svtas_jax.runs import Run
+from svtas_jax.live.run import Run
 from svtas_jax.serving.cameras import Camera, Cameras
 from svtas_jax.serving.history import History
 from svtas_jax.serving.hub import Hub
@@ -48,15 +48,15 @@ class State:
     @functools.cached_property
     def about(self) -> dict[str, Any]:
         """The model, and what the page needs to know of the server."""
-        names, meta = self.run.class_names, self.run.meta
+        names = self.run.class_names
         background = tuple(self.run.config.eval.background)
         colours = timeline.class_colours(names, background)[: len(names)].tolist()
         return {
             "model": {
                 "system": self.run.config.model.system,
-                "causal": self.run.model.causal,
-                "checkpoint": self.run.checkpoint,
-                "step": meta.step,
+                "causal": self.run.causal,
+                "step": self.run.step,
+                "engine": self.run.engine,
                 "step_s": round(self.seats.session.step_s, 4),
                 "steps_per_answer": self.seats.session.steps_per_answer,
             },

@@ -255,7 +255,7 @@ def test_the_command_exports_a_run(case, tmp_path, monkeypatch):
     asked = []
     monkeypatch.setattr(command.flags, "FLAGS", given)
     monkeypatch.setattr(
-        command.runs, "load", lambda *arguments: asked.append(arguments) or run
+        command.runs, "load_trained", lambda *arguments: asked.append(arguments) or run
     )
     command.main()
     assert asked == [("w", "5")]

@@ -23,7 +23,7 @@ def run_of(tiny, **model):
     config.model.update(model)
     built = tiny.model(config.model.system, **model)
     meta = types.SimpleNamespace(class_names=tiny.classes, fps=15.0)
-    return runs.Run("runs/x", "best", meta, config, built, tiny.variables(built))
+    return runs.TrainedRun("runs/x", config, "best", meta, built, tiny.variables(built))
 
 
 @pytest.fixture(scope="module")

@@ -65,8 +65,8 @@ def test_a_round_trip_is_exact(config, tmp_path, change, name):
     script.take_over(path, config, again)
     jax.tree.map(
         np.testing.assert_array_equal,
-        runs.load(again).variables,
-        runs.load(run).variables,
+        runs.load_trained(again).variables,
+        runs.load_trained(run).variables,
     )
     metrics = [runs.evaluate(workdir).metrics for workdir in (run, again)]
     assert metrics[0] == metrics[1]
@@ -89,7 +89,7 @@ def test_what_does_not_fit_is_said(config, tmp_path, caplog):
     assert f"not taken: {expected}" in caplog.text
     total = len(jax.tree.leaves(variables))
     assert f"took {total - 1} of {total} arrays" in caplog.text
-    ours = runs.load(str(tmp_path / "run")).variables["params"]
+    ours = runs.load_trained(str(tmp_path / "run")).variables["params"]
     there = state.params["image"]["backbone"]["conv1"]["conv"]["kernel"]
     np.testing.assert_array_equal(
         ours["image"]["backbone"]["conv1"]["conv"]["kernel"], there

@@ -24,7 +24,7 @@ def run(tiny, tmp_path_factory):
     workdir = tmp_path_factory.mktemp("served") / "run"
     workdir.mkdir()
     variables = tiny.variables(model)
-    return runs.Run(str(workdir), "best", meta, config, model, variables)
+    return runs.TrainedRun(str(workdir), config, "best", meta, model, variables)
 
 
 @pytest.fixture(scope="session")

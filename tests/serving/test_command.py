@@ -48,6 +48,7 @@ def test_the_command_passes_its_flags_on(monkeypatch, run):
     given = types.SimpleNamespace(
         workdir="w",
         checkpoint="latest",
+        engine="openvino",
         source=["0", "film.mp4"],
         host="127.0.0.1",
         port=0,
@@ -58,13 +59,15 @@ def test_the_command_passes_its_flags_on(monkeypatch, run):
     )
     calls = []
     monkeypatch.setattr(serve.flags, "FLAGS", given)
-    monkeypatch.setattr(serve.runs, "load", lambda *names: calls.append(names) or run)
+    monkeypatch.setattr(
+        serve.runs, "load", lambda *names, **own: calls.append((names, own)) or run
+    )
     monkeypatch.setattr(
         server, "serve", lambda state, _, **options: calls.append((state, options))
     )
     serve.main()
     names, (state, options) = calls
-    assert names == ("w", "latest")
+    assert names == (("w", "latest"), {"engine": "openvino"})
     assert options == {"host": "127.0.0.1", "token": "a-long-secret"}
     assert [camera.source for camera in state.cameras.all] == ["0", "film.mp4"]
     assert state.cameras._once and state.most_bytes == 7_000_000
