@@ -6,23 +6,18 @@ from collections.abc import Callable, Iterable, Sequence
 from typing import Any
 
 import cv2
-import ml_collections
 import numpy as np
 from absl import logging
 
-from data_pipeline.known import class_names_of
-from svtas_jax.checkpoints import store
-from svtas_jax.config import stream_spec, validate_config
+from svtas_jax.config import stream_spec
 from svtas_jax.cost.benchmark import FPS, moving_shapes
 from svtas_jax.cost.loopback import Cameras
-from svtas_jax.cost.measure import noise, random_variables
 from svtas_jax.errors import InputError
 from svtas_jax.evaluation import report
 from svtas_jax.live.feed import Feed
 from svtas_jax.live.results import SourceEnd, StepResult
+from svtas_jax.live.run import Run
 from svtas_jax.live.session import LiveSession
-from svtas_jax.models import build_model
-from svtas_jax.runs import TrainedRun
 from svtas_jax.runtime import provenance
 
 PARTS = ("arrive", "decode", "wait", "compute", "deliver", "total")
@@ -58,39 +53,28 @@ class LiveFigures:
     keeps_up: bool
 
 
-def run(
-    config: ml_collections.ConfigDict, *, seconds: float, path: str | None = None
-) -> None:
-    """Measures a config's model with random weights, logs and writes the figures.
+def run(run: Run, *, seconds: float, path: str | None = None) -> None:
+    """Measures a run, logs and writes the figures.
 
     Raises:
-        InputError: if the config reads features, or `seconds` are too few.
+        InputError: if the run reads features, or `seconds` are too few.
     """
-    validate_config(config)
-    if config.data.features:
-        raise InputError("live streams are videos, but --config reads features.")
     if seconds < 2 * _SETTLING_S:
         raise InputError(f"--seconds={seconds:g} must be at least {2 * _SETTLING_S:g}.")
-    found = most_cameras(session_of(config), seconds=seconds)
-    for line in describe(found, config):
+    found = most_cameras(opener(run), seconds=seconds)
+    for line in describe(found, run):
         logging.info("%s", line)
     facts = {
         "live": [dataclasses.asdict(figures) for figures in found],
+        "engine": run.engine,
         "device": provenance.hardware(),
-        "config": config.to_dict(),
+        "config": run.config.to_dict(),
     }
     report.write_figures(facts, path)
 
 
-def session_of(config: ml_collections.ConfigDict) -> OpenSession:
-    """Returns what opens sessions of a config's model, with random weights."""
-    class_names = class_names_of(config.data)
-    model = build_model(config, class_names)
-    variables = random_variables(model, model.initial_state(1), noise(config, 1))
-    meta = store.Meta(
-        config.to_dict(), class_names, fps=FPS, step=0, epoch=0, versions={}
-    )
-    run = TrainedRun("", config, "", meta, model, variables)
+def opener(run: Run) -> OpenSession:
+    """Returns what opens sessions in which no stream begins anew."""
     return lambda count: run.open_stream(num_sources=count, gap_reset_s=_GAP_RESET_S)
 
 
@@ -183,12 +167,10 @@ def _jpeg(index: int) -> bytes:
     return encoded.tobytes()
 
 
-def describe(
-    found: Sequence[LiveFigures], config: ml_collections.ConfigDict
-) -> Iterable[str]:
+def describe(found: Sequence[LiveFigures], run: Run) -> Iterable[str]:
     """Returns the figures as lines of text."""
-    crop, spec = config.data.crop, stream_spec(config)
-    yield f"device   {provenance.hardware()}, {config.model.dtype}"
+    crop, spec = run.config.data.crop, stream_spec(run.config)
+    yield f"device   {provenance.hardware()}, {run.config.model.dtype}, {run.engine}"
     yield (
         f"cameras  {FPS:g} pictures a second, a step of {crop} x {crop} every "
         f"{1e3 * spec.frame_stride / FPS:.0f} ms"

@@ -2,7 +2,7 @@
 
 import pytest
 
-from svtas_jax.cost import live
+from svtas_jax.cost import engines, live
 from svtas_jax.errors import InputError
 
 
@@ -15,8 +15,9 @@ def config(tiny):
 
 def test_cameras_are_measured_from_picture_to_label(config, tiny, monkeypatch):
     monkeypatch.setattr(live, "_SETTLING_S", 0.5)
-    monkeypatch.setattr(live, "build_model", lambda *_: tiny.model(causal=True))
-    figures = live.measure_cameras(live.session_of(config), 2, seconds=2.0)
+    monkeypatch.setattr(engines, "build_model", lambda *_: tiny.model(causal=True))
+    run = engines.random_run(config)
+    figures = live.measure_cameras(live.opener(run), 2, seconds=2.0)
     # 30 pictures of each camera, of which every second one is a step.
     assert 0 < figures.steps + figures.dropped <= 2 * 15
     assert set(figures.latency_ms) == set(live.PARTS)
@@ -24,7 +25,7 @@ def test_cameras_are_measured_from_picture_to_label(config, tiny, monkeypatch):
     assert all(part >= 0 for part in parts)
     assert parts[-1] >= max(parts[:-1])
     assert figures.real_time_factor > 0
-    text = "\n".join(live.describe([figures], config))
+    text = "\n".join(live.describe([figures], run))
     assert "every 133 ms" in text and "cameras keep up" in text
 
 
@@ -44,4 +45,4 @@ def test_the_most_cameras_that_keep_up_are_found(monkeypatch, most):
 
 def test_too_short_a_measurement_is_refused(config):
     with pytest.raises(InputError, match="--seconds=1 must be at least 4"):
-        live.run(config, seconds=1.0)
+        live.run(engines.random_run(config), seconds=1.0)
