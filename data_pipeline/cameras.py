@@ -39,7 +39,7 @@ class Source:
 
     Attributes:
         name: for messages.
-        fps: frame rate, 0.0 if unknown.
+        fps: frame rate, 0.0 if unknown; without time stamps, that of the arrivals.
         num_frames: how many have come so far.
         end_s: when the last one of them ends, in seconds since the first one.
         arrived_s: when the last one came, in seconds of the monotonic clock.

@@ -31,7 +31,7 @@ TIMEOUT_S = (20.0, 20.0)  # for opening a live source, and for every reading
 _WARN_EVERY = 100  # damaged packets
 _STAMPED_PACKETS = 16  # whose stamps check the rate: a live source should not wait long
 _FASTER = 1.25
-_PACED_PACKETS, _PACED_S = 32, 2.0  # whose arrival gives the rate of a live source
+_PACED_PACKETS, _PACED_S = 16, 1.0  # whose arrival tells a live pipe from a file
 _CLOSED = "the other side closed the connection"
 _BURST_S = 2e-3  # packets closer than that were waiting before they were asked for
 
@@ -219,6 +219,8 @@ class _LiveSource(_FilmSource):
         if not self.num_frames:
             self._began_s = self._decoder.arrived_s
         time_s = self._decoder.arrived_s - self._began_s
+        if time_s > 0:
+            self.fps = self.num_frames / time_s
         self.end_s = time_s + (1 / self.fps if self.fps else 0.0)
         return time_s
 
@@ -239,18 +241,19 @@ def _is_unstamped(container: av.container.InputContainer) -> bool:
 
 
 def _clocking(decoder: Decoder, *, is_pipe: bool) -> tuple[bool, float]:
-    """Returns whether time stamps are to be believed, and the frame rate.
+    """Returns whether time stamps are to be believed, and the frame rate, 0.0 if it
+    shows only as frames arrive.
 
     What comes through a pipe faster than it plays is a file.
     """
-    if not _is_unstamped(decoder.container):
-        return True, video.film_rate(decoder, num_packets=_STAMPED_PACKETS)
-    pace = _pace(decoder)
-    if is_pipe:
-        stamped = video.film_rate(decoder, num_packets=_STAMPED_PACKETS)
-        if stamped and (not pace or pace > _FASTER * stamped):
-            return True, stamped
-    return False, pace
+    is_unstamped = _is_unstamped(decoder.container)
+    if is_unstamped and not is_pipe:
+        return False, 0.0  # the first picture is to be answered, not held back
+    pace = _pace(decoder) if is_unstamped else 0.0
+    stamped = video.film_rate(decoder, num_packets=_STAMPED_PACKETS)
+    if is_unstamped and not (stamped and (not pace or pace > _FASTER * stamped)):
+        return False, pace
+    return True, stamped
 
 
 def _pace(decoder: Decoder) -> float:

@@ -38,16 +38,17 @@ class Cameras:
         context = multiprocessing.get_context("spawn")
         self._num_pictures, self._num_cameras = num_pictures, num_cameras
         self._sent = context.Array("d", num_cameras * num_pictures, lock=False)
-        self._ports, theirs = context.Pipe(duplex=False)
+        self._ports, self._theirs = context.Pipe(duplex=False)
         self._process = context.Process(
             target=_serve,
-            args=(list(jpegs), fps, num_pictures, self._sent, theirs),
+            args=(list(jpegs), fps, num_pictures, self._sent, self._theirs),
             daemon=True,
         )
 
     def __enter__(self) -> "Cameras":
         """Starts the process."""
         self._process.start()
+        self._theirs.close()  # so that a process that dies is an error, not a silence
         self._port = self._ports.recv()
         return self
 

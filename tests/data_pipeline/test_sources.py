@@ -143,6 +143,15 @@ def test_pictures_over_http_have_the_rate_at_which_they_come(films):
     assert "broke off after 45 frames" in error
 
 
+def test_the_first_pictures_over_http_are_not_held_back(films):
+    answer = functools.partial(multipart, films, count=6, fps=100, stall_s=2)
+    with serving(answer) as address, open_source(f"http://{address}/") as source:
+        begin = time.monotonic()
+        shot = next(source.shots())
+        assert films.number(shot.frame) == 0
+        assert time.monotonic() - begin < 1  # and not when the stall ends
+
+
 def test_a_stall_is_no_end(films):
     answer = functools.partial(multipart, films, count=20, fps=40, stall_s=2)
     with serving(answer) as address:

@@ -66,7 +66,7 @@ def test_files_are_answered_to_their_ends(tmp_path, films):
         film(tmp_path, films, "a.mp4", range(100)),
         film(tmp_path, films, "b.mp4", range(40, 90)),
     ]
-    engine = Counting(films)
+    engine = Counting(films, pause_s=0.01)  # both films wait for it
     events = list(Feed(session_of(engine, 2), paths))
     steps, end = by_source(events, 0)
     assert [step.frame for step in steps] == list(range(0, 100, 5))
