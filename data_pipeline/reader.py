@@ -29,7 +29,8 @@ class Reader:
 
     A live source that breaks off or falls silent is opened again, after 0.25 s at
     first and at most 5 s; its time goes on by the monotonic clock meanwhile. One that
-    cannot be opened in the first place is an error, and files never begin again.
+    cannot be opened in the first place is an error, unless the reader is patient, and
+    files never begin again.
 
     Args:
         source: a path, an address, the number of a camera, or "-".
@@ -38,6 +39,7 @@ class Reader:
         policy: of steps that come too fast. By default, live sources drop the oldest
             and what has an end (files, also behind addresses; pipes) waits.
         once: a live source is not opened again.
+        patient: a camera or an address that is not there yet is tried again and again.
         timeout_s: for opening a live source, and for every reading.
         gap_reset_s: after a longer gap a new stream begins.
         keeps_pictures: whether steps hold the frame itself, too.
@@ -52,6 +54,7 @@ class Reader:
         transform: Transform = np.asarray,
         policy: Policy | None = None,
         once: bool = False,
+        patient: bool = False,
         timeout_s: tuple[float, float] = TIMEOUT_S,
         gap_reset_s: float = GAP_RESET_S,
         keeps_pictures: bool = False,
@@ -59,6 +62,8 @@ class Reader:
         changed: threading.Condition | None = None,
     ) -> None:
         self.source, self._once, self._timeout_s = source, once, timeout_s
+        self._patient = patient and kind_of(source) in ("address", "camera", "socket")
+        self._trouble = ""
         self._queue = StepQueue(_QUEUE_SIZE, newest=newest, changed=changed)
         clock = StepClock(step_s, gap_reset_s)
         self._stream = _Stream(clock, self._queue, transform, policy, keeps_pictures)
@@ -90,6 +95,11 @@ class Reader:
     def counters(self) -> Counters:
         """What has happened so far."""
         return self._queue.counters()
+
+    @property
+    def trouble(self) -> str:
+        """Why the source is to be opened again, "" while frames come."""
+        return "" if self._connection.has_begun else self._trouble
 
     @property
     def end(self) -> tuple[int, float]:
@@ -133,7 +143,9 @@ class Reader:
             delays = _back_off() if connection.has_begun else delays
             delay_s = next(delays)
             reason = str(error).partition(". ")[0]
-            logging.warning("%s. Connecting again in %g s.", reason, delay_s)
+            if connection.has_begun or reason != self._trouble:
+                logging.warning("%s. Connecting again in %g s.", reason, delay_s)
+            self._trouble = reason
             if self._closed.wait(delay_s):
                 return
             self._queue.count(reconnects=1)
@@ -142,7 +154,8 @@ class Reader:
                 self._connection.abandon()
 
     def _may_reconnect(self, error: BaseException) -> bool:
-        return isinstance(error, InputError) and self._stream.is_live and not self._once
+        may = self._stream.is_live or (self._patient and not self._stream.num_frames)
+        return isinstance(error, InputError) and may and not self._once
 
 
 class _Stream:

@@ -27,7 +27,7 @@ class Feed:
     Args:
         session: with as many sources.
         sources: see `svtas_jax.Run.stream`.
-        policy, once, timeout_s: see `data_pipeline.reader.Reader`.
+        policy, once, patient, timeout_s: see `data_pipeline.reader.Reader`.
         keeps_pictures: whether results hold the frames.
     """
 
@@ -38,6 +38,7 @@ class Feed:
         *,
         policy: Policy | None = None,
         once: bool = False,
+        patient: bool = False,
         timeout_s: tuple[float, float] = TIMEOUT_S,
         keeps_pictures: bool = False,
     ) -> None:
@@ -53,6 +54,7 @@ class Feed:
                 transform=session.transform,
                 policy=policy,
                 once=once,
+                patient=patient,
                 timeout_s=timeout_s,
                 gap_reset_s=session.gap_reset_s,
                 keeps_pictures=keeps_pictures,

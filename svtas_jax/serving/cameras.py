@@ -51,7 +51,7 @@ class Camera:
         history: its segments and steps.
         pictures: its newest picture.
         state: waiting (nothing came yet), live, ended or broken.
-        reason: why it broke off.
+        reason: why it broke off, or why it is to be opened again.
         began: when its first answer came.
         last: the last answer, without the picture.
         answered_s: when it came, in seconds of the monotonic clock.
@@ -203,6 +203,7 @@ class Cameras:
             self._session,
             [camera.source for camera in self.all],
             once=self._once,
+            patient=not self._once,
             timeout_s=self._timeout_s,
             keeps_pictures=True,
         )
@@ -222,6 +223,7 @@ class Cameras:
         if self._feed is not None:
             for camera, reader in zip(self.all, self._feed.readers, strict=True):
                 camera.count(reader.counters)
+                self._explain(camera, reader.trouble)
         sources = [
             {"source": camera.number, "state": camera.state, **camera.counters_json()}
             for camera in self.all
@@ -262,6 +264,13 @@ class Cameras:
             self._break_off(camera, reason)
         else:
             camera.state = "ended"
+            self._publish_state(camera)
+
+    def _explain(self, camera: Camera, trouble: str) -> None:
+        """Says why a source that goes on sends nothing."""
+        reason = trouble.replace(camera.source, camera.name)
+        if not camera.has_ended and reason != camera.reason:
+            camera.reason = reason
             self._publish_state(camera)
 
     def _break_off(self, camera: Camera, reason: str) -> None:

@@ -130,6 +130,28 @@ def test_a_dead_stream_is_connected_again_and_goes_on(camera, films, caplog):
     assert "closed the connection. Connecting again in 0.25 s." in caplog.text
 
 
+@pytest.mark.parametrize("once", [False, True])
+def test_a_patient_reader_waits_for_a_camera(camera, films, once):
+    def refuses(client):
+        client.send(b"HTTP/1.0 404 Not Found\r\n\r\n")
+
+    address, _ = camera(refuses, plays(range(40), lambda client: client.stall()))
+    with reading(address, patient=True, once=once) as reader:
+        if once:
+            with pytest.raises(InputError, match="gives no pictures"):
+                reader.take(10)
+            return
+        step = reader.take(10)
+        assert films.number(step.frame) < 40 and step.resets
+        assert reader.counters.reconnects == 1 and reader.trouble == ""
+
+
+def test_a_patient_reader_waits_for_no_file(tmp_path):
+    with reading(str(tmp_path / "no.mp4"), patient=True) as reader:
+        with pytest.raises(MissingInputError, match="does not exist"):
+            reader.take(10)
+
+
 def test_a_long_outage_begins_a_new_stream(camera, films):
     address, _ = camera(
         plays(range(40)), plays(range(100, 200), lambda client: client.stall())

@@ -71,7 +71,7 @@ def client(run, film):
     with socket.create_server(("127.0.0.1", 0)) as unused:
         port = unused.getsockname()[1]
     nobody = f"http://user:secret@127.0.0.1:{port}/a?key=secret"
-    with serving(run, [str(film), nobody]) as client:
+    with serving(run, [str(film), nobody], once=True) as client:
         until(lambda: "live" not in states(client) and "waiting" not in states(client))
         yield client
 

@@ -94,7 +94,7 @@ function makeCamera(source) {
     link.href = `${path}/results?format=${link.dataset.format}`;
   }
   find("#cameras .views").append(view.root);
-  let state = "", timer = 0, hasPicture = false;
+  let state = "", reason = "", timer = 0, hasPicture = false;
   function still() {
     picture.src = `${path}/picture?t=${Date.now()}`;
   }
@@ -111,7 +111,8 @@ function makeCamera(source) {
     view, look,
     set(found) {
       hasPicture ||= Boolean(found.last) || found.state === "live";
-      view.state(found.state, found.reason);
+      reason = found.reason;
+      view.state(found.state, reason);
       if (found.state !== state) { state = found.state; look(); }
     },
     count(c) {
@@ -123,8 +124,8 @@ function makeCamera(source) {
         ["Gaps", String(c.gaps), "Holes in the source's time"],
         ["Reconnects", String(c.reconnects), "Attempts to open the source again"],
       ]);
-      if (c.silent_s > 3) view.state("waiting", `No answer for ${Math.round(c.silent_s)} s.`);
-      else if (state) view.state(state, find(".reason", view.root).textContent.startsWith("No answer") ? "" : find(".reason", view.root).textContent);
+      if (c.silent_s > 3) view.state("waiting", `No answer for ${Math.round(c.silent_s)} s. ${reason}`);
+      else if (state) view.state(state, reason);
     },
     async reload() {
       const session = await ask(`${path}/results`);
