@@ -50,12 +50,11 @@ class Source:
         self.name, self.fps, self.is_live = name, fps, is_live
         self.num_frames, self.end_s, self.arrived_s = 0, 0.0, 0.0
 
-    def shots(self, stride: int = 1, wanted: Wanted | None = None) -> Iterator[Shot]:
-        """Yields every `stride`-th frame; those between are decoded and dropped.
+    def shots(self, wanted: Wanted | None = None) -> Iterator[Shot]:
+        """Yields the frames that are wanted; the others are not converted.
 
         Args:
-            stride: of the frames that are considered.
-            wanted: is asked about each of these, in order; others are dropped, too.
+            wanted: is asked about each frame, in order; by default all are.
 
         Raises:
             InputError: if there is no frame, or the source breaks off: a live one never
@@ -82,8 +81,7 @@ class CameraSource(Source):
         fps = self._capture.get(cv2.CAP_PROP_FPS)
         super().__init__(source, fps if 0 < fps <= MAX_FPS else 0.0, is_live=True)
 
-    def shots(self, stride: int = 1, wanted: Wanted | None = None) -> Iterator[Shot]:
-        check_stride(stride)
+    def shots(self, wanted: Wanted | None = None) -> Iterator[Shot]:
         began_s = None
         while self._capture.grab():
             self.arrived_s = now_s = time.monotonic()
@@ -91,7 +89,7 @@ class CameraSource(Source):
             index, time_s = self.num_frames, now_s - began_s
             self.num_frames = index + 1
             self.end_s = time_s + (1 / self.fps if self.fps else 0.0)
-            if index % stride == 0 and (wanted is None or wanted(index, time_s)):
+            if wanted is None or wanted(index, time_s):
                 ok, image = self._capture.retrieve()
                 if not ok or image is None:
                     break
@@ -105,16 +103,6 @@ class CameraSource(Source):
 
     def close(self) -> None:
         self._capture.release()
-
-
-def check_stride(stride: int) -> None:
-    """Checks a stride of frames.
-
-    Raises:
-        InputError: if it is less than 1.
-    """
-    if stride < 1:
-        raise InputError(f"stride={stride} must be at least 1.")
 
 
 def no_signal(kind: str, source: str, reason: str) -> InputError:

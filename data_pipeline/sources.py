@@ -20,7 +20,6 @@ from data_pipeline.cameras import (
     Shot,
     Source,
     Wanted,
-    check_stride,
     no_signal,
 )
 from data_pipeline.decoding import Decoder, DecodingError, open_container, reason_of
@@ -101,13 +100,12 @@ class _FilmSource(Source):
         super().__init__(name, fps, is_live=is_live)
         self._decoder, self._num_warned = decoder, 0
 
-    def shots(self, stride: int = 1, wanted: Wanted | None = None) -> Iterator[Shot]:
-        check_stride(stride)
+    def shots(self, wanted: Wanted | None = None) -> Iterator[Shot]:
         for frame in self._frames():
             index, time_s = self.num_frames, self._time_of(frame)
             self.num_frames, self.arrived_s = index + 1, self._decoder.arrived_s
             self._warn_of_damage()
-            if index % stride == 0 and (wanted is None or wanted(index, time_s)):
+            if wanted is None or wanted(index, time_s):
                 try:
                     yield Shot(index, time_s, self._decoder.picture(frame))
                 except DecodingError as error:

@@ -105,7 +105,10 @@ def stream(
     )
     session = run.open_stream(num_sources=len(sources), gap_reset_s=options.gap_reset_s)
     outputs = open_outputs(
-        sources, wanted, class_names=run.class_names, step_s=session.step_s
+        *(sources, wanted),
+        class_names=run.class_names,
+        background=tuple(run.config.eval.background),
+        step_s=session.step_s,
     )
     with contextlib.ExitStack() as stack:
         for output in outputs:

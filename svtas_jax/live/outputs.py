@@ -8,6 +8,7 @@ from collections.abc import Sequence
 import numpy as np
 from absl import logging
 
+from svtas_jax.evaluation.timeline import class_colours
 from svtas_jax.live.lines import Line, Lines, lines_of
 from svtas_jax.live.overlay import History, draw_overlay
 from svtas_jax.live.overlay_output import FORMATS, OPTION, OverlayWindow, OverlayWriter
@@ -108,8 +109,8 @@ class SourceOutput:
 class _Window:
     """A window that shows the steps of one source."""
 
-    def __init__(self, name: str, class_names: tuple[str, ...]) -> None:
-        self._class_names, self._history = class_names, History()
+    def __init__(self, name: str, colours: np.ndarray) -> None:
+        self._colours, self._history = colours, History()
         self._window = OverlayWindow(name)
         self.close = self._window.close
 
@@ -122,7 +123,7 @@ class _Window:
         if drawn is None:
             self._history.add(step)
             assert step.picture is not None  # `Wanted.needs_pictures`
-            drawn = draw_overlay(step.picture, step, self._history, self._class_names)
+            drawn = draw_overlay(step.picture, step, self._history, self._colours)
         self._window.show(drawn)
 
 
@@ -131,6 +132,7 @@ def open_outputs(
     wanted: Wanted,
     *,
     class_names: tuple[str, ...],
+    background: tuple[str, ...],
     step_s: float,
 ) -> list[SourceOutput]:
     """Opens the outputs of all sources.
@@ -139,12 +141,14 @@ def open_outputs(
         sources: as the user names them.
         wanted: see there.
         class_names: in the order of the class indices.
+        background: names of classes that are drawn in grey.
         step_s: seconds of a step.
 
     Raises:
         InputError: if something cannot be written or shown; nothing is left behind.
     """
     make = lines_of(wanted.every, class_names=class_names, step_s=step_s)
+    colours = class_colours(class_names, background)
     files = paths_for(wanted.output, sources) if wanted.output else ()
     videos = _videos_for(wanted.overlay, sources) if wanted.overlay else ()
     opened = []
@@ -156,10 +160,10 @@ def open_outputs(
             predictions = PredictionWriter(files[n]) if files else None
             if predictions is not None:
                 undo.callback(predictions.discard)
-            overlay = OverlayWriter(videos[n], class_names) if videos else None
+            overlay = OverlayWriter(videos[n], colours) if videos else None
             if overlay is not None:
                 undo.callback(overlay.discard)
-            window = _Window(name, class_names) if wanted.window else None
+            window = _Window(name, colours) if wanted.window else None
             if window is not None:
                 undo.callback(window.close)
             opened.append(

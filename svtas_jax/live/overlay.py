@@ -3,14 +3,13 @@
 import math
 import unicodedata
 from collections import deque
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from typing import NamedTuple
 
 import cv2
 import numpy as np
 
 from svtas_jax.errors import InputError
-from svtas_jax.evaluation.timeline import class_colours
 from svtas_jax.live.results import StepResult
 
 SHOWN_S = 30.0  # of the timeline
@@ -68,7 +67,7 @@ def draw_overlay(
     picture: np.ndarray,
     step: StepResult,
     history: History,
-    class_names: Sequence[str],
+    colours: np.ndarray,
 ) -> np.ndarray:
     """Draws a panel over the lower part of a picture.
 
@@ -76,7 +75,7 @@ def draw_overlay(
         picture: (H, W, 3) uint8 RGB; it stays as it is.
         step: what the panel shows.
         history: of the source up to this step.
-        class_names: in the order of the class indices.
+        colours: see `evaluation.timeline.class_colours`.
 
     Returns:
         (H, W, 3) uint8 RGB.
@@ -90,7 +89,6 @@ def draw_overlay(
             "drawn on (height, width, 3) uint8 RGB."
         )
     image, sizes = np.ascontiguousarray(picture).copy(), _sizes_for(picture)
-    colours = class_colours(class_names)
     top = max(0, len(image) - sizes.height)
     image[top:] = (image[top:] * (1 - _DARKNESS)).astype(np.uint8)
     _draw_label(image, top, step, colours, sizes)

@@ -7,7 +7,7 @@ import pathlib
 import subprocess
 import sys
 import threading
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from typing import Any
 
 import av
@@ -44,17 +44,17 @@ class OverlayWriter:
 
     Args:
         path: ends in one of `FORMATS`; an older file is replaced by `close`.
-        class_names: in the order of the class indices.
+        colours: see `evaluation.timeline.class_colours`.
 
     Raises:
         InputError: if the path cannot be written, here and from `add` and `close`, if
             its ending is another, or if the folder does not exist.
     """
 
-    def __init__(self, path: str | os.PathLike, class_names: Sequence[str]) -> None:
+    def __init__(self, path: str | os.PathLike, colours: np.ndarray) -> None:
         self.path = _checked(pathlib.Path(path))
         self._draft = draft_of(self.path)
-        self._class_names, self._history = class_names, History()
+        self._colours, self._history = colours, History()
         self._container: Any = None
         self._stream: Any = None
         self._size = (0, 0)  # height, width
@@ -78,7 +78,7 @@ class OverlayWriter:
                 self._open(given)
             self._history.add(step)
             picture = _resized(given, self._size)
-            drawn = draw_overlay(picture, step, self._history, self._class_names)
+            drawn = draw_overlay(picture, step, self._history, self._colours)
             frame = av.VideoFrame.from_ndarray(drawn, format="rgb24")
             frame.pts, frame.time_base = self._tick(step.time_s), self._time_base
             self._mux(frame)

@@ -42,7 +42,7 @@ def history_of(*steps):
 
 
 def draw(picture, *steps):
-    return draw_overlay(picture, steps[-1], history_of(*steps), NAMES)
+    return draw_overlay(picture, steps[-1], history_of(*steps), class_colours(NAMES))
 
 
 def filled(size, level=128):
@@ -150,7 +150,7 @@ def test_what_is_no_picture_is_refused(picture):
 
 def record(path, times_s, sizes=((64, 96),)):
     """Writes a video whose pictures get brighter, of these sizes in turn."""
-    with OverlayWriter(path, NAMES) as writer:
+    with OverlayWriter(path, class_colours(NAMES)) as writer:
         for n, time_s in enumerate(times_s):
             picture = filled(sizes[min(n, len(sizes) - 1)], 30 * n)
             writer.add(make_step(time_s, n % 2, picture))
@@ -195,7 +195,7 @@ def test_sizes_are_even_and_that_of_the_first_picture(tmp_path):
 
 def test_the_returned_picture_is_the_drawn_one(tmp_path):
     step = make_step(0.0, 1, filled((64, 96)))
-    with OverlayWriter(tmp_path / "a.mp4", NAMES) as writer:
+    with OverlayWriter(tmp_path / "a.mp4", class_colours(NAMES)) as writer:
         drawn = writer.add(step)
     assert (drawn == draw(filled((64, 96)), step)).all()
 
@@ -203,7 +203,7 @@ def test_the_returned_picture_is_the_drawn_one(tmp_path):
 def test_without_pictures_there_is_no_video(tmp_path):
     assert record(tmp_path / "a.mp4", []) is None
     assert os.listdir(tmp_path) == []
-    with OverlayWriter(tmp_path / "a.mp4", NAMES) as writer:
+    with OverlayWriter(tmp_path / "a.mp4", class_colours(NAMES)) as writer:
         with pytest.raises(InputError, match="no picture"):
             writer.add(make_step())
 
@@ -212,7 +212,7 @@ def test_an_older_video_stays_until_the_new_one_is_whole(tmp_path):
     path = tmp_path / "a.mp4"
     path.write_text("older")
     with pytest.raises(RuntimeError, match="stop"):
-        with OverlayWriter(path, NAMES) as writer:
+        with OverlayWriter(path, class_colours(NAMES)) as writer:
             writer.add(make_step(0, 0, filled((64, 96))))
             raise RuntimeError("stop")
     assert os.listdir(tmp_path) == ["a.mp4"] and path.read_text() == "older"
@@ -222,12 +222,12 @@ def test_an_older_video_stays_until_the_new_one_is_whole(tmp_path):
 def test_paths_that_cannot_be_are_refused_at_once(tmp_path):
     for name in ("a.avi", "a", "a.mp4.txt"):
         with pytest.raises(InputError, match="does not end in .mp4, .mkv, .mov"):
-            OverlayWriter(tmp_path / name, NAMES)
+            OverlayWriter(tmp_path / name, class_colours(NAMES))
     with pytest.raises(InputError, match="none does not exist; create it"):
-        OverlayWriter(tmp_path / "none" / "a.mp4", NAMES)
+        OverlayWriter(tmp_path / "none" / "a.mp4", class_colours(NAMES))
     (tmp_path / "b.mp4").mkdir()
     with pytest.raises(InputError, match="is a folder"):
-        OverlayWriter(tmp_path / "b.mp4", NAMES)
+        OverlayWriter(tmp_path / "b.mp4", class_colours(NAMES))
 
 
 @pytest.mark.parametrize("ending", [".mp4", ".mkv", ".mov"])
@@ -237,7 +237,7 @@ def test_a_full_disk_is_one_message_and_leaves_nothing(tmp_path, ending):
     resource.setrlimit(resource.RLIMIT_FSIZE, (20_000, limits[1]))
     try:
         with pytest.raises(InputError, match="cannot be written.*--overlay"):
-            with OverlayWriter(tmp_path / f"a{ending}", NAMES) as writer:
+            with OverlayWriter(tmp_path / f"a{ending}", class_colours(NAMES)) as writer:
                 for n in range(60):
                     writer.add(make_step(n / 10, 0, np.roll(noise, n, axis=0)))
                 writer.close()
