@@ -1,7 +1,7 @@
 """Exports the step of a run as programs that run without this package.
 
     python -m svtas_jax.export --workdir=runs/x --output=FOLDER
-        [--checkpoint=best|latest|STEP] [--formats=stablehlo,onnx]
+        [--checkpoint=best|latest|STEP] [--formats=stablehlo,onnx] [--int8]
 
 docs/export.md describes the files, and shows how to run them.
 """
@@ -24,6 +24,7 @@ def main() -> None:
         config=run.config,
         meta=run.meta,
         formats=given.formats,
+        int8=given.int8,
     )
     logging.info("the exported model is in %s", folder)
 
@@ -32,4 +33,10 @@ if __name__ == "__main__":
     cli.define("workdir", "checkpoint")
     flags.DEFINE_string("output", None, "Folder for the programs and model.json.")
     flags.DEFINE_list("formats", list(write.FORMATS), "stablehlo, onnx, or both.")
+    flags.DEFINE_bool(
+        "int8",
+        False,
+        "The image branch of the ONNX step computes in integers of 8 bits; needs the "
+        "run's data.",
+    )
     cli.run(main, required=("workdir", "output"))

@@ -10,6 +10,7 @@ from svtas_jax.errors import InputError
 
 OPSET = 18
 IR_VERSION = 9
+IMAGE = "image/"  # the names of the image branch's nodes begin so
 _END = np.iinfo(np.int64).max
 
 
@@ -29,7 +30,13 @@ def import_onnx() -> ModuleType:
 
 
 class Graph:
-    """A graph under construction. Values are the names of what nodes compute."""
+    """A graph under construction. Values are the names of what nodes compute.
+
+    Attributes:
+        part: with what the names of further nodes begin; tools tell nodes by name.
+    """
+
+    part = ""
 
     def __init__(self) -> None:
         self._onnx = import_onnx()
@@ -46,7 +53,9 @@ class Graph:
         self, value: str, name: str, dtype: str, shape: Sequence[int | str]
     ) -> None:
         """Makes a value an output with this name."""
-        self._nodes.append(self._onnx.helper.make_node("Identity", [value], [name]))
+        self._nodes.append(
+            self._onnx.helper.make_node("Identity", [value], [name], name)
+        )
         self._outputs.append(self._describe(name, dtype, shape))
 
     def _describe(self, name, dtype, shape):
@@ -57,7 +66,9 @@ class Graph:
         """Adds a node with one output."""
         self._count += 1
         name = f"{kind.lower()}_{self._count}"
-        node = self._onnx.helper.make_node(kind, list(inputs), [name], **attributes)
+        node = self._onnx.helper.make_node(
+            kind, list(inputs), [name], f"{self.part}{name}", **attributes
+        )
         self._nodes.append(node)
         return name
 

@@ -9,7 +9,7 @@ import numpy as np
 
 from svtas_jax.errors import InputError
 from svtas_jax.export.folding import Weights
-from svtas_jax.export.onnx_graph import Graph
+from svtas_jax.export.onnx_graph import IMAGE, Graph
 from svtas_jax.export.onnx_heads import add_head
 from svtas_jax.export.onnx_image import ImageNodes
 from svtas_jax.export.onnx_joint import JointNodes, places_of_new
@@ -115,7 +115,9 @@ class _Step:
         image = ImageNodes(
             graph, model.image, self._weights.of("image"), self._count, valid
         )
+        graph.part = IMAGE
         after, features = image.add(self._frames, self._leaves("image"))
+        graph.part = ""
         self._keep("image", after)
         if isinstance(model, Transeger):
             logits = self._transeger(features, valid)

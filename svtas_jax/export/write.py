@@ -14,6 +14,7 @@ from svtas_jax.checkpoints import store
 from svtas_jax.errors import InputError
 from svtas_jax.export import metadata, onnx_step, stablehlo
 from svtas_jax.export.flat import initial_values
+from svtas_jax.export.int8 import quantise
 from svtas_jax.export.metadata import FILE, Program
 from svtas_jax.export.onnx_graph import import_onnx
 from svtas_jax.runtime.files import draft_of, writing
@@ -32,6 +33,7 @@ def export(
     config: ml_collections.ConfigDict,
     meta: store.Meta,
     formats: Sequence[str] = FORMATS,
+    int8: bool = False,
 ) -> pathlib.Path:
     """Writes the programs of a run and their description; returns the folder.
 
@@ -39,13 +41,15 @@ def export(
         folder: is created; an earlier export in it is replaced.
         model, variables, config, meta: see `svtas_jax.runs.TrainedRun`.
         formats: of `FORMATS`.
+        int8: the ONNX step computes in integers, see `svtas_jax.export.int8`.
 
     Raises:
         InputError: if the folder holds something else or cannot be written, a part of
-            the model has no ONNX, `onnx` is not installed, or the model reads features.
+            the model has no ONNX, `onnx` is not installed, the model reads features, or
+            `int8` needs another format or costs too much.
     """
     folder = pathlib.Path(folder)
-    _check_formats(formats)
+    _check_formats(formats, int8=int8)
     _check_replaceable(folder)
     if config.data.features:
         raise InputError(
@@ -62,19 +66,23 @@ def export(
             programs = _write_programs(draft, model, variables, config, meta, formats)
             found = metadata.describe(model, config, meta, programs)
             (draft / FILE).write_text(found.to_json(), encoding="utf-8")
+            if int8:
+                quantise(draft, config)
             _replace(folder, draft)
     finally:
         shutil.rmtree(draft, ignore_errors=True)
     return folder
 
 
-def _check_formats(formats: Sequence[str]) -> None:
+def _check_formats(formats: Sequence[str], *, int8: bool) -> None:
     unknown = [name for name in formats if name not in FORMATS]
     if unknown or not formats or len(set(formats)) < len(formats):
         raise InputError(
             f"--formats={','.join(formats)} must be some of {','.join(FORMATS)}, each "
             "once."
         )
+    if int8 and "onnx" not in formats:
+        raise InputError("--int8 is for ONNX; export with --formats=onnx.")
 
 
 def _check_replaceable(folder: pathlib.Path) -> None:

@@ -250,7 +250,7 @@ def test_wrong_arrays_are_refused(case):
 def test_the_command_exports_a_run(case, tmp_path, monkeypatch):
     run = types.SimpleNamespace(**case.export)
     given = types.SimpleNamespace(
-        workdir="w", checkpoint="5", output=tmp_path / "x", formats=["onnx"]
+        workdir="w", checkpoint="5", output=tmp_path / "x", formats=["onnx"], int8=False
     )
     asked = []
     monkeypatch.setattr(command.flags, "FLAGS", given)
