@@ -20,14 +20,14 @@ def main() -> None:
     config = flags.FLAGS.config
     run, size = engines.random_run(config), config.data.crop
     print(f"{provenance.hardware()}, {size} x {size} pixels")
-    print("frames  engine         median      p10  times as fast")
+    print("frames  engine              median      p10  times as fast")
     for steps, times in engines.time_engines(run, seconds=flags.FLAGS.seconds):
         native = ranks(times[engines.NATIVE])
         for name, own in times.items():
             found = ranks(own)
             faster = " / ".join(f"{ratio:.2f}" for ratio in native / found)
             median, fastest = found / steps
-            print(f"{steps:6}  {name:12} {median:8.2f} {fastest:8.2f}  {faster:>13}")
+            print(f"{steps:6}  {name:17} {median:8.2f} {fastest:8.2f}  {faster:>13}")
 
 
 def ranks(times: list[float]) -> np.ndarray:

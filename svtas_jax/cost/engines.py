@@ -14,8 +14,9 @@ from svtas_jax.config import stream_spec, validate_config
 from svtas_jax.cost.benchmark import FPS
 from svtas_jax.cost.measure import noise, random_variables
 from svtas_jax.errors import InputError
+from svtas_jax.export import int8 as quantising
 from svtas_jax.export import write
-from svtas_jax.export.load import ENGINES
+from svtas_jax.export.load import ENGINES, Exported, load_exported
 from svtas_jax.export.programs import FORMAT_OF
 from svtas_jax.live.engine import Engine
 from svtas_jax.live.exported import ExportedRun, load_exported_run
@@ -44,8 +45,15 @@ def random_run(config: ml_collections.ConfigDict) -> TrainedRun:
     return TrainedRun("", config, "", meta, model, variables)
 
 
-def exported(run: TrainedRun, engines: Sequence[str]) -> dict[str, ExportedRun]:
+def exported(
+    run: TrainedRun, engines: Sequence[str], *, int8: bool = False
+) -> dict[str, ExportedRun]:
     """Exports a run and loads it for each engine.
+
+    Args:
+        run: the model.
+        engines: of `ENGINES`.
+        int8: quantises by random pictures, which is as fast as by real ones.
 
     Raises:
         InputError: as `export.write.export` and `export.load.load_exported`.
@@ -59,7 +67,26 @@ def exported(run: TrainedRun, engines: Sequence[str]) -> dict[str, ExportedRun]:
             meta=run.meta,
             formats=sorted({FORMAT_OF[engine] for engine in engines}),
         )
+        if int8:
+            calls = _random_calls(load_exported(folder, "onnxruntime"))
+            quantising.replace_step(folder, calls)
         return {engine: load_exported_run(folder, engine) for engine in engines}
+
+
+def _random_calls(model: Exported) -> Iterator[dict[str, np.ndarray]]:
+    facts, rng = model.metadata, np.random.default_rng(0)
+    for _ in range(2):
+        shape = (1, facts.clip_steps, facts.size, facts.size, 3)
+        state = model.initial_state(1)
+        call = {
+            **state,
+            "frames": rng.integers(0, 256, shape, np.uint8),
+            "count": np.array([facts.clip_steps], np.int32),
+            "starts": np.ones(1, bool),
+        }
+        if model.text_shape:
+            call["text"] = np.asarray(model.text(state["labels"]))
+        yield call
 
 
 def time_engines(
@@ -70,12 +97,15 @@ def time_engines(
     Args:
         run: the model.
         seconds: of each of the two measurements, about.
-        engines: of `ENGINES`, besides the model itself.
+        engines: of `ENGINES`, besides the model itself; those of ONNX also in int8.
 
     Yields:
         Steps in a call, and by engine the milliseconds of calls taken in turns.
     """
     runs: dict[str, Run] = {NATIVE: run, **exported(run, engines)}
+    if of_onnx := [engine for engine in engines if FORMAT_OF[engine] == "onnx"]:
+        small = exported(run, of_onnx, int8=True)
+        runs |= {f"{engine} int8": own for engine, own in small.items()}
     clip_steps = stream_spec(run.config).clip_steps
     for steps in (1, clip_steps) if run.causal else (clip_steps,):
         opened = {name: own.open_engine(1, steps) for name, own in runs.items()}

@@ -76,7 +76,7 @@ def quantise(folder: pathlib.Path, config: ml_collections.ConfigDict) -> Compari
     before = load_exported(folder, _ENGINE)
     logging.info("quantising with the pictures of %d training videos", len(train))
     played = _play(before, config, train, _TRAIN_CHUNKS)
-    _replace_step(folder, (call for call, _, _ in played))
+    replace_step(folder, (call for call, _, _ in played))
     logging.info("comparing the labels of %d test videos", len(test))
     found = _compare(before, load_exported(folder, _ENGINE), config, test)
     logging.info("%s", found)
@@ -124,9 +124,9 @@ def _play(
 def _chunks(
     record: VideoRecord, config: ml_collections.ConfigDict, num_chunks: int
 ) -> Iterator[Chunk]:
-    dataset = make_dataset(
-        [record], config.data, batch_size=1, chunks_per_call=1, train=False
-    )
+    data = config.data.copy_and_resolve_references()
+    data.num_workers = 0  # they would start anew for every video
+    dataset = make_dataset([record], data, batch_size=1, chunks_per_call=1, train=False)
     with contextlib.closing(iter(dataset)) as batches:
         for _, batch in zip(range(num_chunks), batches, strict=False):
             yield jax.tree.map(lambda leaf: leaf[0], batch.chunks)
@@ -140,10 +140,15 @@ def _step(
     return model.step(state, **others)
 
 
-def _replace_step(
+def replace_step(
     folder: pathlib.Path, calls: Iterator[Mapping[str, np.ndarray]]
 ) -> None:
-    """Quantises the step's file, and corrects its sum."""
+    """Quantises the step's file, and corrects its sum.
+
+    Args:
+        folder: of an exported model.
+        calls: inputs of the step that show the range of its values.
+    """
     onnx = importlib.import_module("onnx")
     quantization = importlib.import_module("onnxruntime.quantization")
     facts = json.loads((folder / FILE).read_text("utf-8"))
@@ -205,9 +210,9 @@ def _compare(
     """Plays the same videos to both models, each with a state of its own."""
     labels, truth = [], np.zeros(0)
     for model in (before, after):
-        played = list(_play(model, config, records, _TEST_CHUNKS))
-        labels.append(np.concatenate([found for _, found, _ in played]))
-        truth = np.concatenate([true for _, _, true in played])
+        played = [own for _, *own in _play(model, config, records, _TEST_CHUNKS)]
+        found, truth = (np.concatenate(steps) for steps in zip(*played, strict=True))
+        labels.append(found)
     return Comparison(
         *(100 * float(np.mean(found == truth)) for found in labels),
         agreement=100 * float(np.mean(labels[0] == labels[1])),

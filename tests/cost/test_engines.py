@@ -23,7 +23,7 @@ def test_engines_are_timed_by_steps_and_chunks(run):
     found = dict(engines.time_engines(run, seconds=0.0, engines=("jax", "onnxruntime")))
     assert list(found) == [1, 4]
     for times in found.values():
-        assert list(times) == ["model", "jax", "onnxruntime"]
+        assert list(times) == ["model", "jax", "onnxruntime", "onnxruntime int8"]
         assert all(len(own) >= 3 and min(own) > 0 for own in times.values())
 
 
