@@ -7,6 +7,7 @@ order are the same to twelve digits on every CPU.
 
 import dataclasses
 import functools
+from collections.abc import Sequence
 from typing import Any
 
 import jax
@@ -14,6 +15,7 @@ import jax.numpy as jnp
 import ml_collections
 import numpy as np
 import optax
+import pytest
 
 from svtas_jax.config import default_config
 from svtas_jax.models import build_model
@@ -56,6 +58,7 @@ class System:
         image: they depend on what the image branch remembers.
         constant: regular expression of parameters on which nothing depends, besides
             `NORMED`.
+        rare: others have all of its parts; it is tested by `-m slow` alone.
     """
 
     name: str
@@ -65,6 +68,7 @@ class System:
     feeds_back: bool = False
     image: bool = False
     constant: str = "^$"
+    rare: bool = False
 
 
 def _sete(name: str, **row) -> System:
@@ -78,7 +82,7 @@ def _transeger(joint: str, prompt: str, **row) -> System:
     return System(f"transeger {joint} {prompt}", fields, **row)
 
 
-def _live(system: str, **model) -> System:
+def _live(system: str, *, rare: bool = False, **model) -> System:
     is_transeger = system == "transeger"
     return System(
         " ".join(("causal", system, *(str(value) for value in model.values()))),
@@ -88,6 +92,7 @@ def _live(system: str, **model) -> System:
         labels=is_transeger and model["prompt"] != "none",
         feeds_back=is_transeger,
         image=model.get("backbone", "mobilenet_tsm") == "mobilenet_tsm",
+        rare=rare,
     )
 
 
@@ -99,8 +104,8 @@ SYSTEMS = (
     _sete("memory_tcn"),
     System("mete", dict(system="mete", prompt="fixed", prompt_len=40)),
     _transeger("memory_tcn", "learned"),
-    _transeger("memory_tcn", "fixed"),
-    _transeger("memory_tcn", "none"),
+    _transeger("memory_tcn", "fixed", rare=True),
+    _transeger("memory_tcn", "none", rare=True),
     _transeger("transformer", "learned", context=False),
     _transeger("fc", "learned", context=False),
     _sete("ms_tcn", context=False),
@@ -114,15 +119,29 @@ SYSTEMS = (
     _sete("features"),
     _live("sete"),
     _live("sete", backbone="vit"),
-    _live("sete", backbone="features"),
+    _live("sete", backbone="features", rare=True),
     _live("mete", prompt="fixed", prompt_len=40),
     _live("transeger", joint="memory_tcn", prompt="learned"),
-    _live("transeger", joint="memory_tcn", prompt="none"),
-    _live("transeger", joint="fc", prompt="fixed"),
+    _live("transeger", joint="memory_tcn", prompt="none", rare=True),
+    _live("transeger", joint="fc", prompt="fixed", rare=True),
     _live("transeger", joint="transformer", prompt="learned"),
-    _live("transeger", joint="transformer", prompt="fixed", joint_positions="fixed"),
+    _live(
+        "transeger",
+        joint="transformer",
+        prompt="fixed",
+        joint_positions="fixed",
+        rare=True,
+    ),
 )
 CAUSAL = tuple(system for system in SYSTEMS if system.model.get("causal"))
+
+
+def params(systems: Sequence[System]) -> list[Any]:
+    """Returns systems as parameters of pytest, with their names."""
+    return [
+        pytest.param(s, id=s.name, marks=pytest.mark.slow if s.rare else ())
+        for s in systems
+    ]
 
 
 def small_model(system: System, **fields):

@@ -3,7 +3,7 @@
 import jax
 import numpy as np
 import pytest
-from contract import CAUSAL, CLIP_STEPS, STRIDE, Kit, assert_close, differ
+from contract import CAUSAL, CLIP_STEPS, STRIDE, Kit, assert_close, differ, params
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
@@ -15,7 +15,7 @@ SIZES = (1, 4, 2 * CLIP_STEPS + 1)  # steps in a call; each is compiled once
 LENGTHS = (13, 7, 12)  # steps of the videos
 
 
-@pytest.fixture(scope="module", params=CAUSAL, ids=lambda system: system.name)
+@pytest.fixture(scope="module", params=params(CAUSAL))
 def kit(request):
     with jax.enable_x64(True):
         yield Kit(request.param)

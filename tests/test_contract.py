@@ -19,6 +19,7 @@ from contract import (
     assert_close,
     cut,
     differ,
+    params,
     small_model,
     with_padding,
 )
@@ -28,7 +29,7 @@ from svtas_jax.streaming import apply_chunk
 from svtas_jax.structs import IGNORE_LABEL
 
 
-@pytest.fixture(scope="module", params=SYSTEMS, ids=lambda system: system.name)
+@pytest.fixture(scope="module", params=params(SYSTEMS))
 def kit(request):
     with jax.enable_x64(True):
         yield Kit(request.param)
@@ -74,7 +75,7 @@ def test_one_shape_compiles_once(kit):
     assert kit.segmenter._cache_size() == 1
 
 
-@pytest.mark.parametrize("system", SYSTEMS, ids=lambda system: system.name)
+@pytest.mark.parametrize("system", params(SYSTEMS))
 def test_state_is_a_fixed_point(system):
     model = small_model(system)
     state = model.initial_state(2)

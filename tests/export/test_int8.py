@@ -28,7 +28,9 @@ def wanted_of(case, root, **more):
     return own | {"config": config, "formats": ["onnx"], "int8": True} | more
 
 
-@pytest.mark.parametrize("system", ["sete", "transeger"])
+@pytest.mark.parametrize(
+    "system", ["sete", pytest.param("transeger", marks=pytest.mark.slow)]
+)
 def test_it_is_near_the_float32_step(make_case, data, tmp_path, monkeypatch, system):
     monkeypatch.setattr(int8, "MOST_LOST", 100.0)
     case = make_case(system, causal=True)
@@ -57,6 +59,8 @@ def test_it_is_near_the_float32_step(make_case, data, tmp_path, monkeypatch, sys
 
 def test_too_great_a_loss_is_refused(make_case, data, tmp_path, monkeypatch):
     monkeypatch.setattr(int8, "MOST_LOST", -101.0)
+    monkeypatch.setattr(int8, "_VIDEOS", 1)
+    monkeypatch.setattr(int8, "_TRAIN_CHUNKS", 1)
     wanted = wanted_of(make_case("sete", causal=True), data)
     with pytest.raises(InputError, match="int8 would lose .* Export without --int8"):
         write.export(tmp_path / "x", **wanted)
