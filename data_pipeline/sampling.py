@@ -10,7 +10,7 @@ from svtas_jax.errors import InputError
 # An even number, whose median is the mean of two: stamps that alternate have no bias.
 _INTERVALS = 16
 _GUESSES = 4
-_WAITED_S = 2e-3  # frames closer than that waited somewhere and came together
+WAITED_S = 2e-3  # frames closer than that waited somewhere and came together
 _HOLE = 2.0  # source intervals: a longer one is a hole, not a slow source
 
 
@@ -85,7 +85,7 @@ class StepClock:
         if since_s <= 0:
             return Due(is_step=False)
         self._last_s = time_s
-        if since_s > _WAITED_S:
+        if since_s > WAITED_S:
             self._intervals.append(since_s)
         interval_s = statistics.median(self._intervals or (0.0,))
         return self._judge(time_s, since_s, interval_s)

@@ -23,6 +23,7 @@ from data_pipeline.cameras import (
     no_signal,
 )
 from data_pipeline.decoding import Decoder, DecodingError, open_container, reason_of
+from data_pipeline.sampling import WAITED_S
 from data_pipeline.stamps import clock_of, rate_of
 from svtas_jax.errors import InputError
 
@@ -32,7 +33,6 @@ _STAMPED_PACKETS = 16  # whose stamps check the rate: a live source should not w
 _FASTER = 1.25
 _PACED_PACKETS, _PACED_S = 16, 1.0  # whose arrival tells a live pipe from a file
 _CLOSED = "the other side closed the connection"
-_BURST_S = 2e-3  # packets closer than that were waiting before they were asked for
 
 
 @contextlib.contextmanager
@@ -244,21 +244,21 @@ def _clocking(decoder: Decoder, *, is_pipe: bool) -> tuple[bool, float]:
 
     What comes through a pipe faster than it plays is a file.
     """
-    is_unstamped = _is_unstamped(decoder.container)
-    if is_unstamped and not is_pipe:
+    if not _is_unstamped(decoder.container):
+        return True, video.film_rate(decoder, num_packets=_STAMPED_PACKETS)
+    if not is_pipe:
         return False, 0.0  # the first picture is to be answered, not held back
-    pace = _pace(decoder) if is_unstamped else 0.0
+    pace = _pace(decoder)
     stamped = video.film_rate(decoder, num_packets=_STAMPED_PACKETS)
-    if is_unstamped and not (stamped and (not pace or pace > _FASTER * stamped)):
-        return False, pace
-    return True, stamped
+    is_file = stamped and (not pace or pace > _FASTER * stamped)
+    return (True, stamped) if is_file else (False, pace)
 
 
 def _pace(decoder: Decoder) -> float:
     """Returns how many packets a second arrive, those left out that had waited."""
     arrivals = [s for _, s in decoder.look_ahead(_PACED_PACKETS, limit_s=_PACED_S)]
     steps = np.diff(arrivals)
-    waited = np.flatnonzero(steps > _BURST_S)
+    waited = np.flatnonzero(steps > WAITED_S)
     return rate_of(arrivals[waited[0] + 1 :]) if len(waited) else 0.0
 
 

@@ -32,7 +32,6 @@ from svtas_jax.structs import Chunk, VideoRecord
 MOST_LOST = 0.5  # points of frame accuracy
 _VIDEOS, _TRAIN_CHUNKS, _TEST_CHUNKS = 16, 2, 16  # at most, and of each video
 _ENGINE = "onnxruntime"
-_OTHERS = ("frames", "count", "starts", "text")  # inputs besides the state
 
 
 @dataclasses.dataclass(frozen=True)
@@ -107,18 +106,17 @@ def _play(
         state = model.initial_state(1)
         for chunk in _chunks(record, config, num_chunks):
             valid = np.asarray(chunk.step_valid)
-            call = {
-                **state,
+            others = {
                 "frames": np.asarray(chunk.frames),
                 "count": valid.sum(axis=1, dtype=np.int32),
                 "starts": np.asarray(chunk.starts),
             }
-            text = model.text(state["labels"]) if model.text_shape else None
-            if text is not None:
-                call["text"] = text
-            state, logits = _step(model, call)
+            if model.text_shape:
+                others["text"] = np.asarray(model.text(state["labels"]))
+            before = state
+            state, logits = model.step(before, **others)
             truth = np.asarray(chunk.step_labels)
-            yield call, logits.argmax(axis=-1)[valid], truth[valid]
+            yield before | others, logits.argmax(axis=-1)[valid], truth[valid]
 
 
 def _chunks(
@@ -130,14 +128,6 @@ def _chunks(
     with contextlib.closing(iter(dataset)) as batches:
         for _, batch in zip(range(num_chunks), batches, strict=False):
             yield jax.tree.map(lambda leaf: leaf[0], batch.chunks)
-
-
-def _step(
-    model: Exported, call: Mapping[str, np.ndarray]
-) -> tuple[dict[str, np.ndarray], np.ndarray]:
-    state = {name: array for name, array in call.items() if name not in _OTHERS}
-    others = {name: array for name, array in call.items() if name in _OTHERS}
-    return model.step(state, **others)
 
 
 def replace_step(

@@ -77,6 +77,14 @@ class Rows:
         return np.asarray([*rows, *[self.spare] * more], np.int32), filled
 
 
+def warm_up(engine: Engine, sizes: Sequence[int]) -> None:
+    """Compiles an engine for some batch sizes, before the first frame arrives."""
+    for size in sizes:
+        shape = (size, engine.steps_per_call)
+        frames = np.zeros((*shape, engine.size, engine.size, 3), np.uint8)
+        engine.run(range(size), frames, np.zeros(shape, bool), np.ones(size, bool))
+
+
 class Programs(NamedTuple):
     """A model and its jitted functions, which several engines may share.
 
@@ -141,7 +149,7 @@ class JaxEngine:
         if self._fresh is not None:
             self._ahead = jnp.repeat(self._fresh, num_streams + 1, axis=0)
         self._position = np.zeros(num_streams + 1, np.int64)
-        self._warm_up()
+        warm_up(self, self._rows.sizes)
 
     def run(
         self, rows: Sequence[int], frames: np.ndarray, valid: np.ndarray, starts: Array
@@ -170,13 +178,6 @@ class JaxEngine:
             self._ahead = self._programs.prepare(
                 self._variables, self._state, self._ahead, index
             )
-
-    def _warm_up(self) -> None:
-        """Compiles for every batch size, before the first frame arrives."""
-        for size in self._rows.sizes:
-            rows, shape = range(size), (size, self.steps_per_call)
-            frames = np.zeros((*shape, self.size, self.size, 3), np.uint8)
-            self.run(rows, frames, np.zeros(shape, bool), np.ones(size, bool))
 
 
 def _segment_rows(

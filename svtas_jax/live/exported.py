@@ -12,7 +12,7 @@ from svtas_jax.config import stream_spec
 from svtas_jax.errors import InputError
 from svtas_jax.export import metadata
 from svtas_jax.export.load import Exported, load_exported
-from svtas_jax.live.engine import Rows
+from svtas_jax.live.engine import Rows, warm_up
 from svtas_jax.live.run import Run
 from svtas_jax.run_config import load_config
 from svtas_jax.structs import Array
@@ -125,19 +125,17 @@ class ExportedEngine:
     ) -> np.ndarray:
         """Computes the next steps of some streams, see `Engine.run`; the valid steps
         come first."""
-        return self._run(np.asarray(rows), frames, valid, np.asarray(starts, bool))
-
-    def _run(self, rows, frames, valid, starts) -> np.ndarray:
+        index, starts = np.asarray(rows), np.asarray(starts, bool)
         count = valid.sum(axis=1)
         assert np.array_equal(valid, np.arange(valid.shape[1]) < count[:, None])
-        self._position[rows[starts]] = 0
+        self._position[index[starts]] = 0
         if self._reads_text:
-            self._text[rows[starts]] = self._fresh
-        first = self._until_full(rows, count)
-        logits = self._call(rows, frames, first, starts)
+            self._text[index[starts]] = self._fresh
+        first = self._until_full(index, count)
+        logits = self._call(index, frames, first, starts)
         more = np.flatnonzero(first < count)
         if len(more):
-            self._go_on(more, rows, frames, first, count, logits)
+            self._go_on(more, index, frames, first, count, logits)
         return logits
 
     def _until_full(self, rows: np.ndarray, count: np.ndarray) -> np.ndarray:
@@ -153,7 +151,7 @@ class ExportedEngine:
             own[place, : count[row] - first[row]] = frames[row, first[row] : count[row]]
         left = count[more] - first[more]
         valid = np.arange(frames.shape[1]) < left[:, None]
-        found = self._run(rows[more], own, valid, np.zeros(len(more), bool))
+        found = self.run(rows[more], own, valid, np.zeros(len(more), bool))
         for place, row in enumerate(more):
             logits[row, first[row] : count[row]] = found[place, : left[place]]
 
@@ -190,10 +188,7 @@ class ExportedEngine:
 
     def _warm_up(self) -> None:
         """Compiles for every batch size, before the first frame arrives."""
-        for size in self._rows.sizes:
-            shape = (size, self.steps_per_call)
-            frames = np.zeros((*shape, self.size, self.size, 3), np.uint8)
-            rows, starts = range(size), np.ones(size, bool)
-            self.run(rows, frames, np.zeros(shape, bool), starts)
-            if self._reads_text:
-                self._text_of(self._state["labels"][list(rows)])
+        warm_up(self, self._rows.sizes)
+        if self._reads_text:
+            for size in self._rows.sizes:
+                self._text_of(self._state["labels"][:size])
