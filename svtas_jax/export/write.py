@@ -22,6 +22,7 @@ from svtas_jax.streaming import look_ahead
 from svtas_jax.structs import Model, Params
 
 FORMATS = ("stablehlo", "onnx")
+_OWN = {FILE, *(f"{name}.{kind}" for name in ("step", "text") for kind in FORMATS)}
 _Writer = Callable[[], bytes]
 
 
@@ -86,13 +87,16 @@ def _check_formats(formats: Sequence[str], *, int8: bool) -> None:
 
 
 def _check_replaceable(folder: pathlib.Path) -> None:
+    """Checks that nothing but an earlier export would be lost."""
     with writing(folder, option="--output"):
-        is_free = not folder.exists() or (folder.is_dir() and not any(folder.iterdir()))
-    if is_free or (folder / FILE).is_file():
+        if not folder.exists():
+            return
+        names = {path.name for path in folder.iterdir()} if folder.is_dir() else {""}
+    if not names or (FILE in names and names <= _OWN):
         return
     raise InputError(
-        f"--output={folder} exists and is no earlier export; choose another folder, or "
-        "remove what is there."
+        f"--output={folder} exists and is no earlier export, or holds more than that; "
+        "choose another folder, or remove what is there."
     )
 
 

@@ -19,7 +19,9 @@ from svtas_jax import models
 from svtas_jax.checkpoints import resume, store
 from svtas_jax.checkpoints.resume import Position
 from svtas_jax.config import stream_spec, with_clip_frames
+from svtas_jax.errors import InputError
 from svtas_jax.evaluation.scoring import make_scorer
+from svtas_jax.live.exported import is_exported
 from svtas_jax.run_config import check_resumable
 from svtas_jax.runtime import lock, provenance
 from svtas_jax.runtime.interruption import Interrupted, Interruption
@@ -51,9 +53,14 @@ def train(config: ml_collections.ConfigDict, workdir: str) -> TrainState:
 
     Raises:
         Interrupted: after SIGTERM, once everything needed to resume is on the disk.
-        InputError: if another program writes to `workdir`; for any other mistake in
-            the config or the data.
+        InputError: if another program writes to `workdir` or it holds an exported
+            model; for any other mistake in the config or the data.
     """
+    if is_exported(workdir):
+        raise InputError(
+            f"--workdir={workdir} holds an exported model, and a run needs a folder of "
+            "its own; choose another one."
+        )
     data = read_training_data(config)
     given, config = config, with_clip_frames(config, data.num_frames)
     model = models.build_model(config, data.class_names)

@@ -14,6 +14,7 @@ from svtas_jax.evaluation import results
 from svtas_jax.export.metadata import FILE
 from svtas_jax.serving import state
 from svtas_jax.stream import Options, stream
+from svtas_jax.training import loop
 
 SYSTEMS = (
     ("jax", "sete", dict(causal=True)),
@@ -84,6 +85,8 @@ def test_what_does_not_fit_is_refused(make_case, tmp_path):
         svtas_jax.load(tmp_path, engine="tpu")
     with pytest.raises(InputError, match="needs an exported model"):
         svtas_jax.load(tmp_path, engine="onnxruntime")
+    with pytest.raises(InputError, match="a run needs a folder of its own"):
+        loop.train(make_case("sete", causal=True).export["config"], str(folder))
     for call in (
         runs.load_trained,
         runs.evaluate,

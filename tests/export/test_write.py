@@ -88,6 +88,14 @@ def test_other_folders_are_left_alone(case, tmp_path):
     assert [path.name for path in tmp_path.iterdir()] == ["own"]
 
 
+def test_what_lies_beside_an_earlier_export_is_not_lost(case, folder):
+    (folder / "notes.txt").write_text("mine")
+    with pytest.raises(InputError, match="holds more than that"):
+        write.export(folder, **case.export)
+    assert (folder / "notes.txt").read_text() == "mine"
+    load_exported(folder)
+
+
 @pytest.mark.parametrize("name", ["rename", "text"])
 def test_nothing_is_left_half_written(case, folder, monkeypatch, name):
     """The disk is full in the middle, or the last step fails: the old export stays."""
