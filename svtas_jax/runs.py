@@ -22,7 +22,7 @@ from svtas_jax.evaluation import measure, metrics, report
 from svtas_jax.evaluation import online as online_metrics
 from svtas_jax.evaluation.background import check_background
 from svtas_jax.export.load import check_engine
-from svtas_jax.live.engine import JaxEngine, Programs, compile_programs
+from svtas_jax.live.engine import JaxEngine, Programs, make_programs
 from svtas_jax.live.exported import is_exported, load_exported_run
 from svtas_jax.live.run import Run
 from svtas_jax.run_config import load_config
@@ -87,7 +87,6 @@ class TrainedRun(Run):
         self._check_reads_videos()
         return JaxEngine(
             self._programs,
-            self.variables,
             num_streams=num_streams,
             clip_steps=stream_spec(self.config).clip_steps,
             steps_per_call=steps_per_call,
@@ -96,7 +95,7 @@ class TrainedRun(Run):
 
     @functools.cached_property
     def _programs(self) -> Programs:
-        return compile_programs(self.model)
+        return make_programs(self.model, self.variables)
 
     def _check_reads_videos(self) -> None:
         if self.config.data.features:

@@ -15,6 +15,7 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 
+from svtas_jax.folding import folded
 from svtas_jax.models.convolution import steps_at
 from svtas_jax.structs import Array, Chunk, ChunkOutput, Model, Params, StreamState
 
@@ -144,9 +145,12 @@ def segment_video(
 
     A chunk that is all padding does not change the state.
     """
+    segment = functools.partial(segment_chunk, model=model)
+    one = jax.eval_shape(lambda: jax.tree.map(lambda leaf: leaf[0], chunks))
+    values, run = folded(segment, variables, state, one)  # once, not every chunk
 
     def step(state, chunk):
-        after, logits = segment_chunk(variables, state, chunk, model=model)
+        after, logits = run(values, state, chunk)
         return keep_unless(jnp.any(chunk.valid), after, state), logits
 
     return jax.lax.scan(step, state, chunks)
@@ -167,6 +171,32 @@ def make_segmenter(
     """Returns `segment_video` for this model, jitted; `sharding` is for the states."""
     run = functools.partial(segment_video, model=model)
     return compile_inference(run, out_shardings=(sharding, None))
+
+
+def with_weights(
+    function: Callable[..., Any], variables: Params, **options: Any
+) -> Callable[..., Any]:
+    """Returns `function(variables, ...)` as a jitted function of the other arguments.
+
+    What depends on the variables alone is computed at the first call with arguments of
+    some shapes, and not in every call.
+
+    Args:
+        function: can be traced by JAX.
+        variables: of a model.
+        options: of `jax.jit`; the number of an argument counts the variables.
+    """
+    known: dict[Any, functools.partial[Any]] = {}
+
+    def call(*arguments):
+        leaves, tree = jax.tree.flatten(arguments)
+        key = (tree, *((leaf.shape, leaf.dtype) for leaf in leaves))
+        if key not in known:
+            values, run = folded(function, variables, *arguments)
+            known[key] = functools.partial(compile_inference(run, **options), values)
+        return known[key](*arguments)
+
+    return call
 
 
 def compile_inference(

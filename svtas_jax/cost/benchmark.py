@@ -37,6 +37,7 @@ from svtas_jax.cost.measure import (
 from svtas_jax.errors import InputError
 from svtas_jax.evaluation import report
 from svtas_jax.evaluation.scoring import make_scorer
+from svtas_jax.folding import folded
 from svtas_jax.models import build_model
 from svtas_jax.runtime import provenance
 from svtas_jax.streaming import compile_inference, segment_chunk
@@ -147,19 +148,20 @@ def time_inference(
 ) -> tuple[dict[int, dict[str, float]], float, dict[str, float]]:
     """Returns `Benchmark.inference`, and for the first batch size the seconds to
     compile and `Benchmark.ahead_ms`."""
-    run = compile_inference(functools.partial(segment_chunk, model=model))
+    segment = functools.partial(segment_chunk, model=model)
     steps, found, compile_s, ahead_ms = stream_spec(config).clip_steps, {}, 0.0, {}
     for size in batches:
         state, chunk = model.initial_state(size), noise(config, size)
-        lowered = run.lower(variables, state, chunk)
+        values, run = folded(segment, variables, state, chunk)
+        lowered = compile_inference(run).lower(values, state, chunk)
         compiled, seconds = _timed(lowered.compile)
-        times = measure(lambda s=state, c=chunk, f=compiled: f(variables, s, c))
+        times = measure(lambda v=values, s=state, c=chunk, f=compiled: f(v, s, c))
         latency = percentiles(times)
         pace = size * steps / latency["p50"] * 1e3
         found[size] = {**latency, "frames_per_s": pace}
         if size == batches[0]:
             compile_s = seconds
-            ahead_ms = time_ahead(run, model, variables, state, chunk)
+            ahead_ms = time_ahead(model, variables, state, chunk)
     return found, compile_s, ahead_ms
 
 

@@ -16,7 +16,7 @@ import jax
 from jax.extend import core
 
 from svtas_jax.models.image import with_separate_norms
-from svtas_jax.models.layers import BatchNorm
+from svtas_jax.models.norm import BatchNorm
 from svtas_jax.structs import Chunk, Model, Params, StreamState
 
 

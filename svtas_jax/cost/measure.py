@@ -16,11 +16,13 @@ from data_pipeline.chunks import blank_chunk
 from data_pipeline.known import class_names_of
 from svtas_jax.config import stream_spec
 from svtas_jax.cost.macs import count_macs, count_normalisations, parameters_by_module
+from svtas_jax.folding import folded
 from svtas_jax.models import build_model
 from svtas_jax.streaming import (
     compile_inference,
     look_ahead,
     segment_chunk,
+    with_weights,
 )
 from svtas_jax.structs import Chunk, Model, Params, StreamState
 
@@ -80,15 +82,15 @@ def profile(
     state, chunk = model.initial_state(1), noise(config, 1)
     variables = random_variables(model, state, chunk)
     segment = functools.partial(segment_chunk, model=model)
-    run = compile_inference(segment)
-    compiled = run.lower(variables, state, chunk).compile()
+    values, rest = folded(segment, variables, state, chunk)
+    compiled = compile_inference(rest).lower(values, state, chunk).compile()
     products = count_macs(segment, variables, state, chunk)
     macs = products + count_normalisations(model, variables, state, chunk)
     moved = _bytes_accessed(compiled)
-    latency = percentiles(measure(lambda: compiled(variables, state, chunk)))
+    latency = percentiles(measure(lambda: compiled(values, state, chunk)))
     if trace:
         with jax.profiler.trace(trace):
-            jax.block_until_ready(compiled(variables, state, chunk))
+            jax.block_until_ready(compiled(values, state, chunk))
         logging.info("trace: tensorboard --logdir=%s", trace)
     modules = parameters_by_module(variables["params"])
     pace = stream_spec(config).clip_steps / latency["p50"] * 1e3
@@ -101,9 +103,9 @@ def profile(
         bytes_per_chunk=moved,
         flops_per_byte=2 * products / moved if moved else 0.0,
         latency_ms=latency,
-        latency_ahead_ms=time_ahead(run, model, variables, state, chunk),
+        latency_ahead_ms=time_ahead(model, variables, state, chunk),
         frames_per_s=pace,
-        best_batch=_best_batch(run, model, variables, config, batches, pace),
+        best_batch=_best_batch(model, variables, config, batches, pace),
         branch_ms=_branches(model, variables, state, chunk, latency["p50"]),
     )
 
@@ -158,13 +160,14 @@ def random_variables(model: Model, state: StreamState, chunk: Chunk) -> Params:
     return {**variables, "batch_stats": stats} if stats else variables
 
 
-def _best_batch(run, model, variables, config, batches, pace) -> dict[str, float]:
+def _best_batch(model, variables, config, batches, pace) -> dict[str, float]:
+    run = with_weights(functools.partial(segment_chunk, model=model), variables)
     best = {"batch": 1, "frames_per_s": pace}
     for size in batches:
         if size == 1:
             continue
         state, chunk = model.initial_state(size), noise(config, size)
-        times = measure(lambda s=state, c=chunk: run(variables, s, c), least=5)
+        times = measure(lambda s=state, c=chunk: run(s, c), least=5)
         found = size * stream_spec(config).clip_steps / np.median(times) * 1e3
         if found < best["frames_per_s"] * _WORTH:
             break
@@ -173,19 +176,18 @@ def _best_batch(run, model, variables, config, batches, pace) -> dict[str, float
 
 
 def time_ahead(
-    run: Callable[..., Any],
-    model: Model,
-    variables: Params,
-    state: StreamState,
-    chunk: Chunk,
+    model: Model, variables: Params, state: StreamState, chunk: Chunk
 ) -> dict[str, float]:
-    """Returns p50 and p95 of `run`, a jitted `segment_chunk`, after `look_ahead` has
-    run; empty if the model computes nothing ahead."""
-    prepare = compile_inference(functools.partial(look_ahead, model=model))
-    ahead = prepare(variables, state)
+    """Returns p50 and p95 of `segment_chunk` after `look_ahead` has run; empty if the
+    model computes nothing ahead."""
+    ahead = compile_inference(functools.partial(look_ahead, model=model))(
+        variables, state
+    )
     if ahead is None:
         return {}
-    return percentiles(measure(lambda: run(variables, state, chunk, ahead)))
+    segment = functools.partial(segment_chunk, model=model)
+    run = with_weights(segment, variables)
+    return percentiles(measure(lambda: run(state, chunk, ahead)))
 
 
 def describe_ahead(latency: dict[str, float]) -> list[str]:

@@ -5,7 +5,7 @@ from typing import Any
 
 import numpy as np
 
-from svtas_jax.models.layers import BatchNorm
+from svtas_jax.models.norm import BatchNorm
 
 
 class Weights:

@@ -1,6 +1,7 @@
 """Exports programs as StableHLO, which `jax.export.deserialize` loads."""
 
 import dataclasses
+import functools
 from collections.abc import Callable, Mapping
 from typing import Any
 
@@ -8,8 +9,8 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from svtas_jax.export.constants import folded
 from svtas_jax.export.flat import flatten, unflatten
+from svtas_jax.folding import folded
 from svtas_jax.models.causal_transeger import CausalTranseger
 from svtas_jax.streaming import keep_unless, look_ahead, reset_streams
 from svtas_jax.structs import Chunk, Model, Params
@@ -17,13 +18,13 @@ from svtas_jax.structs import Chunk, Model, Params
 PLATFORMS = ("cpu", "cuda")
 
 
-def step_of(model: Model, variables: Params) -> Callable[..., Any]:
-    """Returns the function (state, frames, count, starts[, text]) -> (next state,
-    logits), of a state by name; see docs/export.md."""
+def step_of(model: Model) -> Callable[..., Any]:
+    """Returns the function (variables, state, frames, count, starts[, text]) -> (next
+    state, logits), of a state by name; see docs/export.md."""
     if isinstance(model, CausalTranseger):
         model = model.clone(within_chunk=True)
 
-    def step(state, frames, count, starts, text=None):
+    def step(variables, state, frames, count, starts, text=None):
         batch_size, num_steps = frames.shape[:2]
         valid = jnp.arange(num_steps) < count[:, None]
         chunk = Chunk(
@@ -47,10 +48,11 @@ def step_of(model: Model, variables: Params) -> Callable[..., Any]:
     return step
 
 
-def text_of(model: Model, variables: Params) -> Callable[..., Any]:
-    """Returns the function labels (B, clip_steps) -> text (B, clip_steps, D)."""
+def text_of(model: Model) -> Callable[..., Any]:
+    """Returns the function (variables, labels (B, clip_steps)) -> text (B, clip_steps,
+    D)."""
 
-    def text(labels):
+    def text(variables, labels):
         state = model.initial_state(labels.shape[0])
         state = dataclasses.replace(state, labels=labels)
         return look_ahead(variables, state, model=model)
@@ -85,16 +87,18 @@ def export_step(
     ]
     if text_width:
         shapes.append(shape((batch, model.clip_steps, text_width), np.float32))
-    return _serialise(step_of(model, variables), *shapes)
+    return _serialise(step_of(model), variables, *shapes)
 
 
 def export_text(model: Model, variables: Params) -> bytes:
     """Exports `text_of`."""
     (batch,) = jax.export.symbolic_shape("b")
     labels = jax.ShapeDtypeStruct((batch, model.clip_steps), np.int32)
-    return _serialise(text_of(model, variables), labels)
+    return _serialise(text_of(model), variables, labels)
 
 
-def _serialise(function, *shapes) -> bytes:
-    program = jax.jit(folded(function, *shapes))
+def _serialise(function, variables, *shapes) -> bytes:
+    """Serialises a program that holds the values of its weights."""
+    values, run = folded(function, variables, *shapes)
+    program = jax.jit(functools.partial(run, values))
     return bytes(jax.export.export(program, platforms=PLATFORMS)(*shapes).serialize())

@@ -14,10 +14,10 @@ import jax.numpy as jnp
 import numpy as np
 
 from svtas_jax.streaming import (
-    compile_inference,
     look_ahead,
     segment_chunk,
     start_streams,
+    with_weights,
 )
 from svtas_jax.structs import Array, Chunk, Model, Params, StreamState
 
@@ -86,21 +86,23 @@ def warm_up(engine: Engine, sizes: Sequence[int]) -> None:
 
 
 class Programs(NamedTuple):
-    """A model and its jitted functions, which several engines may share.
+    """A model and its jitted functions with its weights, which engines may share.
 
     Attributes:
         model: see `svtas_jax.structs.Model`.
+        start: returns the state of some new streams.
         segment, prepare: `_segment_rows` and `_prepare_rows`.
         look_ahead: see `svtas_jax.streaming`.
     """
 
     model: Model
+    start: Callable[[int], StreamState]
     segment: Callable[..., Any]
     prepare: Callable[..., Any]
     look_ahead: Callable[..., Any]
 
 
-def compile_programs(model: Model) -> Programs:
+def make_programs(model: Model, variables: Params) -> Programs:
     """Returns the programs of a model; they are compiled when an engine uses them."""
     segment, prepare, ahead = (
         functools.partial(function, model=model)
@@ -108,9 +110,10 @@ def compile_programs(model: Model) -> Programs:
     )
     return Programs(
         model,
-        compile_inference(segment, donate_argnums=1),
-        compile_inference(prepare),
-        compile_inference(ahead),
+        functools.partial(start_streams, model, variables),
+        with_weights(segment, variables, donate_argnums=1),
+        with_weights(prepare, variables),
+        with_weights(ahead, variables),
     )
 
 
@@ -122,8 +125,7 @@ class JaxEngine:
     that fills it: they need no frames and add no latency.
 
     Args:
-        programs: see `compile_programs`.
-        variables: of the model.
+        programs: see `make_programs`.
         num_streams: how many streams there are.
         clip_steps: steps in a chunk.
         steps_per_call, size: see `Engine`.
@@ -132,7 +134,6 @@ class JaxEngine:
     def __init__(
         self,
         programs: Programs,
-        variables: Params,
         *,
         num_streams: int,
         clip_steps: int,
@@ -140,11 +141,10 @@ class JaxEngine:
         size: int,
     ) -> None:
         self.steps_per_call, self.size = steps_per_call, size
-        self._programs, self._variables = programs, variables
+        self._programs = programs
         self._clip_steps, self._rows = clip_steps, Rows(num_streams)
-        self._state = start_streams(programs.model, variables, num_streams + 1)
-        one = start_streams(programs.model, variables, 1)
-        self._fresh = programs.look_ahead(variables, one)
+        self._state = programs.start(num_streams + 1)
+        self._fresh = programs.look_ahead(programs.start(1))
         self._ahead: Any = None
         if self._fresh is not None:
             self._ahead = jnp.repeat(self._fresh, num_streams + 1, axis=0)
@@ -168,16 +168,14 @@ class JaxEngine:
     def _call(self, rows, frames, valid, starts) -> np.ndarray:
         index, arrays = self._rows.padded(rows, frames, valid, starts)
         self._state, self._ahead, logits = self._programs.segment(
-            self._variables, self._state, self._ahead, self._fresh, index, *arrays
+            self._state, self._ahead, self._fresh, index, *arrays
         )
         return np.asarray(logits)[: len(rows)]
 
     def _look_ahead(self, rows: Sequence[int]) -> None:
         if rows:
             index, _ = self._rows.padded(rows)
-            self._ahead = self._programs.prepare(
-                self._variables, self._state, self._ahead, index
-            )
+            self._ahead = self._programs.prepare(self._state, self._ahead, index)
 
 
 def _segment_rows(

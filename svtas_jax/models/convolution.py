@@ -76,7 +76,8 @@ def depthwise_conv3x3(x: jax.Array, kernel: jax.Array, stride: int = 1) -> jax.A
 
     On CPU the convolution and its gradients are nine shifted multiply-adds, because
     XLA's grouped convolution is 5 to 50 times slower there. On a CUDA GPU the
-    convolution is, which then needs no search for the fastest kernel
+    convolution and the gradient of x are, which XLA fuses with what surrounds them;
+    the filter's gradient is cuDNN's, 2 to 10 times as fast there as sums of XLA's
     (docs/benchmarks.md). What remains is XLA's.
 
     Args:
@@ -107,6 +108,7 @@ def _depthwise_backward(stride, residuals, grad):
         kernel,
         grad,
         cpu=functools.partial(_shifted_gradients, stride=stride),
+        cuda=functools.partial(_mixed_gradients, stride=stride),
         default=functools.partial(_grouped_gradients, stride=stride),
     )
 
@@ -171,20 +173,49 @@ def _views(padded, stride):
 
 def _shifted_gradients(x, kernel, grad, *, stride):
     """Returns the gradients of x and kernel, from the same nine shifts."""
-    interior = stride - 1
-    high = [x.shape[i] - stride * (grad.shape[i] - 1) for i in (1, 2)]
-    zero = jnp.zeros((), grad.dtype)
-    spread = jax.lax.pad(
-        grad,
-        zero,
-        ((0, 0, 0), (1, high[0], interior), (1, high[1], interior), (0, 0, 0)),
-    )
-    x_grad = _shifted_sum(spread, kernel[::-1, ::-1], 1)
     padded = jnp.pad(x, ((0, 0), (1, 1), (1, 1), (0, 0)))
     # A scan over a batch that is split over devices would copy it to each of them.
     sums_over = _sums_over_batch if jax.device_count() > 1 else _sums_image_by_image
     sums = jnp.stack(sums_over(padded, grad, stride))
-    return x_grad, sums.reshape(kernel.shape).astype(kernel.dtype)
+    kernel_grad = sums.reshape(kernel.shape).astype(kernel.dtype)
+    return _shifted_x_gradient(x.shape, kernel, grad, stride), kernel_grad
+
+
+def _mixed_gradients(x, kernel, grad, *, stride):
+    conv = functools.partial(_grouped_conv, x, stride=stride)
+    (kernel_grad,) = jax.vjp(conv, kernel)[1](grad)
+    return _shifted_x_gradient(x.shape, kernel, grad, stride), kernel_grad
+
+
+def _shifted_x_gradient(shape, kernel, grad, stride):
+    """Returns the gradient of x (N, H, W, C).
+
+    Pixels whose rows and columns leave the same rests after division by the stride
+    belong to the same taps: of a stride of 2, to one, two, two and four of the nine.
+    """
+    size, (rows, columns) = (*grad.shape[:3], shape[3]), grad.shape[1:3]
+    padded = jnp.pad(grad, ((0, 0), (1, 1), (1, 1), (0, 0)))
+
+    def taps(rest):
+        """Yields the filter's rows and where their gradients begin in `padded`."""
+        places = ((i, divmod(rest + 1 - i, stride)) for i in range(3))
+        return [(i, 1 + start) for i, (start, left) in places if not left]
+
+    def phase(row, column):
+        total = jnp.zeros(size, grad.dtype)
+        for i, top in taps(row):
+            for j, left in taps(column):
+                view = padded[:, top : top + rows, left : left + columns]
+                total += view * kernel[i, j, 0]
+        return total
+
+    if stride == 1:
+        return phase(0, 0)
+    phases = [jnp.stack([phase(i, j) for j in range(stride)], 3) for i in range(stride)]
+    whole = jnp.stack(phases, axis=2).reshape(
+        shape[0], rows * stride, columns * stride, shape[3]
+    )
+    return whole[:, : shape[1], : shape[2]]
 
 
 def _sums_over_batch(padded, grad, stride):

@@ -22,13 +22,12 @@ from svtas_jax.models.convolution import (
 )
 from svtas_jax.models.layers import (
     BLOCK,
-    BatchNorm,
     Kernel,
     kaiming_fan_out,
     product,
-    relu6,
     where_valid,
 )
+from svtas_jax.models.norm import BatchNorm
 from svtas_jax.structs import Contexts
 
 # Per stage: expansion, channels at width 1, blocks, stride of the first block.
@@ -136,9 +135,10 @@ class MobileNetTSM(nn.Module):
         shift = functools.partial(temporal_shift, shift_div=self.shift_div)
         shape = dict(momentum=self.norm_momentum, folded=self.folded, dtype=self.dtype)
         stem = (3, 3, x.shape[-1], num_channels(32, self.width))
-        x = relu6(
-            ConvNorm(stem, 2, **shape, name="conv1")(x.astype(self.dtype), **options)
-        )
+        stem_norm = ConvNorm(stem, 2, clipped=True, **shape, name="conv1")
+        # A barrier, or XLA would normalise the frames anew for each of nine views.
+        x = x.astype(self.dtype)
+        x = stem_norm(x, **options)
         for stage, blocks in enumerate(self._blocks(), 1):
             for index, block in enumerate(blocks):
                 x = InvertedResidual(block, shape, name=f"layer{stage}_{index}")(
@@ -146,7 +146,7 @@ class MobileNetTSM(nn.Module):
                 )
             x = where_valid(valid, x)
         head = (x.shape[-1], num_channels(1280, max(1.0, self.width)))
-        x = relu6(ConvNorm(head, **shape, name="conv2")(x, **options))
+        x = ConvNorm(head, clipped=True, **shape, name="conv2")(x, **options)
         return memory.after, where_valid(valid, x)
 
 
@@ -193,20 +193,25 @@ class InvertedResidual(nn.Module):
             if block.is_shifted:
                 # Shift zeros out of padded steps, as at a chunk's end.
                 y = shift(y if counted is None else where_valid(counted, y))
-            expand = ConvNorm((block.channels, hidden), **self.norm, name="conv_0")
-            y, position = relu6(expand(y, **options)), 1
+            shape = (block.channels, hidden)
+            expand = ConvNorm(shape, clipped=True, **self.norm, name="conv_0")
+            y, position = expand(y, **options), 1
         depthwise = ConvNorm(
-            (3, 3, 1, hidden), block.stride, **self.norm, name=f"conv_{position}"
+            (3, 3, 1, hidden),
+            block.stride,
+            clipped=True,
+            **self.norm,
+            name=f"conv_{position}",
         )
         project = ConvNorm(
             (hidden, block.features), **self.norm, name=f"conv_{position + 1}"
         )
-        y = project(relu6(depthwise(y, **options)), **options)
+        y = project(depthwise(y, **options), **options)
         return checkpoint_name(x + y if block.is_residual else y, BLOCK)
 
 
 class ConvNorm(nn.Module):
-    """A convolution without bias, then batch normalisation.
+    """A convolution without bias, then batch normalisation and, if `clipped`, ReLU6.
 
     The kernel's shape selects the convolution: (C, D) is 1x1, (3, 3, 1, D) depthwise
     3x3, (3, 3, C, D) full 3x3.
@@ -216,6 +221,7 @@ class ConvNorm(nn.Module):
     stride: int = 1
     momentum: float = 0.1
     folded: bool = True
+    clipped: bool = False
     dtype: jnp.dtype = jnp.float32
 
     def setup(self) -> None:
@@ -232,6 +238,7 @@ class ConvNorm(nn.Module):
             train=train,
             folded=self.folded,
             dtype=self.dtype,
+            clipped=self.clipped,
         )
 
     def _convolve(self, x, kernel):

@@ -13,7 +13,8 @@ import jax.numpy as jnp
 from jax.ad_checkpoint import checkpoint_name
 
 from svtas_jax.models.convolution import conv3d
-from svtas_jax.models.layers import BLOCK, BatchNorm, kaiming_fan_out, where_valid
+from svtas_jax.models.layers import BLOCK, kaiming_fan_out, where_valid
+from svtas_jax.models.norm import BatchNorm
 from svtas_jax.structs import Contexts
 
 BLOCKS = (3, 4, 6, 3)  # residual blocks in each stage, in both networks

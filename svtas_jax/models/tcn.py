@@ -18,7 +18,8 @@ import jax
 import jax.numpy as jnp
 
 from svtas_jax.models.convolution import CausalConv, Conv3x3x3, DilatedConv
-from svtas_jax.models.layers import BatchNorm, Linear, where_valid
+from svtas_jax.models.layers import Linear, where_valid
+from svtas_jax.models.norm import BatchNorm
 from svtas_jax.structs import Contexts
 
 

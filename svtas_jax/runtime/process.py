@@ -13,9 +13,11 @@ from typing import NoReturn
 import jax
 from absl import logging
 
-# mallopt's M_MMAP_THRESHOLD, M_TRIM_THRESHOLD, M_TOP_PAD (bytes to grow by), and
-# M_ARENA_MAX: XLA allocates in its own threads, whose arenas hold at most 64 MB.
-_KEEP_ALL = ((-3, 2**31 - 1), (-1, 2**31 - 1), (-2, 200_000_000), (-8, 1))
+# mallopt's M_MMAP_THRESHOLD, M_TRIM_THRESHOLD (-1: never), and M_ARENA_MAX: XLA
+# allocates in its own threads, whose arenas hold at most 64 MB.
+_KEEP_ALL = ((-3, 2**31 - 1), (-1, -1), (-8, 1))
+_TOP_PAD = (-2, 200_000_000)  # M_TOP_PAD: how many bytes more the heap grows
+_BLOCK, _HUGE_PAGE, _MADV_HUGEPAGE = 1 << 30, 1 << 21, 14
 _FULL = (errno.ENOSPC, errno.EDQUOT)
 _REFUSED = (errno.EACCES, errno.EPERM, errno.EROFS)
 _OURS = {"svtas_jax", "data_pipeline"}
@@ -49,6 +51,39 @@ def keep_freed_memory() -> None:
     libc = ctypes.CDLL(None)
     for option, value in _KEEP_ALL:
         libc.mallopt(option, value)
+    _use_huge_pages(libc)
+    libc.mallopt(*_TOP_PAD)
+
+
+def _use_huge_pages(libc: ctypes.CDLL) -> None:
+    """Lets Linux use pages of 2 MB for the heap, where it has to be asked.
+
+    It is asked for addresses that exist, so the heap first grows to half of the
+    machine's memory; only what is written to takes memory. With pages of 4 kB, a
+    training step of SETE takes 1.25 times as long on a CPU.
+    """
+    if not _has_to_be_asked():
+        return
+    libc.malloc.restype, libc.malloc.argtypes = ctypes.c_void_p, [ctypes.c_size_t]
+    libc.free.restype, libc.free.argtypes = None, [ctypes.c_void_p]
+    memory = os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")
+    blocks = [libc.malloc(_BLOCK) for _ in range(memory // 2 // _BLOCK)]
+    for block in filter(None, blocks):
+        start = -(-block // _HUGE_PAGE) * _HUGE_PAGE
+        size = (block + _BLOCK - start) // _HUGE_PAGE * _HUGE_PAGE
+        libc.madvise(ctypes.c_void_p(start), ctypes.c_size_t(size), _MADV_HUGEPAGE)
+    for block in filter(None, blocks):
+        libc.free(block)
+
+
+def _has_to_be_asked() -> bool:
+    """Whether huge pages are used on request, and memory counts only once written."""
+    try:
+        huge = pathlib.Path("/sys/kernel/mm/transparent_hugepage/enabled").read_text()
+        counted = pathlib.Path("/proc/sys/vm/overcommit_memory").read_text()
+    except OSError:
+        return False
+    return "[madvise]" in huge and counted.strip() != "2"
 
 
 def use_compilation_cache() -> None:

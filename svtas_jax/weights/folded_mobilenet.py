@@ -19,8 +19,8 @@ import numpy as np
 
 from svtas_jax.errors import InputError
 from svtas_jax.models.image import with_separate_norms
-from svtas_jax.models.layers import BatchNorm
 from svtas_jax.models.mobilenet_tsm import STAGES
+from svtas_jax.models.norm import BatchNorm
 from svtas_jax.structs import Chunk, Model, Params
 
 _EPSILON = BatchNorm.epsilon

@@ -6,7 +6,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from data_pipeline.step_queue import Step
-from svtas_jax.live.engine import JaxEngine, batch_sizes, compile_programs
+from svtas_jax.live.engine import JaxEngine, batch_sizes, make_programs
 from svtas_jax.live.session import LiveSession
 
 CLIP_STEPS = 4
@@ -27,8 +27,7 @@ class Kit:
     def __init__(self, tiny, **fields):
         fields = dict(fields)
         self.model = tiny.model(fields.pop("system"), **fields)
-        self.programs = compile_programs(self.model)
-        self.variables = tiny.variables(self.model)
+        self.programs = make_programs(self.model, tiny.variables(self.model))
         self.classes = tiny.classes
         self._engines = {}
 
@@ -38,7 +37,6 @@ class Kit:
         if (num_sources, steps) not in self._engines:
             self._engines[num_sources, steps] = JaxEngine(
                 self.programs,
-                self.variables,
                 num_streams=num_sources,
                 clip_steps=CLIP_STEPS,
                 steps_per_call=steps,

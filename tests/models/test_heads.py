@@ -11,7 +11,8 @@ import pytest
 from svtas_jax.models.asformer import ASFormer, attend_in_windows
 from svtas_jax.models.convolution import DilatedConv, conv3d, patches3x3
 from svtas_jax.models.gru_gtrm import MultiGRU, find_segments
-from svtas_jax.models.layers import BatchNorm, relu6
+from svtas_jax.models.layers import relu6
+from svtas_jax.models.norm import BatchNorm
 from svtas_jax.models.tcn import TCN
 
 SAME = 1e-5  # of the largest value: float32 sums in another order

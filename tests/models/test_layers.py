@@ -13,7 +13,8 @@ from svtas_jax.models.convolution import (
     depthwise_conv3x3,
     temporal_shift,
 )
-from svtas_jax.models.layers import BatchNorm, Linear, where_valid
+from svtas_jax.models.layers import Linear, where_valid
+from svtas_jax.models.norm import BatchNorm
 
 TOLERANCE = 1e-5  # of sums of at most some hundred float32 products of size 1
 
