@@ -51,6 +51,9 @@ class ImageBranch(nn.Module):
         zero where invalid."""
         valid = chunk.step_valid
         x = normalise(chunk.frames, self.mean, self.std)
+        as_they_are = getattr(self.backbone, "reference_padding", False)
+        if chunk.frames.dtype != jnp.uint8 and not as_they_are:
+            x = where_valid(valid, x)  # bytes are finite; these may be NaN
         context, x = self.backbone(context, x, valid, train=train)
         return context, pool(x, valid) if self.pooled else where_valid(valid, x)
 

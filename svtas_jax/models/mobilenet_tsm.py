@@ -123,12 +123,11 @@ class MobileNetTSM(nn.Module):
 
         Args:
             context: see `initial_context`.
-            x: normalised frames.
+            x: normalised frames, finite also in invalid steps. Until the first shift in
+                time, which sets these to zero, frames do not see each other.
             valid: (B, T) bool.
             train: use batch statistics.
         """
-        if not self.reference_padding:
-            x = where_valid(valid, x)
         counted = None if self.reference_padding else valid
         options = dict(counted=counted, train=train)
         memory = _Memory(context, valid, self.shift_div)
@@ -136,9 +135,7 @@ class MobileNetTSM(nn.Module):
         shape = dict(momentum=self.norm_momentum, folded=self.folded, dtype=self.dtype)
         stem = (3, 3, x.shape[-1], num_channels(32, self.width))
         stem_norm = ConvNorm(stem, 2, clipped=True, **shape, name="conv1")
-        # A barrier, or XLA would normalise the frames anew for each of nine views.
-        x = x.astype(self.dtype)
-        x = stem_norm(x, **options)
+        x = stem_norm(x.astype(self.dtype), **options)
         for stage, blocks in enumerate(self._blocks(), 1):
             for index, block in enumerate(blocks):
                 x = InvertedResidual(block, shape, name=f"layer{stage}_{index}")(

@@ -75,11 +75,14 @@ class BatchNorm(nn.Module):
             dtype: of the computation.
             clipped: apply `relu6` afterwards.
         """
-        if train or not folded:
+        if train:
             y = conv(kernel.astype(dtype))
-            return self(y, counted, train=train, clipped=clipped)
-        kernel, bias = self.fold(kernel)
-        y = conv(kernel.astype(dtype)) + bias.astype(dtype)
+            return self(y, counted, train=True, clipped=clipped)
+        if folded:
+            kernel, bias = self.fold(kernel)
+            y = conv(kernel.astype(dtype)) + bias.astype(dtype)
+        else:
+            y = self(conv(kernel.astype(dtype)), counted, train=False)
         return relu6(y) if clipped else y
 
     def fold(self, kernel: jax.Array) -> tuple[jax.Array, jax.Array]:
@@ -190,7 +193,7 @@ def _moments(x, near, valid):
         valid = jnp.ones(x.shape[:2], bool)
     count = jnp.sum(valid, dtype=jnp.float32) * (math.prod(x.shape[2:-1]))
     mean, var = jax.lax.platform_dependent(
-        *(x, near, valid, jnp.maximum(count, 1)),
+        *(x, near.astype(x.dtype), valid, jnp.maximum(count, 1)),
         cuda=_moments_at_once,
         default=_mean_first,
     )

@@ -13,11 +13,14 @@ from typing import NoReturn
 import jax
 from absl import logging
 
-# mallopt's M_MMAP_THRESHOLD, M_TRIM_THRESHOLD (-1: never), and M_ARENA_MAX: XLA
-# allocates in its own threads, whose arenas hold at most 64 MB.
-_KEEP_ALL = ((-3, 2**31 - 1), (-1, -1), (-8, 1))
-_TOP_PAD = (-2, 200_000_000)  # M_TOP_PAD: how many bytes more the heap grows
-_BLOCK, _HUGE_PAGE, _MADV_HUGEPAGE = 1 << 30, 1 << 21, 14
+# mallopt's M_ARENA_MAX (XLA allocates in its own threads, whose arenas hold at most
+# 64 MB) and M_TOP_PAD (how many bytes more the heap grows); then M_MMAP_THRESHOLD and
+# M_TRIM_THRESHOLD, or M_MMAP_MAX and M_TRIM_THRESHOLD (-1: never).
+_ALWAYS = ((-8, 1), (-2, 200_000_000))
+_KEEP_2_GB = ((-3, 2**31 - 1), (-1, 2**31 - 1))
+_KEEP_ALL = ((-4, 0), (-1, -1))
+_PLENTY = 15 << 30
+_HUGE_PAGE, _MADV_HUGEPAGE = 1 << 21, 14
 _FULL = (errno.ENOSPC, errno.EDQUOT)
 _REFUSED = (errno.EACCES, errno.EPERM, errno.EROFS)
 _OURS = {"svtas_jax", "data_pipeline"}
@@ -44,40 +47,55 @@ def keep_freed_memory() -> None:
     XLA's CPU programs allocate and free megabytes in every call. By default glibc
     returns them to the kernel, which has to clear every page again: a third of the time
     of a small model's training. MALLOC_ variables of the user have priority.
+
+    A process may then hold two or three times what it uses at a time, where new arrays
+    do not fit between old ones. So with less than 16 GB of memory, arrays of 2 GB and
+    more are returned.
     """
     tuned = any(name.startswith(("MALLOC_", "GLIBC_TUNABLES")) for name in os.environ)
     if tuned or platform.libc_ver()[0] != "glibc":
         return
-    libc = ctypes.CDLL(None)
-    for option, value in _KEEP_ALL:
+    libc, memory = ctypes.CDLL(None), _memory()
+    for option, value in _KEEP_ALL if memory >= _PLENTY else _KEEP_2_GB:
         libc.mallopt(option, value)
-    _use_huge_pages(libc)
-    libc.mallopt(*_TOP_PAD)
+    if memory >= _PLENTY and _has_to_be_asked():
+        _use_huge_pages(libc, memory // 2)
+    for option, value in _ALWAYS:
+        libc.mallopt(option, value)
 
 
-def _use_huge_pages(libc: ctypes.CDLL) -> None:
-    """Lets Linux use pages of 2 MB for the heap, where it has to be asked.
+def _memory() -> int:
+    """Returns the bytes of memory of the machine, or of its container if less."""
+    total = os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")
+    try:
+        limit = pathlib.Path("/sys/fs/cgroup/memory.max").read_text().strip()
+    except OSError:
+        return total
+    return min(total, int(limit)) if limit.isdecimal() else total
 
-    It is asked for addresses that exist, so the heap first grows to half of the
-    machine's memory; only what is written to takes memory. With pages of 4 kB, a
-    training step of SETE takes 1.25 times as long on a CPU.
+
+def _use_huge_pages(libc: ctypes.CDLL, size: int) -> None:
+    """Lets Linux use pages of 2 MB for the first `size` bytes of the heap.
+
+    It is asked for addresses that exist, so the heap first grows; only what is written
+    to takes memory. With pages of 4 kB, a training step of SETE takes 1.25 times as
+    long on a CPU.
     """
-    if not _has_to_be_asked():
-        return
     libc.malloc.restype, libc.malloc.argtypes = ctypes.c_void_p, [ctypes.c_size_t]
     libc.free.restype, libc.free.argtypes = None, [ctypes.c_void_p]
-    memory = os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")
-    blocks = [libc.malloc(_BLOCK) for _ in range(memory // 2 // _BLOCK)]
-    for block in filter(None, blocks):
+    block = libc.malloc(size)
+    if block:
         start = -(-block // _HUGE_PAGE) * _HUGE_PAGE
-        size = (block + _BLOCK - start) // _HUGE_PAGE * _HUGE_PAGE
-        libc.madvise(ctypes.c_void_p(start), ctypes.c_size_t(size), _MADV_HUGEPAGE)
-    for block in filter(None, blocks):
+        length = (block + size - start) // _HUGE_PAGE * _HUGE_PAGE
+        libc.madvise(ctypes.c_void_p(start), ctypes.c_size_t(length), _MADV_HUGEPAGE)
         libc.free(block)
 
 
 def _has_to_be_asked() -> bool:
-    """Whether huge pages are used on request, and memory counts only once written."""
+    """Whether huge pages are used on request, memory counts only once written, and
+    there is no GPU, with which programs keep their memory elsewhere."""
+    if any(pathlib.Path("/dev").glob("nvidia[0-9]*")):
+        return False
     try:
         huge = pathlib.Path("/sys/kernel/mm/transparent_hugepage/enabled").read_text()
         counted = pathlib.Path("/proc/sys/vm/overcommit_memory").read_text()

@@ -83,7 +83,7 @@ def test_what_is_run_on_a_gpu_is_there(tmp_path):
     python = program(tmp_path / "python", f'echo "$@" >> {log}')
     bash("scripts/benchmark_gpu.sh", tmp_path / "out", PYTHON=python)
     commands = [line.split() for line in log.read_text().splitlines()]
-    assert len(commands) == 8
+    assert len(commands) == 12
     for command in commands:
         modules = [command[i + 1] for i, part in enumerate(command) if part == "-m"]
         assert all(importlib.util.find_spec(name) for name in modules)
