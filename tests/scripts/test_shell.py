@@ -107,7 +107,7 @@ def clone(tmp_path):
     program(venv / "bin" / "python", f'exec {sys.executable} "$@"')
     for name in ("ruff", "pyrefly"):
         program(venv / "bin" / name, f'exec {sys.executable} -m {name} "$@"')
-    for stamp in ("installed.txt", "installed-test.txt"):
+    for stamp in ("installed-serve.txt", "installed-test.txt"):
         (venv / stamp).write_text("".join(required))
     return root, {"VENV": venv, "PYTHONPATH": root, "JAX_PLATFORMS": "cpu"}
 
@@ -122,6 +122,7 @@ def test_the_quick_start_ends_with_what_it_made(clone, tiny_flags):
     for part in ("1/3 Training", "2/3 Evaluating", "3/3 Streaming", "== Done"):
         assert part in done.stdout
     assert '"chunk": 0' in done.stdout
+    assert "svtas_jax.serve" in done.stdout and "http://127.0.0.1:8000" in done.stdout
     folder = root / "runs" / "demo_transeger"
     assert (folder / "evaluation" / "report.md").is_file()
     assert len(list((folder / "evaluation" / "pictures").iterdir())) == 14
