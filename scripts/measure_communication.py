@@ -10,38 +10,20 @@ spent on computing. It assumes that a ring sends 2 (N - 1) / N of the bytes, tha
 nothing overlaps and that there is no latency.
 """
 
+import collections
 import json
-import math
-import re
-from collections.abc import Iterator
 
 import jax
-import ml_collections
 from absl import flags, logging
 
-from data_pipeline.chunks import blank_chunk
-from data_pipeline.known import class_names_of
-from svtas_jax.config import stream_spec, validate_config
-from svtas_jax.cost import macs
+from svtas_jax.config import validate_config
+from svtas_jax.cost import hlo, macs
+from svtas_jax.cost.lowering import lower_training
 from svtas_jax.errors import InputError
 from svtas_jax.evaluation import report
-from svtas_jax.models import build_model
 from svtas_jax.runtime import cli
 from svtas_jax.runtime.files import write_atomic
-from svtas_jax.runtime.sharding import by_slot, make_mesh
-from svtas_jax.structs import BatchCarry, TrainState
-from svtas_jax.training import optim
-from svtas_jax.training.step import (
-    begin_with,
-    init_carry,
-    lay_out,
-    make_train_functions,
-)
-
-_BYTES = {"f64": 8, "s64": 8, "f32": 4, "s32": 4, "u32": 4, "bf16": 2, "f16": 2}
-_KINDS = ("all-reduce", "all-gather", "reduce-scatter", "all-to-all")
-_COLLECTIVE = re.compile(rf"= (.+?) ({'|'.join(_KINDS)})(?:-start)?\(")
-_SHAPE = re.compile(r"(\w+)\[([\d,]*)\]")
+from svtas_jax.runtime.sharding import make_mesh
 
 
 def main() -> None:
@@ -52,8 +34,10 @@ def main() -> None:
     if jax.default_backend() != "cpu":
         raise InputError("devices are simulated on the CPU: set JAX_PLATFORMS=cpu.")
     config.train.batch_size *= flags.FLAGS.devices  # the config's size is per device
-    programs, num_macs = compile_training(config)
-    rows = [row_of(name, text) for name, text in programs.items()]
+    lowered = lower_training(config, make_mesh(config.train.batch_size))
+    rows = [row_of(name, each.program) for name, each in lowered.items()]
+    chunk = lowered["a chunk"]
+    num_macs = macs.count_macs(chunk.function, *chunk.arguments)
     flops = 2 * num_macs / flags.FLAGS.devices
     per_chunk = sum(row["bytes"] for row in rows if row["program"] == "a chunk")
     links = {
@@ -71,68 +55,18 @@ def main() -> None:
         write_atomic(flags.FLAGS.json, json.dumps(figures, indent=1))
 
 
-def compile_training(config: ml_collections.ConfigDict) -> tuple[dict[str, str], int]:
-    """Returns the compiled programs of a chunk and of an optimizer step as text, and
-    the multiply-accumulates of the chunk on all devices together."""
-    model = build_model(config, class_names_of(config.data))
-    tx = optim.optimizer_of(config, steps_per_epoch=1)
-    size = config.train.batch_size
-    spec, crop = stream_spec(config), config.data.crop
-
-    def make():
-        chunk = blank_chunk(1, spec, crop)
-        variables = model.init(jax.random.key(0), model.initial_state(1), chunk)
-        state = begin_with(variables, tx)
-        return state, init_carry(state, model, size)
-
-    mesh = make_mesh(size)
-    shapes: tuple[TrainState, BatchCarry] = jax.eval_shape(make)
-    shardings = lay_out(*shapes, mesh, config.train.split_from)
-    state, carry = jax.tree.map(_placed, shapes, shardings)
-    one = jax.eval_shape(lambda: blank_chunk(size, spec, crop))
-    chunks = jax.tree.map(
-        lambda leaf: jax.ShapeDtypeStruct(
-            (1, *leaf.shape), leaf.dtype, sharding=by_slot(mesh, axis=1)
-        ),
-        one,
-    )
-    key = jax.random.key(0)
-    accumulate, apply_gradients = make_train_functions(
-        model, tx, shardings=shardings, smooth_weight=0.15, clip_weight=1.0
-    )
-    lowered = {
-        "a chunk": accumulate.lower(state, carry, chunks, key),
-        "a step": apply_gradients.lower(state, carry),
-    }
-    texts = {
-        name: program.compile().as_text() or "" for name, program in lowered.items()
-    }
-    return texts, macs.count_macs(accumulate, state, carry, chunks, key)
-
-
-def _placed(leaf, sharding) -> jax.ShapeDtypeStruct:
-    return jax.ShapeDtypeStruct(leaf.shape, leaf.dtype, sharding=sharding)
-
-
-def collectives(program: str) -> Iterator[tuple[str, int]]:
-    """Yields kind and bytes of every collective operation in a program."""
-    for shapes, kind in _COLLECTIVE.findall(program):
-        sizes = [
-            _BYTES.get(kind_of, 1) * math.prod(map(int, filter(None, dims.split(","))))
-            for kind_of, dims in _SHAPE.findall(shapes)
-        ]
-        yield kind, sum(sizes)
-
-
-def row_of(name: str, program: str) -> dict:
-    """Returns the number and the bytes of the collective operations of a program."""
-    found = list(collectives(program))
-    kinds = {kind: sum(k == kind for k, _ in found) for kind in _KINDS}
+def row_of(name: str, program: jax.stages.Lowered) -> dict:
+    """Compiles a program; returns number and bytes of its collective operations."""
+    kernels = hlo.kernels(program.compile().as_text() or "")
+    found = [kernel for kernel in kernels if kernel.is_collective]
+    kinds: dict[str, int] = collections.Counter()
+    for kernel in found:
+        kinds[kernel.kind] += kernel.times
     return {
         "program": name,
-        "operations": len(found),
-        "bytes": sum(size for _, size in found),
-        **{kind: number for kind, number in kinds.items() if number},
+        "operations": sum(kinds.values()),
+        "bytes": sum(kernel.times * kernel.num_bytes for kernel in found),
+        **kinds,
     }
 
 

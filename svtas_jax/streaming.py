@@ -145,15 +145,25 @@ def segment_video(
 
     A chunk that is all padding does not change the state.
     """
-    segment = functools.partial(segment_chunk, model=model)
-    one = jax.eval_shape(lambda: jax.tree.map(lambda leaf: leaf[0], chunks))
-    values, run = folded(segment, variables, state, one)  # once, not every chunk
 
-    def step(state, chunk):
-        after, logits = run(values, state, chunk)
+    def step(variables, state, chunk):
+        after, logits = segment_chunk(variables, state, chunk, model=model)
         return keep_unless(jnp.any(chunk.valid), after, state), logits
 
-    return jax.lax.scan(step, state, chunks)
+    return scan_chunks(step, variables, state, chunks)
+
+
+def scan_chunks(
+    step: Callable[[Params, StreamState, Chunk], tuple[StreamState, jax.Array]],
+    variables: Params,
+    state: StreamState,
+    chunks: Chunk,
+) -> tuple[StreamState, jax.Array]:
+    """Scans a step over N chunks, leaves (N, B, ...); what depends on the variables
+    alone is computed once, not for every chunk."""
+    one = jax.eval_shape(lambda: jax.tree.map(lambda leaf: leaf[0], chunks))
+    values, run = folded(step, variables, state, one)
+    return jax.lax.scan(functools.partial(run, values), state, chunks)
 
 
 def keep_unless(changes: jax.Array, new: Params, old: Params) -> Params:

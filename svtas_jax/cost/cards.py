@@ -5,6 +5,7 @@ the fastest kernels, which needs the card.
 """
 
 import dataclasses
+import importlib.util
 import os
 import pathlib
 import re
@@ -12,6 +13,7 @@ from collections.abc import Sequence
 from typing import Any
 
 import jax
+from absl import logging
 from jax.experimental import topologies
 
 from svtas_jax.cost.hlo import Kernel
@@ -20,6 +22,7 @@ from svtas_jax.errors import InputError
 # What a search for the fastest kernel would decide. Triton's products fail to compile
 # with the tiles that they have before it.
 OPTIONS = {"xla_gpu_autotune_level": 0, "xla_gpu_enable_triton_gemm": False}
+_PLUGINS = ("jax_cuda12_plugin", "jax_cuda13_plugin")
 _LAUNCH_S = 2.5e-6  # from one kernel to the next
 _DESCRIPTION = """
 gpu_device_info {{
@@ -114,18 +117,17 @@ def described(card: str, num_devices: int) -> Sequence[Any]:
     Raises:
         InputError: if JAX's CUDA packages are not installed.
     """
-    fields = {**CARDS[card].description, "name": CARDS[card].name}
-    try:
-        topology = topologies.get_topology_desc(
-            platform="cuda",
-            target_config=_DESCRIPTION.format(**fields),
-            topology=f"1x1x{num_devices}",
-        )
-    except (NotImplementedError, RuntimeError, ValueError) as error:
+    if not any(map(importlib.util.find_spec, _PLUGINS)):
         raise InputError(
             "compiling for a GPU needs JAX's CUDA packages (4 GB), which are not "
             "installed; make a second environment, and there: pip install -e '.[cuda]'"
-        ) from error
+        )
+    fields = {**CARDS[card].description, "name": CARDS[card].name}
+    topology = topologies.get_topology_desc(
+        platform="cuda",
+        target_config=_DESCRIPTION.format(**fields),
+        topology=f"1x1x{num_devices}",
+    )
     return topology.devices
 
 
@@ -140,9 +142,12 @@ def at_hand() -> tuple[str, Sequence[jax.Device]] | None:
     if jax.default_backend() != "gpu":
         return None
     devices = jax.devices()
-    kind = devices[0].device_kind.lower()
-    name = next((card for card in CARDS if re.search(rf"\b{card}\b", kind)), "h100")
-    return name, devices
+    kind = devices[0].device_kind
+    for name in CARDS:
+        if re.search(rf"\b{name}\b", kind.lower()):
+            return name, devices
+    logging.warning("%s is not described; modelled times are those of an H100", kind)
+    return "h100", devices
 
 
 def modelled_ms(kernels: Sequence[Kernel], card: Card) -> float:

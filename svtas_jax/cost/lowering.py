@@ -28,13 +28,15 @@ class Lowered(NamedTuple):
     """A program that is not yet compiled.
 
     Attributes:
-        program: the result of `jax.jit(...).lower`.
+        function: jitted.
+        program: the result of its `lower`.
         arguments: their shapes.
         carried: how many of the first arguments the first results replace in the next
             call.
         frames: frames that the model reads in a call.
     """
 
+    function: jax.stages.Wrapped
     program: jax.stages.Lowered
     arguments: tuple[Any, ...]
     carried: int
@@ -80,9 +82,10 @@ def lower_inference(
 
         weights = _placed(jax.eval_shape(values, variables), repeated(mesh))
         arguments = (weights, *_placed(tuple(call), by_slot(mesh)))
-        lowered = jax.jit(runs[0]).lower(*arguments)
+        function = jax.jit(runs[0])
         frames = batch_size * stream_spec(config).clip_steps
-        found[name] = Lowered(lowered, arguments, 0, frames)
+        lowered = function.lower(*arguments)
+        found[name] = Lowered(function, lowered, arguments, 0, frames)
     return found
 
 
@@ -119,8 +122,8 @@ def lower_training(config: ml_collections.ConfigDict, mesh: Mesh) -> dict[str, L
     chunk, step = (state, carry, chunks, key), (state, carry)
     frames = size * stream_spec(config).clip_steps
     return {
-        "a chunk": Lowered(accumulate.lower(*chunk), chunk, 2, frames),
-        "a step": Lowered(apply_gradients.lower(*step), step, 2, 0),
+        "a chunk": Lowered(accumulate, accumulate.lower(*chunk), chunk, 2, frames),
+        "a step": Lowered(apply_gradients, apply_gradients.lower(*step), step, 2, 0),
     }
 
 

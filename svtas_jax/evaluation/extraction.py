@@ -23,7 +23,12 @@ from svtas_jax.evaluation.scoring import stream_videos
 from svtas_jax.runtime import provenance
 from svtas_jax.runtime.files import write_atomic
 from svtas_jax.runtime.progress import Progress
-from svtas_jax.streaming import compile_inference, reset_streams, start_streams
+from svtas_jax.streaming import (
+    compile_inference,
+    reset_streams,
+    scan_chunks,
+    start_streams,
+)
 from svtas_jax.structs import Chunk, Model, Params, StreamState, VideoRecord
 
 
@@ -103,13 +108,13 @@ def _features_of_chunks(
 ) -> tuple[StreamState, jax.Array]:
     """Maps chunks, leaves (N, B, ...), to the next state and features (N, B, T, D)."""
 
-    def of_chunk(state, chunk):
+    def of_chunk(variables, state, chunk):
         state = reset_streams(model, state, chunk.starts)
         state, features = model.apply(variables, state, chunk, method="image_features")
         # Feature maps, which a 3D head reads, are averaged over the image.
         return state, jnp.mean(features, axis=tuple(range(2, features.ndim - 1)))
 
-    return jax.lax.scan(of_chunk, state, chunks)
+    return scan_chunks(of_chunk, variables, state, chunks)
 
 
 def write_features(

@@ -204,16 +204,16 @@ def _shifted_x_gradient(shape, kernel, grad, stride):
     Pixels whose rows and columns leave the same rests after division by the stride
     belong to the same taps: of a stride of 2, to one, two, two and four of the nine.
     """
-    size, (rows, columns) = (*grad.shape[:3], shape[3]), grad.shape[1:3]
+    rows, columns = grad.shape[1:3]
     padded = jnp.pad(grad, ((0, 0), (1, 1), (1, 1), (0, 0)))
 
     def taps(rest):
-        """Yields the filter's rows and where their gradients begin in `padded`."""
+        """Returns the filter's rows, or columns, and where their gradients begin."""
         places = ((i, divmod(rest + 1 - i, stride)) for i in range(3))
         return [(i, 1 + start) for i, (start, left) in places if not left]
 
     def phase(row, column):
-        total = jnp.zeros(size, grad.dtype)
+        total = jnp.zeros_like(grad)
         for i, top in taps(row):
             for j, left in taps(column):
                 view = padded[:, top : top + rows, left : left + columns]
