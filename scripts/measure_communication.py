@@ -1,13 +1,14 @@
 """Counts the communication of devices in a training step, without running one.
 
     python scripts/measure_communication.py --config=configs/gtea_transeger.py
-        [--devices=8] [--teraflops=20] [--gigabytes=300,50,1.25] [--json=FILE]
+        [--devices=8] [--chunks=16] [--teraflops=20] [--gigabytes=300,50,1.25]
+        [--json=FILE]
 
 Compiles the training for that many simulated devices and reads the collective
 operations and their bytes from the program. From these, the arithmetic of a chunk on
-one device and the given speeds of devices and links, it derives the share of the time
-spent on computing. It assumes that a ring sends 2 (N - 1) / N of the bytes, that
-nothing overlaps and that there is no latency.
+one device, the chunks in a step and the given speeds of devices and links, it derives
+the share of the time spent on computing. It assumes that a ring sends 2 (N - 1) / N of
+the bytes, that nothing overlaps and that there is no latency.
 """
 
 import collections
@@ -21,7 +22,7 @@ from svtas_jax.cost import hlo, macs
 from svtas_jax.cost.lowering import lower_training
 from svtas_jax.errors import InputError
 from svtas_jax.evaluation import report
-from svtas_jax.runtime import cli
+from svtas_jax.runtime import cli, process
 from svtas_jax.runtime.files import write_atomic
 from svtas_jax.runtime.sharding import make_mesh
 
@@ -30,7 +31,7 @@ def main() -> None:
     """Runs the command."""
     config = flags.FLAGS.config
     validate_config(config)
-    jax.config.update("jax_num_cpu_devices", flags.FLAGS.devices)
+    process.simulate_devices(flags.FLAGS.devices)
     if jax.default_backend() != "cpu":
         raise InputError("devices are simulated on the CPU: set JAX_PLATFORMS=cpu.")
     config.train.batch_size *= flags.FLAGS.devices  # the config's size is per device
@@ -39,13 +40,15 @@ def main() -> None:
     chunk = lowered["a chunk"]
     num_macs = macs.count_macs(chunk.function, *chunk.arguments)
     flops = 2 * num_macs / flags.FLAGS.devices
-    per_chunk = sum(row["bytes"] for row in rows if row["program"] == "a chunk")
+    in_step = {"a chunk": 1, "a step": 1 / flags.FLAGS.chunks}
+    per_chunk = sum(row["bytes"] * in_step[row["program"]] for row in rows)
     links = {
         float(link): left_over(flops, per_chunk, float(link))
         for link in flags.FLAGS.gigabytes
     }
     figures = {
         "devices": flags.FLAGS.devices,
+        "chunks": flags.FLAGS.chunks,
         "flops": flops,
         "programs": rows,
         "links": links,
@@ -70,7 +73,7 @@ def row_of(name: str, program: jax.stages.Lowered) -> dict:
     }
 
 
-def left_over(flops: float, moved: int, gigabytes: float) -> dict[int, float]:
+def left_over(flops: float, moved: float, gigabytes: float) -> dict[int, float]:
     """Returns, by number of devices, the share of the time spent on computing."""
     compute_s = flops / (flags.FLAGS.teraflops * 1e12)
 
@@ -97,7 +100,8 @@ def as_text(found: dict) -> str:
     return "\n\n".join(
         [
             f"{found['devices']} devices, "
-            f"{found['flops'] / 1e9:.0f} GFLOP a chunk each",
+            f"{found['flops'] / 1e9:.0f} GFLOP a chunk each, "
+            f"{found['chunks']} chunks a step",
             report.markdown_table(head, rows),
             report.markdown_table(
                 [f"{flags.FLAGS.teraflops:g} TFLOP/s", *devices], links
@@ -109,6 +113,7 @@ def as_text(found: dict) -> str:
 if __name__ == "__main__":
     cli.define("config", "json")
     flags.DEFINE_integer("devices", 8, "Simulated devices.", lower_bound=2)
+    flags.DEFINE_integer("chunks", 16, "Chunks of a slot in a step.", lower_bound=1)
     flags.DEFINE_float("teraflops", 20.0, "TFLOP/s that a model reaches on a device.")
     flags.DEFINE_list("gigabytes", ["300", "50", "1.25"], "GB/s of links to compare.")
     cli.run(main, required=("config",))

@@ -24,7 +24,7 @@ from svtas_jax.checkpoints import resume, store
 from svtas_jax.config import validate_config
 from svtas_jax.cost.measure import noise, random_variables
 from svtas_jax.models import build_model
-from svtas_jax.runtime import cli, provenance
+from svtas_jax.runtime import cli, process, provenance
 from svtas_jax.runtime.sharding import make_mesh, shard_batch
 from svtas_jax.training import optim
 from svtas_jax.training.step import begin_with, init_carry, make_train_functions, place
@@ -77,7 +77,7 @@ def main() -> None:
     """Runs the command."""
     config = flags.FLAGS.config
     validate_config(config)
-    jax.config.update("jax_num_cpu_devices", flags.FLAGS.devices)
+    process.simulate_devices(flags.FLAGS.devices)
     config.train.batch_size = max(config.train.batch_size, flags.FLAGS.devices)
     trainer = Trainer(config)
     trainer.steps(2)  # compiles

@@ -118,7 +118,8 @@ class BatchCarry:
     """What an optimizer step accumulates, chunk by chunk.
 
     Attributes:
-        grads: sums of the gradients; same tree as the parameters.
+        grads: sums of the gradients; same tree as the parameters. Arrays with one axis
+            more, in front, hold each device's share.
         stream: state of the B streams.
         metrics: sums over the chunks so far, see `training.step.METRICS`.
         chunk_index: () int32, number of chunks so far.

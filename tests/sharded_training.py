@@ -9,13 +9,8 @@ batch norm over few pixels makes much of it.
 """
 
 import json
-import os
 import sys
 import tempfile
-
-os.environ["XLA_FLAGS"] = (
-    f"{os.environ.get('XLA_FLAGS', '')} --xla_force_host_platform_device_count=8"
-)
 
 import conftest
 import jax
@@ -24,6 +19,7 @@ import optax
 import orbax.checkpoint as ocp
 
 from svtas_jax.checkpoints import small_arrays, store
+from svtas_jax.runtime.process import simulate_devices
 from svtas_jax.runtime.sharding import make_mesh, repeated, shard_batch
 from svtas_jax.structs import IGNORE_LABEL
 from svtas_jax.training.step import (
@@ -34,6 +30,7 @@ from svtas_jax.training.step import (
 )
 
 SLOTS = 8
+simulate_devices(8)
 jax.config.update("jax_enable_x64", True)
 small_arrays.SMALL = 500  # of these small models some arrays shall be large
 
@@ -76,7 +73,8 @@ def train(system: str, num_devices: int, *, packed: bool, split_from: int):
     for chunks in batches(packed):
         chunks = shard_batch(chunks, mesh)
         state, carry = accumulate(state, wide(carry), chunks, jax.random.key(1))
-        kept = jax.tree.map(np.array, (carry.grads, carry.stream))
+        grads = jax.tree.map(whole, carry.grads, state.params)
+        kept = jax.tree.map(np.array, (grads, carry.stream))
         state, carry, metrics = apply(state, carry)
     parts = max(len(leaf.sharding.device_set) for leaf in jax.tree.leaves(state.params))
     split = sum(
@@ -85,6 +83,11 @@ def train(system: str, num_devices: int, *, packed: bool, split_from: int):
     found = (*kept, metrics["loss"], state.batch_stats)
     told = {"devices": parts, "split": split, "reread": reread(state.params)}
     return jax.tree.map(np.array, found), told
+
+
+def whole(grad, param):
+    """Returns a gradient, summed over the devices that each have a share."""
+    return grad.sum(axis=0) if grad.ndim > param.ndim else grad
 
 
 def reread(tree) -> float:

@@ -110,6 +110,7 @@ def streamed_labels(workdir, config, name):
     return labels
 
 
+@pytest.mark.slow
 def test_two_stages(config, trained, tmp_path):
     """Extract, train on whole videos of features, evaluate whole and as a stream."""
     run = runs.load_trained(str(trained[1]))

@@ -10,10 +10,12 @@ import shutil
 from collections.abc import Sequence
 from typing import Any
 
+import jax
+import numpy as np
 import orbax.checkpoint as ocp
 from absl import logging
 
-from svtas_jax.checkpoints import store
+from svtas_jax.checkpoints import small_arrays, store
 from svtas_jax.checkpoints.formats import said_of
 from svtas_jax.errors import InputError
 from svtas_jax.runtime import hosts
@@ -99,12 +101,18 @@ def newest(workdir: str) -> list[tuple[str, int]]:
 def restore(workdir: str, folder: str, step: int, position: Position) -> Position:
     """Reads one of `newest`; `position` gives the names and shapes.
 
+    Gradients come back as the devices that wrote them had shared them.
+
     Raises:
         InputError: if it belongs to another model, or another version wrote it.
     """
     state, carry = position.state, position.carry
     with store.open_manager(workdir, folder=folder, read_only=True) as manager:
-        in_step = "chunk_index" in store.read_layout(manager, step, "carry")
+        layout = store.read_layout(manager, step, "carry")
+        in_step = "chunk_index" in layout
+        if in_step:
+            grads = _shared_as_in(layout, carry.grads, state.params)
+            carry = dataclasses.replace(carry, grads=grads)
         found = store.read(
             manager,
             step,
@@ -184,6 +192,21 @@ def _set_aside(workdir: pathlib.Path, damaged: Sequence[tuple[str, int]]) -> Non
         target.parent.mkdir(exist_ok=True)
         shutil.rmtree(target, ignore_errors=True)
         (workdir / folder / str(step)).rename(target)
+
+
+def _shared_as_in(layout: small_arrays.Layout, grads: Params, params: Params) -> Params:
+    """Returns gradients for as many devices as those of the stored carry; only the
+    names, shapes and types matter."""
+
+    def match(path, grad, param):
+        stored = layout.get("grads/" + small_arrays.name_of(path), [grad.shape])[0]
+        if tuple(stored) not in (param.shape, (*stored[:1], *param.shape)):
+            return grad  # of another model, which `store.read` reports
+        if tuple(stored) == grad.shape:
+            return grad
+        return np.broadcast_to(np.zeros((), grad.dtype), stored)
+
+    return jax.tree_util.tree_map_with_path(match, grads, params)
 
 
 def _optimizer_item(state: TrainState) -> Params:

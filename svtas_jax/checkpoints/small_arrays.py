@@ -87,7 +87,7 @@ def rebuild(arrays: Mapping[str, Any], template: Params) -> Params:
     """Returns the tree of the arrays from `unpack`, on the devices of the template."""
 
     def take(path, leaf):
-        array = arrays[_name(path)]
+        array = arrays[name_of(path)]
         if isinstance(leaf, jax.Array) and not isinstance(array, jax.Array):
             return put(array, leaf.sharding)
         return jnp.asarray(array)
@@ -112,10 +112,11 @@ def _packed(leaves: dict[str, jax.Array]) -> dict[str, jax.Array]:
 
 
 def _named(tree: Params) -> dict[str, Any]:
-    return {_name(path): leaf for path, leaf in jax.tree.leaves_with_path(tree)}
+    return {name_of(path): leaf for path, leaf in jax.tree.leaves_with_path(tree)}
 
 
-def _name(path: tuple[Any, ...]) -> str:
+def name_of(path: tuple[Any, ...]) -> str:
+    """Returns the name of the array at a path of a tree."""
     return jax.tree_util.keystr(path, simple=True, separator="/")
 
 

@@ -21,6 +21,7 @@ from svtas_jax.training.step import (
     init_carry,
     lay_out,
     make_train_functions,
+    share_out,
 )
 
 
@@ -103,8 +104,10 @@ def lower_training(config: ml_collections.ConfigDict, mesh: Mesh) -> dict[str, L
         return state, init_carry(state, model, size), jax.random.key(0)
 
     shapes: tuple[TrainState, BatchCarry, jax.Array] = jax.eval_shape(make)
-    shardings = lay_out(*shapes[:2], mesh, config.train.split_from)
-    state, carry = jax.tree.map(_placed, shapes[:2], shardings)
+    state, carry = shapes[:2]
+    carry = share_out(state, carry, mesh, config.train.split_from)
+    shardings = lay_out(state, carry, mesh, config.train.split_from)
+    state, carry = jax.tree.map(_placed, (state, carry), shardings)
     chunks = jax.eval_shape(lambda: _blank(config, size))
     chunks = jax.tree.map(
         lambda leaf: jax.ShapeDtypeStruct((1, *leaf.shape), leaf.dtype), chunks

@@ -51,6 +51,8 @@ def _of_equation(equation) -> int:
             "the multiply-accumulates of a while loop are not known in advance."
         )
     times = params["length"] if name == "scan" else 1
+    if name == "shard_map":  # what every device computes
+        times = params["mesh"].size
     return times * sum(map(_of_jaxpr, _inner(params)))
 
 

@@ -12,7 +12,7 @@ import jax
 import jax.numpy as jnp
 
 from svtas_jax.models.convolution import DilatedConv
-from svtas_jax.models.layers import Linear, where_valid
+from svtas_jax.models.layers import Dropout, Linear, where_valid
 from svtas_jax.structs import Contexts
 
 # The weight of a key outside the window in the softmax, as in the authors' code.
@@ -45,8 +45,8 @@ class ASFormer(nn.Module):
         projected input (B, T, features); the arguments are those of `TCN`."""
         if not self.reference_padding:
             x = where_valid(valid, x)
-        whole_channels = nn.Dropout(self.channel_masking, broadcast_dims=(1,))
-        x = whole_channels(x, deterministic=not train)
+        whole_channels = Dropout(self.channel_masking, broadcast_dims=(1,))
+        x = whole_channels(x, train=train)
         logits, features, projected = self._stage("encoder", 1.0)(
             x, None, valid, train=train
         )
@@ -140,7 +140,7 @@ class Block(nn.Module):
         )(normal, normal if memory is None else memory, valid)
         y = self.attention_weight * attended + y
         y = Linear(features, dtype=self.dtype, name="conv_1x1")(y)
-        y = nn.Dropout(self.dropout)(y, deterministic=not train)
+        y = Dropout(self.dropout)(y, train=train)
         return where_valid(valid, x + y)
 
 

@@ -8,6 +8,7 @@ import jax
 import jax.numpy as jnp
 
 from svtas_jax.models.layers import torch_uniform, torch_uniform_of
+from svtas_jax.runtime import parts
 
 
 def temporal_shift(x: jax.Array, shift_div: int = 8) -> jax.Array:
@@ -249,7 +250,7 @@ def _sums_image_by_image(padded, grad, stride):
         pairs = zip(totals, views, strict=True)
         return [total + view * image_grad for total, view in pairs], None
 
-    totals = [jnp.zeros(grad.shape[1:], wide)] * 9
+    totals = [parts.own(jnp.zeros(grad.shape[1:], wide))] * 9
     totals, _ = jax.lax.scan(add_image, totals, (padded, grad))
     return [jnp.sum(total, axis=(0, 1)) for total in totals]
 

@@ -10,7 +10,12 @@ import flax.struct
 import jax
 import jax.numpy as jnp
 
-from svtas_jax.models.layers import Linear, torch_uniform_of, where_valid
+from svtas_jax.models.layers import (
+    Dropout,
+    Linear,
+    torch_uniform_of,
+    where_valid,
+)
 from svtas_jax.structs import Contexts
 
 MAX_SEGMENTS = 256  # nodes of a graph; the last node holds any further segments
@@ -53,7 +58,7 @@ class MultiGRU(nn.Module):
         projected = hidden = where_valid(valid, x)
         next_context = []
         for index in range(self.num_layers):
-            hidden = nn.Dropout(self.dropout)(hidden, deterministic=not train)
+            hidden = Dropout(self.dropout)(hidden, train=train)
             memory, hidden = self._both_ways(index, context[index], hidden, valid)
             next_context.append(memory)
         logits = Linear(self.num_classes, dtype=self.dtype, name="conv_out")(hidden)

@@ -16,7 +16,7 @@ import jax.numpy as jnp
 
 from svtas_jax.models import tcn
 from svtas_jax.models.convolution import steps_at
-from svtas_jax.models.layers import Linear, where_valid
+from svtas_jax.models.layers import Dropout, Linear, where_valid
 from svtas_jax.structs import Contexts
 
 
@@ -156,7 +156,7 @@ class TransformerJoint(nn.Module):
             )(x, text, past, train=train)
             next_context += own
         x = nn.LayerNorm(epsilon=1e-5, dtype=self.dtype, name="norm")(x)
-        x = nn.Dropout(self.dropout)(x, deterministic=not train)
+        x = Dropout(self.dropout)(x, train=train)
         logits = Linear(self.num_classes, dtype=self.dtype, name="conv_cls")(x)
         return next_context, where_valid(valid, logits.astype(jnp.float32))[None]
 
@@ -201,7 +201,7 @@ class DecoderLayer(nn.Module):
         self, x: jax.Array, text: jax.Array, past: "Past | None", *, train: bool
     ) -> tuple[Contexts, jax.Array]:
         def drop(y):
-            return nn.Dropout(self.dropout)(y, deterministic=not train)
+            return Dropout(self.dropout)(y, train=train)
 
         def norm(name, y):
             return nn.LayerNorm(epsilon=1e-5, dtype=self.dtype, name=name)(y)
@@ -278,7 +278,7 @@ class Attention(nn.Module):
             is_past = _is_past(logits.shape[-2], logits.shape[-1], past)
             logits = jnp.where(is_past, logits, -jnp.inf)
         weights = nn.softmax(logits).astype(self.dtype)
-        weights = nn.Dropout(self.dropout)(weights, deterministic=not train)
+        weights = Dropout(self.dropout)(weights, train=train)
         y = jnp.einsum("bhqk,bkhd->bqhd", weights, value).reshape(x.shape)
         return context, Linear(width, dtype=self.dtype, name="out_projection")(y)
 

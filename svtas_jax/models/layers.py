@@ -6,6 +6,7 @@ import flax.linen as nn
 import jax
 import jax.numpy as jnp
 
+from svtas_jax.runtime import parts
 from svtas_jax.structs import Array
 
 BLOCK = "block"  # checkpoint name of a block's output, see `training.step.REMAT`
@@ -51,6 +52,26 @@ def product(x: jax.Array, kernel: jax.Array) -> jax.Array:
     # With two axes only: XLA copies the transpose of a gradient that has more.
     y = jnp.matmul(x.reshape(-1, x.shape[-1]), kernel)
     return y.reshape(*x.shape[:-1], kernel.shape[-1])
+
+
+class Dropout(nn.Module):
+    """Sets values to zero at a rate and scales up the others; what a slot gets does
+    not depend on the number of devices.
+
+    Args of the call are x (B, ...) and whether this is training.
+    """
+
+    rate: float
+    broadcast_dims: tuple[int, ...] = ()  # axes along which all have the same fate
+
+    @nn.compact
+    def __call__(self, x: jax.Array, *, train: bool) -> jax.Array:
+        if not train or not self.rate:
+            return x
+        key, keep = self.make_rng("dropout"), 1 - self.rate
+        shape = [1 if n in self.broadcast_dims else k for n, k in enumerate(x.shape)]
+        kept = parts.draw(lambda s: jax.random.bernoulli(key, keep, s), tuple(shape))
+        return jnp.where(kept, x / keep, jnp.zeros((), x.dtype))
 
 
 class Kernel(nn.Module):

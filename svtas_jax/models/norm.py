@@ -9,6 +9,7 @@ import jax
 import jax.numpy as jnp
 
 from svtas_jax.models.layers import relu6, where_valid
+from svtas_jax.runtime import parts
 
 
 class BatchNorm(nn.Module):
@@ -141,11 +142,12 @@ def _normalise_backward(epsilon, clipped, residuals, grads):
         first, last = _unclipped(grad, x_wide, y, *affine)
     bias_grad, scale_grad = _sums((first, first * (x_wide - mean)))
     scale_grad *= inverse
+    bias_total, scale_total = parts.total((bias_grad, scale_grad))
     # x - mean is spelt differently each time, here and in _moments: XLA would store a
     # common subexpression, which costs twice the memory traffic of subtracting again.
     divisor = jnp.maximum(count, 1)
-    slope = inverse * scale_grad / divisor
-    through = x_wide * slope + (bias_grad / divisor - mean * slope)
+    slope = inverse * scale_total / divisor
+    through = x_wide * slope + (bias_total / divisor - mean * slope)
     if valid is not None:
         through = where_valid(valid, through)
     x_grad = (scale * inverse) * (last - through)
@@ -192,31 +194,33 @@ def _moments(x, near, valid):
     if valid is None:
         valid = jnp.ones(x.shape[:2], bool)
     count = jnp.sum(valid, dtype=jnp.float32) * (math.prod(x.shape[2:-1]))
-    mean, var = jax.lax.platform_dependent(
-        *(x, near.astype(x.dtype), valid, jnp.maximum(count, 1)),
+    return jax.lax.platform_dependent(
+        *(x, near.astype(x.dtype), valid, count),
         cuda=_moments_at_once,
         default=_mean_first,
     )
-    return mean, var, count
 
 
-def _moments_at_once(x, near, valid, divisor):
+def _moments_at_once(x, near, valid, count):
     centred = x - near
     first, second = _sums_at_once((centred, jnp.square(centred)), valid)
-    first, second = first / divisor, second / divisor
-    return near + first, jnp.maximum(second - jnp.square(first), 0)
+    first, second, count = parts.total((first, second, count))
+    first, second = (each / jnp.maximum(count, 1) for each in (first, second))
+    return near + first, jnp.maximum(second - jnp.square(first), 0), count
 
 
-def _mean_first(x, near, valid, divisor):
+def _mean_first(x, near, valid, count):
     del near
 
-    def average(values):
+    def add_up(values):
         # Sum each step, then mask: a masked sum over all axes is three times slower.
         steps = jnp.sum(values, tuple(range(2, x.ndim - 1)))
-        return jnp.sum(where_valid(valid, steps), (0, 1)) / divisor
+        return jnp.sum(where_valid(valid, steps), (0, 1))
 
-    mean = average(x)
-    return mean, average(jnp.square(x + -mean))
+    first, count = parts.total((add_up(x), count))
+    mean = first / jnp.maximum(count, 1)
+    second = parts.total(add_up(jnp.square(x + -mean)))
+    return mean, second / jnp.maximum(count, 1), count
 
 
 def _sums(terms):

@@ -14,6 +14,7 @@ import jax.numpy as jnp
 from svtas_jax.models import prompts
 from svtas_jax.models.image import FeatureBranch, ImageBranch
 from svtas_jax.models.text_encoder import TextEncoder
+from svtas_jax.runtime import parts
 from svtas_jax.structs import NO_LABEL, Chunk, ChunkOutput, StreamState
 
 LOGIT_SCALE = math.log(1 / 0.07)  # CLIP's initial temperature
@@ -105,4 +106,5 @@ class Sete(nn.Module):
 def _draw_templates(module: nn.Module, shape) -> jax.Array:
     if not module.has_rng("templates"):
         return jnp.zeros(shape, jnp.int32)
-    return prompts.draw_templates(module.make_rng("templates"), shape)
+    key = module.make_rng("templates")
+    return parts.draw(lambda shape: prompts.draw_templates(key, shape), shape)

@@ -8,6 +8,9 @@ from jax.ad_checkpoint import checkpoint_name
 from svtas_jax.models import prompts, tokenizer
 from svtas_jax.models.layers import BLOCK, Linear
 
+# Name of the parameter whose gradient is zero in most rows.
+VOCABULARY = "token_embedding"
+
 
 class TextEncoder(nn.Module):
     """CLIP's text transformer over the tokens of each step's prompt.
@@ -31,7 +34,7 @@ class TextEncoder(nn.Module):
     def setup(self) -> None:
         normal = nn.initializers.normal
         self.token_embedding = self.param(
-            "token_embedding", normal(0.02), (tokenizer.VOCAB_SIZE, self.width)
+            VOCABULARY, normal(0.02), (tokenizer.VOCAB_SIZE, self.width)
         )
         self.positional_embedding = self.param(
             "positional_embedding",
@@ -56,7 +59,7 @@ class TextEncoder(nn.Module):
         ids = prompts.prompt_ids(self.tables, labels, templates)
         context = self.ctx if self.num_context else None
         # Prompts use about a hundred of the vocabulary's 49,408 rows. Selecting these
-        # first lets devices exchange the gradients of these rows only.
+        # first lets devices exchange the gradients of these rows only, in every chunk.
         used = self.tables.token_ids()
         return prompts.embed(ids, labels, used, self.token_embedding[used], context)
 

@@ -35,6 +35,14 @@ def log_to_stderr() -> None:
     logging.get_absl_handler().addFilter(_is_wanted)
 
 
+def simulate_devices(number: int) -> None:
+    """Makes the CPU act as several devices; to be called before JAX computes."""
+    jax.config.update("jax_num_cpu_devices", number)
+    # A device that waits for the others holds one of XLA's threads. With as many
+    # threads as devices, some programs would wait forever.
+    os.environ.setdefault("NPROC", str(4 * number))
+
+
 def quiet_threads() -> None:
     """Lets only the main thread report a full disk."""
     threading.excepthook = _hook_thread

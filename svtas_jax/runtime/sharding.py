@@ -3,8 +3,9 @@
 The mesh's data axis splits a batch by slots, with their frames, labels and stream
 states. Parameters, gradients and the optimizer's moments are replicated, or their large
 arrays are split over the same devices and gathered for use (Zhao et al.: PyTorch FSDP,
-VLDB 2023; Rajbhandari et al.: ZeRO, SC 2020). The program is written as for one device:
-batch norm and losses see the whole batch, and the compiler adds the communication.
+VLDB 2023; Rajbhandari et al.: ZeRO, SC 2020). If they are split, the program is
+written as for one device, and the compiler adds the communication; see
+`svtas_jax.runtime.parts` for the other case.
 """
 
 import functools
@@ -17,10 +18,11 @@ import numpy as np
 from jax.sharding import AxisType, Mesh, NamedSharding, PartitionSpec, Sharding
 
 from svtas_jax.errors import InputError
+from svtas_jax.runtime import parts
 
 Tree = TypeVar("Tree")  # of arrays
 
-_DATA, _MODEL = "data", "model"  # the model axis has size 1
+_DATA, _MODEL = parts.AXIS, "model"  # the model axis has size 1
 
 
 def make_mesh(batch_size: int, devices: Sequence[jax.Device] | None = None) -> Mesh:
@@ -59,6 +61,11 @@ def local_slots(mesh: Mesh, batch_size: int) -> tuple[int, ...]:
     return tuple(sorted({slot for part in parts if part for slot in every[part[0]]}))
 
 
+def num_parts(mesh: Mesh) -> int:
+    """Returns over how many devices a batch is split."""
+    return mesh.shape[_DATA]
+
+
 def repeated(mesh: Mesh) -> NamedSharding:
     """Returns the sharding of an array that every device holds whole."""
     return NamedSharding(mesh, PartitionSpec())
@@ -78,8 +85,7 @@ def in_parts(shape: tuple[int, ...], mesh: Mesh, split_from: int) -> NamedShardi
         mesh: see `make_mesh`.
         split_from: arrays with at least this many elements are split; 0: none.
     """
-    num_parts = mesh.shape[_DATA]
-    fitting = [axis for axis, size in enumerate(shape) if size % num_parts == 0]
+    fitting = [n for n, size in enumerate(shape) if size % num_parts(mesh) == 0]
     if not split_from or math.prod(shape) < split_from or not fitting:
         return NamedSharding(mesh, PartitionSpec())
     longest = max(fitting, key=lambda axis: shape[axis])
@@ -88,11 +94,25 @@ def in_parts(shape: tuple[int, ...], mesh: Mesh, split_from: int) -> NamedShardi
 
 def put(array: jax.Array | np.ndarray, sharding: Sharding) -> jax.Array:
     """Puts an array, which is the same in every process, on the devices."""
+    if isinstance(array, jax.Array) and array.sharding == sharding:
+        return array
     if sharding.is_fully_addressable:
         return jax.device_put(array, sharding)
     # `device_put` would first compare the processes' arrays.
     whole = np.asarray(array)
     return jax.make_array_from_callback(whole.shape, sharding, lambda part: whole[part])
+
+
+def put_first(array: jax.Array, mesh: Mesh) -> jax.Array:
+    """Returns an array (N, ...) of one part per device: that of the first is `array`,
+    which is the same in every process, and the others are zero."""
+    first = np.asarray(array)[None]
+    shape = (num_parts(mesh), *array.shape)
+
+    def part(index):
+        return first if not index[0].start else np.zeros_like(first)
+
+    return jax.make_array_from_callback(shape, by_slot(mesh), part)
 
 
 def shard_batch(chunks: Tree, mesh: Mesh) -> Tree:

@@ -39,6 +39,7 @@ from svtas_jax.training.step import (
     init_train_state,
     make_train_functions,
     place,
+    share_out,
 )
 from svtas_jax.training.validation import Selector
 
@@ -70,6 +71,7 @@ def train(config: ml_collections.ConfigDict, workdir: str) -> TrainState:
     state = first_state(config, model, tx, data.feature_width)
     with contextlib.closing(iter(dataset)) as batches:
         carry = init_carry(state, model, config.train.batch_size)
+        carry = share_out(state, carry, mesh, config.train.split_from)
         position = Position(state, carry, batches.get_state())
         position = _resumed(given, workdir, position)
         batches.set_state(position.data)

@@ -8,6 +8,7 @@ import jax
 import jax.numpy as jnp
 import optax
 
+from svtas_jax.runtime import parts
 from svtas_jax.structs import IGNORE_LABEL, Chunk, ChunkOutput
 
 SMOOTH_CLAMP = 16.0  # upper limit of squared log-probability changes, MS-TCN's tau^2
@@ -16,7 +17,10 @@ SMOOTH_CLAMP = 16.0  # upper limit of squared log-probability changes, MS-TCN's 
 def chunk_loss(
     output: ChunkOutput, chunk: Chunk, *, smooth_weight: float, clip_weight: float
 ) -> tuple[jax.Array, dict[str, jax.Array]]:
-    """Returns the loss of a chunk and its parts by name, all scalars."""
+    """Returns the loss of a chunk and its parts by name, all scalars.
+
+    With several devices, these are a device's shares of the batch's.
+    """
     stride = chunk.labels.shape[1] // output.logits.shape[2]
     logits = jnp.repeat(output.logits, stride, axis=2)
     segmentation = segmentation_loss(logits, chunk, smooth_weight=smooth_weight)
@@ -59,12 +63,14 @@ def segmentation_loss(
     if class_weights is not None:
         cross_entropy *= class_weights[labels]
     cross_entropy = jnp.where(labelled, cross_entropy, 0)
-    num_labels = jnp.maximum(jnp.sum(labelled), 1)
+    num_labels, num_slots = parts.total((jnp.sum(labelled), len(labelled)))
+    num_labels = jnp.maximum(num_labels, 1)
     ce = jnp.sum(jnp.sum(cross_entropy, -1) / chunk.num_chunks, -1) / num_labels
     change = log_probs[:, :, 1:] - jax.lax.stop_gradient(log_probs[:, :, :-1])
     change = jnp.minimum(jnp.square(change), SMOOTH_CLAMP)
     change = jnp.where(chunk.valid[:, 1:, None], change, 0)
-    smooth = jnp.mean(jnp.mean(change, (-2, -1)) / chunk.num_chunks, -1)
+    smooth = jnp.mean(change, (-2, -1)) / chunk.num_chunks
+    smooth = jnp.sum(smooth, -1) / num_slots
     return jnp.sum(ce + smooth_weight * smooth)
 
 
@@ -92,7 +98,8 @@ def clip_loss(
     ]
     per_step = jnp.where(valid, sum(both) / 2, 0)
     per_video = jnp.sum(per_step, axis=-1) / chunk.num_chunks
-    return jnp.sum(per_video) / jnp.maximum(jnp.sum(chunk.valid), 1)
+    num_valid = parts.total(jnp.sum(chunk.valid))
+    return jnp.sum(per_video) / jnp.maximum(num_valid, 1)
 
 
 def _unit(x: jax.Array) -> jax.Array:

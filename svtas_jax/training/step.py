@@ -4,6 +4,10 @@ A carry that crosses calls sums the gradients over the chunks of a video batch. 
 is therefore that of a few chunks, however long the videos are, and the grouping of
 chunks into calls does not change the result. The stream's state enters each chunk as
 data, so gradients stop at the chunk's border.
+
+On several devices, each sums the gradients of its own slots, and the sums meet once a
+step. Where large parameters are split over the devices (FSDP), the compiler adds the
+communication instead, and gradients meet in every chunk.
 """
 
 import dataclasses
@@ -14,10 +18,11 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 import optax
-from jax.sharding import Mesh
+from jax.sharding import Mesh, PartitionSpec
 
 from svtas_jax.models.layers import BLOCK
-from svtas_jax.runtime import sharding
+from svtas_jax.models.text_encoder import VOCABULARY
+from svtas_jax.runtime import parts, sharding
 from svtas_jax.streaming import apply_chunk, keep_unless
 from svtas_jax.structs import (
     IGNORE_LABEL,
@@ -67,13 +72,13 @@ def init_variables(model: Model, chunk: Chunk, key: jax.Array) -> Params:
 
 
 def init_carry(state: TrainState, model: Model, batch_size: int) -> BatchCarry:
-    """Returns the carry before the first step."""
+    """Returns the carry before the first step, for one device."""
     return _emptied(state.params, model.initial_state(batch_size))
 
 
-def _emptied(params: Params, stream: StreamState) -> BatchCarry:
+def _emptied(grads: Params, stream: StreamState) -> BatchCarry:
     return BatchCarry(
-        grads=jax.tree.map(jnp.zeros_like, params),
+        grads=jax.tree.map(jnp.zeros_like, grads),
         stream=stream,
         metrics={name: jnp.float32(0) for name in METRICS},
         chunk_index=jnp.int32(0),
@@ -87,11 +92,12 @@ def lay_out(
 ) -> tuple[TrainState, BatchCarry]:
     """Returns the sharding of every array of state and carry.
 
-    Streams are split over the devices by slot; see `sharding.in_parts` for weights.
+    Streams are split over the devices by slot, and so are the shares of gradients; see
+    `sharding.in_parts` for weights.
 
     Args:
         state: arrays or shapes.
-        carry: of a batch of B slots.
+        carry: arrays or shapes, after `share_out`.
         mesh: see `sharding.make_mesh`.
         split_from: split weight arrays with at least this many elements; 0 replicates
             all.
@@ -100,13 +106,16 @@ def lay_out(
     def weights(leaf):
         return sharding.in_parts(leaf.shape, mesh, split_from)
 
+    def gradients(leaf, param):
+        return slots if leaf.ndim > param.ndim else weights(leaf)
+
     slots = sharding.by_slot(mesh)
     everywhere: Any = sharding.repeated(mesh)  # where the carry has an array
     return (
         jax.tree.map(weights, state),
         dataclasses.replace(
             carry,
-            grads=jax.tree.map(weights, carry.grads),
+            grads=jax.tree.map(gradients, carry.grads, state.params),
             stream=jax.tree.map(lambda _: slots, carry.stream),
             metrics=jax.tree.map(lambda _: everywhere, carry.metrics),
             chunk_index=everywhere,
@@ -120,8 +129,38 @@ def place(
     state: TrainState, carry: BatchCarry, mesh: Mesh, split_from: int = 0
 ) -> tuple[TrainState, BatchCarry, tuple[TrainState, BatchCarry]]:
     """Puts state and carry on the devices; returns both and their `lay_out`."""
+    carry = share_out(state, carry, mesh, split_from)
     shardings = lay_out(state, carry, mesh, split_from)
     return (*jax.tree.map(sharding.put, (state, carry), shardings), shardings)
+
+
+def share_out(
+    state: TrainState, carry: BatchCarry, mesh: Mesh, split_from: int = 0
+) -> BatchCarry:
+    """Returns the carry with the shares of gradients that these devices sum.
+
+    The shares of as many devices are kept. The sum of others becomes the share of the
+    first device.
+
+    Args:
+        state: arrays or shapes.
+        carry: from `init_carry`, or of any other devices.
+        mesh, split_from: see `lay_out`.
+    """
+    num_parts = 0 if split_from else sharding.num_parts(mesh)
+
+    def share(path, grad, param):
+        has_shares = num_parts > 1 and path[-1].key != VOCABULARY
+        shape = (num_parts, *param.shape) if has_shares else param.shape
+        if isinstance(grad, jax.ShapeDtypeStruct):
+            return jax.ShapeDtypeStruct(shape, grad.dtype)
+        if grad.shape == shape:
+            return grad
+        whole = grad.sum(axis=0) if grad.ndim > param.ndim else grad
+        return sharding.put_first(whole, mesh) if has_shares else whole
+
+    grads = jax.tree_util.tree_map_with_path(share, carry.grads, state.params)
+    return dataclasses.replace(carry, grads=grads)
 
 
 def make_loss(
@@ -130,7 +169,8 @@ def make_loss(
     """Returns a function that computes the loss of one chunk.
 
     It maps (params, batch_stats, stream, chunk, key) to the loss and, as auxiliary
-    output, the next (stream, batch_stats, metrics).
+    output, the next (stream, batch_stats, metrics). On several devices, the loss is a
+    device's share of the batch's, and the rest is the batch's.
 
     Args:
         model: see `svtas_jax.models`.
@@ -144,11 +184,11 @@ def make_loss(
         stream, output, batch_stats = apply_chunk(
             model, variables, stream, chunk, rngs=rngs
         )
-        loss, parts = chunk_loss(
+        loss, terms = chunk_loss(
             output, chunk, smooth_weight=smooth_weight, clip_weight=clip_weight
         )
-        metrics = {"loss": loss, **parts, **_count_correct(output.logits[-1], chunk)}
-        return loss, (stream, batch_stats, metrics)
+        metrics = {"loss": loss, **terms, **_count_correct(output.logits[-1], chunk)}
+        return loss, (stream, batch_stats, parts.total(metrics))
 
     if REMAT[remat] is None:
         return loss_fn
@@ -180,19 +220,20 @@ def accumulate(
     """
     step_key = jax.random.fold_in(key, state.step)
     gradients = jax.value_and_grad(loss_fn, has_aux=True)
+    params = _own_but_vocabulary(state.params)
 
     def add_chunk(inner, chunk):
         batch_stats, carry = inner
         chunk_key = jax.random.fold_in(step_key, carry.chunk_index)
         (_, (stream, new_stats, metrics)), grads = gradients(
-            state.params, batch_stats, carry.stream, chunk, chunk_key
+            params, batch_stats, carry.stream, chunk, chunk_key
         )
-        counts = jnp.any(chunk.valid)
+        counts = parts.any_of(chunk.valid)
         is_bad = ~jnp.isfinite(metrics["loss"])
         sums = {k: v + metrics.get(k, 0) for k, v in carry.metrics.items()}
         grads = jax.tree.map(jnp.add, carry.grads, grads)
         if skip_bad:
-            is_bad |= ~jnp.isfinite(optax.tree.norm(grads))
+            is_bad |= parts.any_of(~jnp.isfinite(optax.tree.norm(grads)))
             counts &= ~is_bad
             grads, sums = keep_unless(
                 counts, (grads, sums), (carry.grads, carry.metrics)
@@ -215,6 +256,54 @@ def accumulate(
     return dataclasses.replace(state, batch_stats=batch_stats), carry
 
 
+def _own_but_vocabulary(params: Params) -> Params:
+    """Marks what `share_out` gives shares of."""
+    return jax.tree_util.tree_map_with_path(
+        lambda path, leaf: leaf if path[-1].key == VOCABULARY else parts.own(leaf),
+        params,
+    )
+
+
+def accumulate_on(
+    shardings: tuple[TrainState, BatchCarry],
+    state: TrainState,
+    carry: BatchCarry,
+    chunks: Chunk,
+    key: jax.Array,
+    **options: Any,
+) -> tuple[TrainState, BatchCarry]:
+    """Calls `accumulate`, on every device for its own slots if they have shares.
+
+    Args:
+        shardings: see `lay_out`.
+        state, chunks, key: see `accumulate`.
+        carry: after `share_out`.
+        **options: of `accumulate`.
+    """
+    has_share = jax.tree.map(
+        lambda grad, param: grad.ndim > param.ndim, carry.grads, state.params
+    )
+    if not any(jax.tree.leaves(has_share)):
+        return accumulate(state, carry, chunks, key, **options)
+
+    def on_device(state, carry, chunks, key):
+        grads = jax.tree.map(lambda has, g: g[0] if has else g, has_share, carry.grads)
+        carry = dataclasses.replace(carry, grads=grads)
+        state, carry = accumulate(state, carry, chunks, key, **options)
+        grads = jax.tree.map(
+            lambda has, g: g[None] if has else g, has_share, carry.grads
+        )
+        return state, dataclasses.replace(carry, grads=grads)
+
+    specs = jax.tree.map(lambda each: each.spec, shardings)
+    return jax.shard_map(
+        on_device,
+        mesh=jax.tree.leaves(shardings)[0].mesh,
+        in_specs=(*specs, PartitionSpec(None, parts.AXIS), PartitionSpec()),
+        out_specs=specs,
+    )(state, carry, chunks, key)
+
+
 def apply_gradients(
     state: TrainState,
     carry: BatchCarry,
@@ -229,8 +318,12 @@ def apply_gradients(
     Returns:
         The next state, the carry for the next step, and the metrics.
     """
-    updates, opt_state = tx.update(carry.grads, state.opt_state, state.params)
-    metrics = {**carry.metrics, "grad_norm": optax.tree.norm(carry.grads)}
+    grads = jax.tree.map(
+        lambda grad, param: grad.sum(axis=0) if grad.ndim > param.ndim else grad,
+        *(carry.grads, state.params),
+    )
+    updates, opt_state = tx.update(grads, state.opt_state, state.params)
+    metrics = {**carry.metrics, "grad_norm": optax.tree.norm(grads)}
     metrics |= {"bad_chunk": carry.bad_chunk, "num_bad": carry.num_bad}
     state = dataclasses.replace(
         state,
@@ -238,7 +331,7 @@ def apply_gradients(
         params=optax.apply_updates(state.params, updates),
         opt_state=opt_state,
     )
-    return state, _emptied(state.params, carry.stream), metrics
+    return state, _emptied(carry.grads, carry.stream), metrics
 
 
 def make_train_functions(
@@ -262,9 +355,10 @@ def make_train_functions(
     state, carry = shardings or (None, None)
     metrics = carry.chunk_index if carry else None  # replicated
     donate = dict(donate_argnums=(0, 1))
+    add = functools.partial(accumulate_on, shardings) if shardings else accumulate
     return (
         jax.jit(
-            functools.partial(accumulate, loss_fn=loss_fn, skip_bad=skip_bad),
+            functools.partial(add, loss_fn=loss_fn, skip_bad=skip_bad),
             out_shardings=(state, carry),
             **donate,
         ),

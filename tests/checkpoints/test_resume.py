@@ -86,6 +86,7 @@ class Crash(Exception):
     pass
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("config", [2], indirect=True)
 def test_a_run_that_breaks_down_goes_on_from_between_evaluations(
     config, tmp_path, monkeypatch

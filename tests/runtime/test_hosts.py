@@ -51,6 +51,7 @@ def start(data, workdir, count, *changes, devices=1, environment=None):
         "JAX_PERSISTENT_CACHE_MIN_ENTRY_SIZE_BYTES": "-1",
         "XLA_FLAGS": f"{os.environ['XLA_FLAGS']} "
         f"--xla_force_host_platform_device_count={devices}",
+        "NPROC": str(4 * devices),  # see `process.simulate_devices`
     }
     processes = []
     for index in range(count):

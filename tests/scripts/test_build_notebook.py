@@ -27,6 +27,7 @@ def test_the_notebook_has_the_cells_of_its_source_and_their_output():
     assert "error" not in kinds and "execute_result" in kinds
 
 
+@pytest.mark.slow
 @pytest.mark.usefixtures("tiny_commands")
 def test_every_cell_runs(folder, tiny, tmp_path):
     config = tiny.config("transeger")
