@@ -309,19 +309,22 @@ def apply_gradients(
     carry: BatchCarry,
     *,
     tx: optax.GradientTransformation,
+    mesh: Mesh | None = None,
 ) -> tuple[TrainState, BatchCarry, dict[str, jax.Array]]:
     """Takes an optimizer step with the carry's gradients.
 
     The streams' states stay in the carry, for videos that continue in the next step;
     `starts` resets the others.
 
+    Args:
+        state, carry: of the training.
+        tx: the optimizer.
+        mesh: the devices that have shares of the gradients, if any have.
+
     Returns:
         The next state, the carry for the next step, and the metrics.
     """
-    grads = jax.tree.map(
-        lambda grad, param: grad.sum(axis=0) if grad.ndim > param.ndim else grad,
-        *(carry.grads, state.params),
-    )
+    grads = carry.grads if mesh is None else _add_up(carry.grads, state.params, mesh)
     updates, opt_state = tx.update(grads, state.opt_state, state.params)
     metrics = {**carry.metrics, "grad_norm": optax.tree.norm(grads)}
     metrics |= {"bad_chunk": carry.bad_chunk, "num_bad": carry.num_bad}
@@ -332,6 +335,20 @@ def apply_gradients(
         opt_state=opt_state,
     )
     return state, _emptied(carry.grads, carry.stream), metrics
+
+
+def _add_up(grads: Params, params: Params, mesh: Mesh) -> Params:
+    """Returns the gradients of all devices, from their shares."""
+    leaves, tree = jax.tree.flatten(grads)
+    ranks = [param.ndim for param in jax.tree.leaves(params)]
+    shares = {n: g for n, g in enumerate(leaves) if g.ndim > ranks[n]}
+    sums = jax.shard_map(
+        lambda each: parts.total(jax.tree.map(lambda share: share[0], each)),
+        mesh=mesh,
+        in_specs=PartitionSpec(parts.AXIS),
+        out_specs=PartitionSpec(),
+    )(shares)
+    return tree.unflatten([sums.get(n, g) for n, g in enumerate(leaves)])
 
 
 def make_train_functions(
@@ -355,7 +372,10 @@ def make_train_functions(
     state, carry = shardings or (None, None)
     metrics = carry.chunk_index if carry else None  # replicated
     donate = dict(donate_argnums=(0, 1))
-    add = functools.partial(accumulate_on, shardings) if shardings else accumulate
+    add, mesh = accumulate, None
+    if shardings:
+        add = functools.partial(accumulate_on, shardings)
+        mesh = jax.tree.leaves(shardings)[0].mesh
     return (
         jax.jit(
             functools.partial(add, loss_fn=loss_fn, skip_bad=skip_bad),
@@ -363,7 +383,7 @@ def make_train_functions(
             **donate,
         ),
         jax.jit(
-            functools.partial(apply_gradients, tx=tx),
+            functools.partial(apply_gradients, tx=tx, mesh=mesh),
             out_shardings=(state, carry, metrics),
             **donate,
         ),
