@@ -285,6 +285,34 @@ def read_frames(path: str | os.PathLike, indices: Iterable[int]) -> np.ndarray:
     return frames
 
 
+def glance(path: str | os.PathLike, num_pictures: int) -> np.ndarray:
+    """Returns pictures spread over a video, quickly: which frames they are is not said.
+
+    Args:
+        path: of the video.
+        num_pictures: at most; fewer if the video has fewer key frames.
+
+    Returns:
+        (N, H, W, 3) uint8 RGB, N at least 1.
+
+    Raises:
+        InputError: if no frame can be decoded.
+    """
+    pictures: dict[int | None, np.ndarray] = {}
+    with contextlib.closing(open_film(path)) as decoder:
+        first, last = decoder.stream.start_time or 0, _last_stamp(decoder)
+        for moment in np.linspace(first, last or first, num_pictures, endpoint=False):
+            with contextlib.suppress(DecodingError, av.FFmpegError):
+                if pictures:
+                    decoder.container.seek(int(moment), stream=decoder.stream)
+                frame = next(decoder.frames(), None)
+                if frame is not None and frame.pts not in pictures:
+                    pictures[frame.pts] = _picture(decoder, frame, path)
+    if not pictures:
+        raise damaged(path, 0, None)
+    return np.stack(list(pictures.values()))
+
+
 def damaged(
     path: str | os.PathLike,
     num_read: int,

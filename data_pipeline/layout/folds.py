@@ -1,0 +1,154 @@
+"""Cuts a data set into folds: whole groups, and every class in every fold if it can."""
+
+import itertools
+import re
+from collections.abc import Sequence
+
+import numpy as np
+
+from data_pipeline.layout.findings import Finding
+from svtas_jax.errors import InputError
+
+_MOST_MOVES = 200  # each is a pass over all pairs of groups
+_GROUP_IN_NAME = re.compile(r"((?:[A-Za-z]{1,8}[-_]?)?\d+)[-_ .]")
+
+
+def groups_of(names: Sequence[str], pattern: str) -> tuple[str, ...]:
+    """Returns the group of every video, such as the person.
+
+    Args:
+        names: of the videos.
+        pattern: a regular expression that finds the group in a name: its first
+            bracket, or all that it matches. "" makes every video a group.
+
+    Raises:
+        InputError: if the pattern is none, or a name does not match.
+    """
+    if not pattern:
+        return tuple(names)
+    try:
+        expression = re.compile(pattern)
+    except re.error as error:
+        raise InputError(
+            f"--group={pattern!r} is no regular expression ({error}); write for "
+            r"example --group='(S\d+)' for names such as S1_Tea."
+        ) from error
+    groups = []
+    for name in names:
+        match = expression.search(name)
+        if not match:
+            raise InputError(
+                f"--group={pattern!r} does not match the video {name!r}, so its group "
+                "is not known; write a pattern that matches every name, or rename the "
+                "video."
+            )
+        groups.append(match[1] if match.re.groups else match[0])
+    return tuple(groups)
+
+
+def make_folds(groups: Sequence[str], frames: np.ndarray, num_folds: int) -> np.ndarray:
+    """Returns the fold of every video, the same for the same input.
+
+    The groups with most frames come first; each goes to the fold whose classes are
+    then spread most evenly, as in scikit-learn's StratifiedGroupKFold. Then groups
+    move or change places as long as that evens the folds further.
+
+    Args:
+        groups: the group of every video.
+        frames: (V, K) frames of every class in every video.
+        num_folds: at most the number of groups.
+
+    Raises:
+        InputError: if there are fewer groups than folds, or fewer than two folds.
+    """
+    names, group_of = np.unique(np.asarray(groups), return_inverse=True)
+    if not 2 <= num_folds <= len(names):
+        raise InputError(_impossible(num_folds, len(names)))
+    weights = np.zeros((len(names), frames.shape[1] + 1))
+    np.add.at(weights[:, :-1], group_of, frames)
+    weights[:, -1] = weights.sum(axis=1)  # the size
+    # Shares of every class, so that rare ones count as much. Sizes weigh more than all
+    # classes together: an empty fold must be filled before others grow.
+    weights /= np.maximum(weights.sum(axis=0), 1)
+    weights[:, :-1] /= np.sqrt(max(1, frames.shape[1]))
+    return _improve(_spread(weights, num_folds), weights, num_folds)[group_of]
+
+
+def _spread(weights: np.ndarray, num_folds: int) -> np.ndarray:
+    fold_of = np.zeros(len(weights), int)
+    sums = np.zeros((num_folds, weights.shape[1]))
+    for group in np.argsort(-weights[:, -1], kind="stable"):
+        # The sum of squares grows by 2 * sums * own + own**2.
+        fold_of[group] = int(np.argmin(sums @ weights[group]))
+        sums[fold_of[group]] += weights[group]
+    return fold_of
+
+
+def _improve(fold_of: np.ndarray, weights: np.ndarray, num_folds: int) -> np.ndarray:
+    """Moves one group, or swaps two, while that makes the sum of squares smaller."""
+    fold_of = fold_of.copy()
+    for _ in range(_MOST_MOVES):
+        best, change = -1e-9, None
+        sums = np.stack([weights[fold_of == f].sum(axis=0) for f in range(num_folds)])
+        for group, fold in itertools.product(range(len(weights)), range(num_folds)):
+            own = fold_of[group]
+            others = [None, *np.flatnonzero(fold_of == fold)] if fold != own else []
+            for other in others:
+                step = weights[group] - (0 if other is None else weights[other])
+                gain = 2 * step @ (sums[fold] - sums[own] + step)
+                if gain < best and (other is not None or (fold_of == own).sum() > 1):
+                    best, change = gain, (group, fold, other)
+        if change is None:
+            break
+        group, fold, other = change
+        if other is not None:
+            fold_of[other] = fold_of[group]
+        fold_of[group] = fold
+    return fold_of
+
+
+def _impossible(num_folds: int, num_groups: int) -> str:
+    if num_groups < 2:
+        return (
+            "All videos are of one group, so none can be kept for testing: add videos "
+            "of another group, or leave out --group."
+        )
+    return (
+        f"--folds={num_folds}: {num_groups} groups of videos make 2 to {num_groups} "
+        "folds; choose a number of folds between."
+    )
+
+
+def describe_folds(
+    fold_of: np.ndarray, frames: np.ndarray, classes: Sequence[str]
+) -> list[Finding]:
+    """Returns the classes that a split cannot train or test."""
+    found = []
+    for fold in range(int(fold_of.max()) + 1):
+        for subset in ("train", "test"):
+            chosen = (fold_of == fold) == (subset == "test")
+            absent = np.flatnonzero((frames[chosen].sum(axis=0) == 0) & frames.any(0))
+            severity = "warning" if subset == "train" else "note"
+            for index in map(int, absent):
+                found.append(
+                    Finding(
+                        *(severity, f"class absent from {subset}", f"split {fold + 1}"),
+                        f"no {subset} video has the class {classes[index]!r}",
+                    )
+                )
+    return found
+
+
+def hint_at_groups(names: Sequence[str]) -> list[Finding]:
+    """Returns a hint if names look as if they named persons or days."""
+    matches = [_GROUP_IN_NAME.match(name) for name in names]
+    groups = {match[1] for match in matches if match}
+    if not all(matches) or not 1 < len(groups) < len(names):
+        return []
+    text = f"all names begin with one of {', '.join(sorted(groups)[:6])}"
+    pattern = re.sub(r"\d+", lambda _: r"\d+", re.escape(min(groups)))
+    remedy = (
+        "if that names the person, the day or the place, keep each on one side of a "
+        f"split, or scores look better than they are: --group='({pattern})'"
+    )
+    return [Finding("warning", "groups in names", "names", text, remedy)]

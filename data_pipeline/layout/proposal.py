@@ -1,0 +1,155 @@
+"""Proposes the settings of a config from the data, each with its reason."""
+
+import dataclasses
+import math
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+
+from svtas_jax.structs import labels_to_segments
+
+CLIP_STEPS = 32  # of the paper, on every data set
+STEPS_IN_SHORT = 4  # of a short action, so that it survives a border that is off
+_MIN_STEPS_PER_S = 2.0  # temporal shift sees motion between neighbouring steps
+_SHORT = 10  # percentile of the segments' lengths
+_UPDATES = 1500  # optimizer steps that a small model needs from scratch
+_EPOCHS = (30, 200)
+
+
+@dataclasses.dataclass(frozen=True)
+class Labelled:
+    """A labelled video.
+
+    Attributes:
+        name: of the video.
+        labels: (num_frames,) int32.
+        fps: its mean rate by time stamps.
+        height, width: of its pictures as they are shown.
+    """
+
+    name: str
+    labels: np.ndarray
+    fps: float
+    height: int
+    width: int
+
+
+@dataclasses.dataclass(frozen=True)
+class Setting:
+    """A field of a config, its value, and why."""
+
+    field: str
+    value: Any
+    reason: str
+
+
+def propose(
+    videos: Sequence[Labelled],
+    classes: Sequence[str],
+    background: Sequence[str],
+    *,
+    num_train: int,
+    colours: tuple[tuple[float, ...], tuple[float, ...]],
+) -> tuple[Setting, ...]:
+    """Returns the settings that differ from the defaults, or must be thought about.
+
+    Args:
+        videos: all of them.
+        classes: their names.
+        background: classes that are no actions.
+        num_train: videos in the training part of a split.
+        colours: mean and standard deviation of the pictures, RGB in 0..1.
+    """
+    fps = float(np.median([video.fps for video in videos]))
+    stride = _stride(videos, classes, background, fps)
+    clip = CLIP_STEPS * stride.value
+    mean, std = (tuple(round(float(v), 3) for v in part) for part in colours)
+    return (
+        stride,
+        Setting(
+            "data.clip_frames",
+            clip,
+            f"{CLIP_STEPS} steps: {clip / fps:.1f} s, how long a stream waits for "
+            "labels unless the model is causal",
+        ),
+        *_size(videos),
+        Setting("data.mean", mean, "of the pictures' colours, red, green, blue"),
+        Setting("data.std", std, "likewise"),
+        Setting(
+            *("model.system", "sete"),
+            "the smallest and fastest; METE and Transeger add text",
+        ),
+        Setting(
+            *("model.norm_momentum", 0.05),
+            "statistics over 20 chunks: short training evaluates better",
+        ),
+        *_training(num_train),
+        Setting(
+            "eval.background",
+            tuple(background),
+            "classes that Edit and F1 leave out"
+            if background
+            else "no class is called background",
+        ),
+    )
+
+
+def _stride(videos, classes, background, fps: float) -> Setting:
+    lengths = [
+        segment.end - segment.start
+        for video in videos
+        for segment in labels_to_segments(video.labels)
+        if classes[segment.label] not in background
+    ]
+    if not lengths:
+        return Setting("data.frame_stride", 1, "there is no action to measure")
+    short = float(np.percentile(lengths, _SHORT))
+    most = max(1, math.floor(fps / _MIN_STEPS_PER_S))
+    stride = min(max(1, math.floor(short / STEPS_IN_SHORT)), most)
+    reason = (
+        f"{fps / stride:.3g} steps a second; nine of ten actions last at least "
+        f"{short:.0f} frames ({short / fps:.2g} s), or {short / stride:.1f} steps"
+    )
+    return Setting("data.frame_stride", stride, reason)
+
+
+def _size(videos: Sequence[Labelled]) -> tuple[Setting, ...]:
+    """The crop is the network's usual size, or what small videos give."""
+    shape = float(np.median([video.width / video.height for video in videos]))
+    short_side = min(min(video.height, video.width) for video in videos)
+    crop = next((c for c in (224, 160, 112) if short_side >= c * 8 // 7), 0)
+    crop = crop or max(32, short_side * 7 // 8 // 16 * 16)
+    short = max(crop, round(crop * 8 / 7))
+    height, width = (
+        (short, round(short * shape))
+        if shape >= 1
+        else (*(round(short / shape), short),)
+    )
+    return (
+        Setting(
+            *("data.resize", (height, width)),
+            f"height and width; the smallest video's short side: {short_side} pixels",
+        ),
+        Setting(
+            *("data.crop", crop),
+            "a square; half the side is about four times as fast",
+        ),
+    )
+
+
+def _training(num_train: int) -> tuple[Setting, ...]:
+    batch = 2 if num_train < 8 else 4
+    epochs = math.ceil(_UPDATES * batch / max(1, num_train))
+    epochs = min(max(epochs, _EPOCHS[0]), _EPOCHS[1])
+    updates = epochs * math.ceil(num_train / batch)
+    return (
+        Setting("train.batch_size", batch, f"of {num_train} videos to train on"),
+        Setting("train.num_epochs", epochs, f"about {updates} optimizer steps"),
+        Setting(
+            "train.lr_milestones",
+            (round(0.6 * epochs), round(0.85 * epochs)),
+            "the learning rate falls twice",
+        ),
+        Setting("train.lr_decay", 0.2, "by this factor"),
+    )
