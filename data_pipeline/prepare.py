@@ -5,7 +5,7 @@
         [--columns=label=Behaviour,start=From] [--fps=RATE]
         [--fill=background] [--close_gaps=SECONDS] [--overlap=error|last]
         [--beyond=error|cut] [--classes=a,b|mapping.txt] [--rename=OLD=NEW ...]
-        [--folds=K] [--group="(S\\d+)"] [--partial]
+        [--folds=K] [--group="(S\\d+)"] [--crop=SIDE] [--partial]
         [--link|--stay] [--overwrite]
 
 Writes the field's common layout: labels of every frame by the video's time stamps,
@@ -26,6 +26,8 @@ from data_pipeline.layout.labelling import Rules
 from data_pipeline.layout.preparing import Options, prepare
 from svtas_jax.errors import InputError
 from svtas_jax.runtime import cli
+
+_LEAST_CROP = 32  # the network's strides divide it by as much
 
 
 def main() -> None:
@@ -58,6 +60,11 @@ def read_options() -> Options:
         InputError: if flags contradict each other.
     """
     given = flags.FLAGS
+    if 0 < given.crop < _LEAST_CROP:
+        raise InputError(
+            f"--crop={given.crop} is too small: the image network needs at least "
+            f"{_LEAST_CROP} pixels."
+        )
     if given.link and given.stay:
         raise InputError("--link and --stay exclude each other; give one of them.")
     named = given.classes or _mapping_beside(pathlib.Path(given.annotations))
@@ -73,6 +80,7 @@ def read_options() -> Options:
         classes=classes.read_classes(named) if named else (),
         renames=classes.parse_renames(given.rename),
         folds=given.folds,
+        crop=given.crop,
         group=given.group,
         partial=given.partial,
         place="link" if given.link else "stay" if given.stay else "copy",
@@ -122,6 +130,12 @@ def define_flags() -> None:
     flags.DEFINE_multi_string("rename", [], "OLD=NEW: a class to rename.")
     flags.DEFINE_integer("folds", 0, "Splits to make; 0: up to four.", lower_bound=0)
     text("group", "", "Regular expression for what may not be in train and test.")
+    flags.DEFINE_integer(
+        "crop",
+        0,
+        "Side of the pictures that the model sees; 0: by the videos' size.",
+        lower_bound=0,
+    )
     flags.DEFINE_bool("partial", False, "Leave out annotations without a video.")
     flags.DEFINE_bool("link", False, "Link to the videos instead of copying them.")
     flags.DEFINE_bool("stay", False, "Leave videos where they are; list their paths.")

@@ -28,6 +28,7 @@ class Options:
     classes: tuple[str, ...] = ()
     renames: Mapping[str, str] = dataclasses.field(default_factory=dict)
     folds: int = 0
+    crop: int = 0
     group: str = ""
     partial: bool = False
     place: str = "copy"  # or "link", or "stay"
@@ -151,6 +152,7 @@ def _split(
         background,
         num_train=int(np.sum(fold_of != 0)),
         colours=media.measure_colours([video.path for video in videos]),
+        crop=options.crop,
     )
     return Prepared(
         videos=videos,

@@ -2,6 +2,7 @@
 
 import dataclasses
 import math
+import pathlib
 from collections.abc import Sequence
 from typing import Any
 
@@ -15,6 +16,8 @@ _MIN_STEPS_PER_S = 2.0  # temporal shift sees motion between neighbouring steps
 _SHORT = 10  # percentile of the segments' lengths
 _UPDATES = 1500  # optimizer steps that a small model needs from scratch
 _EPOCHS = (30, 200)
+_MOST_CACHED = 8e9  # bytes of decoded frames that are kept on the disk
+FRAME_CACHE = "frame_cache"  # folder in the data set's
 
 
 @dataclasses.dataclass(frozen=True)
@@ -37,7 +40,13 @@ class Labelled:
 
 @dataclasses.dataclass(frozen=True)
 class Setting:
-    """A field of a config, its value, and why."""
+    """A field of a config, its value, and why.
+
+    Attributes:
+        field: such as "data.crop".
+        value: of the field; a path is in the data set's folder.
+        reason: for people.
+    """
 
     field: str
     value: Any
@@ -51,6 +60,7 @@ def propose(
     *,
     num_train: int,
     colours: tuple[tuple[float, ...], tuple[float, ...]],
+    crop: int = 0,
 ) -> tuple[Setting, ...]:
     """Returns the settings that differ from the defaults, or must be thought about.
 
@@ -60,11 +70,13 @@ def propose(
         background: classes that are no actions.
         num_train: videos in the training part of a split.
         colours: mean and standard deviation of the pictures, RGB in 0..1.
+        crop: side of the square that the model sees; 0: by the videos' size.
     """
     fps = float(np.median([video.fps for video in videos]))
     stride = _stride(videos, classes, background, fps)
     clip = CLIP_STEPS * stride.value
     mean, std = (tuple(round(float(v), 3) for v in part) for part in colours)
+    resize, crop_setting = _size(videos, crop)
     return (
         stride,
         Setting(
@@ -73,7 +85,7 @@ def propose(
             f"{CLIP_STEPS} steps: {clip / fps:.1f} s, how long a stream waits for "
             "labels unless the model is causal",
         ),
-        *_size(videos),
+        *(resize, crop_setting, *_cache(videos, stride.value, resize.value)),
         Setting("data.mean", mean, "of the pictures' colours, red, green, blue"),
         Setting("data.std", std, "likewise"),
         Setting(
@@ -114,12 +126,12 @@ def _stride(videos, classes, background, fps: float) -> Setting:
     return Setting("data.frame_stride", stride, reason)
 
 
-def _size(videos: Sequence[Labelled]) -> tuple[Setting, ...]:
-    """The crop is the network's usual size, or what small videos give."""
+def _size(videos: Sequence[Labelled], crop: int) -> tuple[Setting, Setting]:
+    """By default the crop is the network's usual size, or what small videos give."""
     shape = float(np.median([video.width / video.height for video in videos]))
     short_side = min(min(video.height, video.width) for video in videos)
-    crop = next((c for c in (224, 160, 112) if short_side >= c * 8 // 7), 0)
-    crop = crop or max(32, short_side * 7 // 8 // 16 * 16)
+    sizes = (c for c in (224, 160, 112) if short_side >= c * 8 // 7)
+    crop = crop or next(sizes, max(32, short_side * 7 // 8 // 16 * 16))
     short = max(crop, round(crop * 8 / 7))
     height, width = (
         (short, round(short * shape))
@@ -133,9 +145,19 @@ def _size(videos: Sequence[Labelled]) -> tuple[Setting, ...]:
         ),
         Setting(
             *("data.crop", crop),
-            "a square; half the side is about four times as fast",
+            "side of a square; half of it is about four times as fast",
         ),
     )
+
+
+def _cache(videos: Sequence[Labelled], stride: int, resize) -> tuple[Setting, ...]:
+    """Small data sets are decoded once, and not in every epoch."""
+    frames = sum(len(video.labels) for video in videos) / stride
+    size = frames * resize[0] * resize[1] * 3
+    if size > _MOST_CACHED:
+        return ()
+    reason = f"every frame is decoded once; takes {math.ceil(size / 1e6)} MB"
+    return (Setting("data.frame_cache", pathlib.PurePath(FRAME_CACHE), reason),)
 
 
 def _training(num_train: int) -> tuple[Setting, ...]:

@@ -100,7 +100,8 @@ def get_config() -> ml_collections.ConfigDict:
     """Returns the config."""
     config = default_config()
     config.data.dataset = {_literal(name)}
-    config.data.root = str(pathlib.Path(__file__).resolve().parent)
+    root = pathlib.Path(__file__).resolve().parent
+    config.data.root = str(root)
 {fields}
     return config
 '''
@@ -114,6 +115,8 @@ def _comment(text: str) -> str:
 
 def _literal(value: object) -> str:
     """Returns a value as Python text, strings in double quotes."""
+    if isinstance(value, pathlib.PurePath):
+        return f"str(root / {json.dumps(value.as_posix())})"
     if isinstance(value, tuple):
         inner = ", ".join(map(_literal, value))
         return f"({inner},)" if len(value) == 1 else f"({inner})"
@@ -153,7 +156,9 @@ def _findings(prepared: "Prepared") -> list[str]:
 
 
 def _settings(prepared: "Prepared") -> list[str]:
-    rows = [(f"`{s.field}`", f"`{s.value!r}`", s.reason) for s in prepared.settings]
+    rows = [
+        (f"`{s.field}`", f"`{_literal(s.value)}`", s.reason) for s in prepared.settings
+    ]
     return ["## Proposed settings", _table(("field", "value", "reason"), rows)]
 
 
