@@ -9,6 +9,7 @@ import numpy as np
 from data_pipeline.layout.findings import Finding
 from svtas_jax.errors import InputError
 
+_FREE = -1
 _MOST_MOVES = 200  # each is a pass over all pairs of groups
 _GROUP_IN_NAME = re.compile(r"((?:[A-Za-z]{1,8}[-_]?)?\d+)[-_ .]")
 
@@ -46,7 +47,13 @@ def groups_of(names: Sequence[str], pattern: str) -> tuple[str, ...]:
     return tuple(groups)
 
 
-def make_folds(groups: Sequence[str], frames: np.ndarray, num_folds: int) -> np.ndarray:
+def make_folds(
+    groups: Sequence[str],
+    frames: np.ndarray,
+    num_folds: int,
+    *,
+    kept: Sequence[int | None] = (),
+) -> np.ndarray:
     """Returns the fold of every video, the same for the same input.
 
     The groups with most frames come first; each goes to the fold whose classes are
@@ -57,6 +64,8 @@ def make_folds(groups: Sequence[str], frames: np.ndarray, num_folds: int) -> np.
         groups: the group of every video.
         frames: (V, K) frames of every class in every video.
         num_folds: at most the number of groups.
+        kept: the fold that a video, and so its group, keeps, None for those that are
+            free; () if all are.
 
     Raises:
         InputError: if there are fewer groups than folds, or fewer than two folds.
@@ -71,28 +80,60 @@ def make_folds(groups: Sequence[str], frames: np.ndarray, num_folds: int) -> np.
     # classes together: an empty fold must be filled before others grow.
     weights /= np.maximum(weights.sum(axis=0), 1)
     weights[:, :-1] /= np.sqrt(max(1, frames.shape[1]))
-    return _improve(_spread(weights, num_folds), weights, num_folds)[group_of]
+    fold_of = np.full(len(names), _FREE)
+    for group, fold in zip(group_of, kept, strict=False):
+        if fold is not None:
+            fold_of[group] = fold
+    is_free = fold_of == _FREE
+    _spread(fold_of, weights, num_folds)
+    _improve(fold_of, weights, num_folds, is_free)
+    return fold_of[group_of]
 
 
-def _spread(weights: np.ndarray, num_folds: int) -> np.ndarray:
-    fold_of = np.zeros(len(weights), int)
-    sums = np.zeros((num_folds, weights.shape[1]))
+def kept_folds(
+    names: Sequence[str], groups: Sequence[str], tested: Sequence[Sequence[str]]
+) -> list[int | None]:
+    """Returns the fold that each video keeps, None for new videos.
+
+    A video that was tested stays a test video when videos are added, so that a model
+    that goes on training has never seen it.
+
+    Args:
+        names: of the videos.
+        groups: of the videos.
+        tested: the test videos of every split that there was before.
+
+    Returns:
+        (V,) the folds; all None if the groups were cut otherwise before.
+    """
+    fold_of = {name: fold for fold, part in enumerate(tested) for name in part}
+    kept = [fold_of.get(name) for name in names]
+    pairs = {(g, f) for g, f in zip(groups, kept, strict=True) if f is not None}
+    return kept if len(pairs) == len({g for g, _ in pairs}) else [None] * len(names)
+
+
+def _spread(fold_of: np.ndarray, weights: np.ndarray, num_folds: int) -> None:
+    """Gives every free group a fold, in place."""
+    sums = np.stack([weights[fold_of == f].sum(axis=0) for f in range(num_folds)])
     for group in np.argsort(-weights[:, -1], kind="stable"):
+        if fold_of[group] != _FREE:
+            continue
         # The sum of squares grows by 2 * sums * own + own**2.
         fold_of[group] = int(np.argmin(sums @ weights[group]))
         sums[fold_of[group]] += weights[group]
-    return fold_of
 
 
-def _improve(fold_of: np.ndarray, weights: np.ndarray, num_folds: int) -> np.ndarray:
+def _improve(
+    fold_of: np.ndarray, weights: np.ndarray, num_folds: int, is_free: np.ndarray
+) -> None:
     """Moves one group, or swaps two, while that makes the sum of squares smaller."""
-    fold_of = fold_of.copy()
+    free = np.flatnonzero(is_free)
     for _ in range(_MOST_MOVES):
         best, change = -1e-9, None
         sums = np.stack([weights[fold_of == f].sum(axis=0) for f in range(num_folds)])
-        for group, fold in itertools.product(range(len(weights)), range(num_folds)):
+        for group, fold in itertools.product(free, range(num_folds)):
             own = fold_of[group]
-            others = [None, *np.flatnonzero(fold_of == fold)] if fold != own else []
+            others = [None, *free[fold_of[free] == fold]] if fold != own else []
             for other in others:
                 step = weights[group] - (0 if other is None else weights[other])
                 gain = 2 * step @ (sums[fold] - sums[own] + step)
@@ -104,7 +145,6 @@ def _improve(fold_of: np.ndarray, weights: np.ndarray, num_folds: int) -> np.nda
         if other is not None:
             fold_of[other] = fold_of[group]
         fold_of[group] = fold
-    return fold_of
 
 
 def _impossible(num_folds: int, num_groups: int) -> str:
@@ -137,6 +177,23 @@ def describe_folds(
                     )
                 )
     return found
+
+
+def describe_kept(
+    names: Sequence[str],
+    kept: Sequence[int | None],
+    tested: Sequence[Sequence[str]],
+) -> list[Finding]:
+    """Says what became of the splits that there were before."""
+    if not tested:
+        return []
+    num_new = sum(fold is None for fold in kept)
+    if num_new == len(names):
+        text = "were cut anew, for groups or videos are others than before"
+        remedy = "a run that was trained before may have seen videos that test it now"
+        return [Finding("warning", "splits", "all videos", text, remedy)]
+    text = f"{len(names) - num_new} videos stay where they were, {num_new} are new"
+    return [Finding("note", "splits", "splits", text)]
 
 
 def hint_at_groups(names: Sequence[str]) -> list[Finding]:

@@ -13,6 +13,7 @@ from data_pipeline.layout import folds, media, proposal, texts, writing
 from data_pipeline.layout.findings import Finding, by_kind, describe
 from data_pipeline.layout.labelling import Rules, label_frames
 from data_pipeline.layout.matching import NamedVideo, list_videos, match
+from data_pipeline.video_files import VIDEO_LIST
 from svtas_jax.errors import InputError
 
 _DEFAULT_FOLDS = 4
@@ -75,6 +76,7 @@ def prepare(options: Options, annotations: Sequence[Annotation], command: str) -
     in_place = writing.is_in_place(options.output, options.videos)
     prepared = label_videos(options, annotations)
     files = texts.all_files(prepared, options.output, command)
+    writing.keep_own_config(options.output, files)
     if in_place:
         writing.write_beside(options.output, files, overwrite=options.overwrite)
     else:
@@ -83,7 +85,7 @@ def prepare(options: Options, annotations: Sequence[Annotation], command: str) -
             for video in prepared.videos
         }
         if options.place == "stay":
-            files[writing.VIDEO_LIST] = texts.video_list(prepared.videos)
+            files[VIDEO_LIST] = texts.video_list(prepared.videos)
             videos = {}
         link = options.place == "link"
         writing.write_new(options.output, files, videos, link=link)
@@ -132,11 +134,17 @@ def _split(
     videos = tuple(labels)
     groups = folds.groups_of([video.name for video in videos], options.group)
     frames = np.stack([np.bincount(v, minlength=len(classes)) for v in labels.values()])
-    num_folds = options.folds or min(_DEFAULT_FOLDS, len(set(groups)))
-    fold_of = folds.make_folds(groups, frames, num_folds)
+    tested = writing.tested_before(options.output)
+    if options.folds and options.folds != len(tested):
+        tested = []
+    num_folds = options.folds or len(tested) or min(_DEFAULT_FOLDS, len(set(groups)))
+    names = [video.name for video in videos]
+    kept = folds.kept_folds(names, groups, tested)
+    fold_of = folds.make_folds(groups, frames, num_folds, kept=kept)
+    findings += folds.describe_kept(names, kept, tested)
     findings += folds.describe_folds(fold_of, frames, classes)
     if not options.group:
-        findings += folds.hint_at_groups([video.name for video in videos])
+        findings += folds.hint_at_groups(names)
     logging.info("Measuring colours")
     background = [
         name for name in classes if naming.is_background(name, options.rules.fill)

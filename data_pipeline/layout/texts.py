@@ -11,7 +11,7 @@ import numpy as np
 
 from data_pipeline.layout.findings import by_kind
 from data_pipeline.layout.matching import NamedVideo
-from data_pipeline.layout.writing import REPORT
+from data_pipeline.layout.writing import CONFIG, REPORT
 from svtas_jax.structs import labels_to_segments
 
 if TYPE_CHECKING:
@@ -35,7 +35,7 @@ def all_files(
             names = [v.name for v, c in zip(prepared.videos, chosen, strict=True) if c]
             path = f"splits/{subset}.split{fold + 1}.bundle"
             files[path] = _lines(f"{name}.txt" for name in names)
-    files["config.py"] = _config(prepared, output)
+    files[CONFIG] = _config(prepared, output)
     files[REPORT] = _report(prepared, output, command)
     return files
 
@@ -51,7 +51,7 @@ def summary(prepared: "Prepared", output: pathlib.Path) -> str:
         f"{len(group)} {kind}"
         for (severity, kind), group in by_kind(prepared.findings).items()
     )
-    config = output / "config.py"
+    config = output / CONFIG
     return (
         f"{_facts(prepared)} in {output}\n"
         f"Found: {counts or 'nothing to mention'}; see {output / REPORT}\n"
@@ -75,7 +75,7 @@ def _workdir(output: pathlib.Path) -> pathlib.Path:
 
 
 def _config(prepared: "Prepared", output: pathlib.Path) -> str:
-    name, config = output.resolve().name, output / "config.py"
+    name, config = output.resolve().name, output / CONFIG
     fields = "\n".join(
         f"{_comment(setting.reason)}\n    config.{setting.field} = "
         f"{_literal(setting.value)}"

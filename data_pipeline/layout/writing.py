@@ -1,6 +1,7 @@
 """Writes a data set in the common layout: all of it, or nothing."""
 
 import contextlib
+import hashlib
 import os
 import pathlib
 import shutil
@@ -8,11 +9,12 @@ from collections.abc import Mapping, Sequence
 
 from absl import logging
 
+from data_pipeline.annotations import read_split_names
 from svtas_jax.errors import InputError
 from svtas_jax.runtime.files import draft_of, write_atomic, writing
 
 REPORT = "preparation.md"
-VIDEO_LIST = "videos.txt"
+CONFIG, PROPOSAL = "config.py", "config_proposed.py"
 _OPTION = "--output"
 
 
@@ -58,6 +60,35 @@ def check_output(
             )
 
 
+def tested_before(output: pathlib.Path) -> list[tuple[str, ...]]:
+    """Returns the test videos of every split in a folder, by the split's number."""
+    tested = []
+    while (path := output / f"splits/test.split{len(tested) + 1}.bundle").is_file():
+        tested.append(read_split_names(path))
+    return tested
+
+
+def keep_own_config(output: pathlib.Path, files: dict[str, str]) -> None:
+    """Keeps a config that a person has changed, in place; the proposal goes beside it.
+
+    The report says in a comment which config was written with it.
+    """
+    config, proposed = _read(output / CONFIG), files[CONFIG]
+    files[REPORT] += f"\n<!-- {CONFIG} sha256 {_digest(proposed)} -->\n"
+    if config is None or _digest(config) in (_read(output / REPORT) or ""):
+        return
+    if config != proposed:
+        files[CONFIG], files[PROPOSAL] = config, proposed
+        logging.warning(
+            "%s was changed by hand and is kept; what is proposed now is in %s.",
+            *(output / CONFIG, output / PROPOSAL),
+        )
+
+
+def _digest(text: str) -> str:
+    return hashlib.sha256(text.encode()).hexdigest()
+
+
 def write_new(
     output: pathlib.Path,
     files: Mapping[str, str],
@@ -97,7 +128,8 @@ def write_beside(
             nothing is written.
     """
     changed = {n: t for n, t in files.items() if _read(output / n) != t}
-    existing = [n for n in changed if (output / n).exists()]
+    own = (REPORT, PROPOSAL)  # written by nobody else
+    existing = [n for n in changed if (output / n).exists() and n not in own]
     if existing and not overwrite:
         raise InputError(
             f"{output / existing[0]} exists with another content"

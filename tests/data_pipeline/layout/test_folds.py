@@ -7,8 +7,10 @@ from hypothesis import strategies as st
 
 from data_pipeline.layout.folds import (
     describe_folds,
+    describe_kept,
     groups_of,
     hint_at_groups,
+    kept_folds,
     make_folds,
 )
 from svtas_jax.errors import InputError
@@ -51,6 +53,27 @@ def test_the_same_input_gives_the_same_folds():
     groups = [f"S{i % 7}" for i in range(20)]
     first = make_folds(groups, frames, 3)
     np.testing.assert_array_equal(first, make_folds(groups, frames, 3))
+
+
+def test_videos_keep_their_fold_when_others_come():
+    rng = np.random.default_rng(0)
+    groups, frames = [f"S{i}" for i in range(12)], rng.integers(1, 99, (12, 3))
+    before = make_folds(groups[:9], frames[:9], 3)
+    tested = [
+        [g for g, f in zip(groups, before, strict=False) if f == k] for k in (0, 1, 2)
+    ]
+    kept = kept_folds(groups, groups, tested)
+    after = make_folds(groups, frames, 3, kept=kept)
+    np.testing.assert_array_equal(after[:9], before)
+    (said,) = describe_kept(groups, kept, tested)
+    assert said.text == "9 videos stay where they were, 3 are new"
+
+
+def test_other_groups_cut_anew_and_it_is_said():
+    tested = [["a", "b"], ["c", "d"]]
+    kept = kept_folds(list("abcd"), ["x", "y", "x", "y"], tested)
+    assert kept == [None] * 4
+    assert describe_kept(list("abcd"), kept, tested)[0].severity == "warning"
 
 
 def test_a_class_of_one_group_is_said():

@@ -43,18 +43,14 @@ def kinds(matches):
     ],
 )
 def test_a_video_is_found_by_any_name_it_goes_by(videos, name):
-    found = match(
-        videos("home/monday.mp4", "b.mov"), [annotation(name)], partial=False
-    )
+    found = match(videos("home/monday.mp4", "b.mov"), [annotation(name)], partial=False)
     assert names_of(found) == ["monday"]
 
 
 def test_the_folder_tells_videos_of_one_name_apart(videos):
     made = videos("p1/cam.mp4", "p2/cam.mp4")
     assert [v.name for v in made] == ["p1_cam", "p2_cam"]
-    found = match(
-        made, [annotation("p2/cam.mp4"), annotation("p1_cam")], partial=False
-    )
+    found = match(made, [annotation("p2/cam.mp4"), annotation("p1_cam")], partial=False)
     assert not found.findings
     assert [a.video for _, a in found.pairs] == ["p1_cam", "p2/cam.mp4"]
 

@@ -233,6 +233,30 @@ def test_an_existing_output_is_never_replaced_by_itself(kitchen, tmp_path):
     assert not [p for p in tmp_path.iterdir() if p.name.startswith(".")]
 
 
+def test_a_config_changed_by_hand_is_kept(kitchen, tmp_path):
+    output = tmp_path / "out"
+    run(kitchen, output)
+    proposed = (output / "config.py").read_text()
+    run(kitchen, output, crop=32)
+    assert (output / "config.py").read_text() != proposed  # nobody had changed it
+    own = proposed + "# mine\n"
+    (output / "config.py").write_text(own)
+    for _ in range(2):
+        run(kitchen, output)
+        assert (output / "config.py").read_text() == own
+        assert (output / "config_proposed.py").read_text() == proposed
+
+
+def test_test_videos_stay_test_videos_when_a_video_is_added(kitchen, tmp_path, films):
+    run(kitchen, tmp_path / "out")
+    films.write(kitchen / "S3_tea.mp4", range(40), rate=20)
+    before = writing.tested_before(tmp_path / "out")
+    run(kitchen, tmp_path / "out", (*ALL, annotation("S3_tea")))
+    after = writing.tested_before(tmp_path / "out")
+    assert all(set(a) <= set(b) for a, b in zip(before, after, strict=True))
+    assert sum(map(len, after)) == 5
+
+
 def test_overwrite_deletes_only_what_the_command_made(tmp_path):
     (tmp_path / "holiday").mkdir()
     (tmp_path / "holiday/film.mp4").touch()
