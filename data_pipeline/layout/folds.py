@@ -185,9 +185,9 @@ def describe_kept(
     tested: Sequence[Sequence[str]],
 ) -> list[Finding]:
     """Says what became of the splits that there were before."""
-    if not tested:
-        return []
     num_new = sum(fold is None for fold in kept)
+    if not tested or not num_new:
+        return []
     if num_new == len(names):
         text = "were cut anew, for groups or videos are others than before"
         remedy = "a run that was trained before may have seen videos that test it now"
