@@ -159,21 +159,32 @@ def _fill(
     rules: Rules,
 ) -> list[Finding]:
     """Gives frames without a segment a class as the rules say, in place."""
-    found = []
+    found, closed_s, filled_s = [], [], []
     edges = np.flatnonzero(np.diff(labels == UNLABELLED, prepend=False, append=False))
     ends_s = np.append(times_s, end_of(times_s))
     for start, end in edges.reshape(-1, 2):
         length_s = ends_s[end] - ends_s[start]
-        place = f"{ends_s[start]:.2f} to {ends_s[end]:.2f} s ({end - start} frames)"
         if start and length_s <= rules.close_gaps_s:
             labels[start:end] = labels[start - 1]
-            text = f"{place} joined to the segment before"
-            found.append(Finding("note", "closed gap", annotation.source, text))
+            closed_s.append(length_s)
         elif rules.fill:
             labels[start:end] = index_of[rules.fill]
-            text = f"{place} filled with {rules.fill!r}"
-            found.append(Finding("note", "filled gap", annotation.source, text))
+            filled_s.append(length_s)
         else:
+            place = f"{ends_s[start]:.2f} to {ends_s[end]:.2f} s ({end - start} frames)"
             text = f"no segment covers {place}"
             found.append(Finding("error", "gap", annotation.source, text, _GAP))
+    if closed_s:
+        text = f"{_total(closed_s)}, joined to the segments before them"
+        found.append(Finding("note", "closed gaps", annotation.source, text))
+    if filled_s:
+        text = f"{_total(filled_s)}, filled with {rules.fill!r}"
+        found.append(Finding("note", "filled gaps", annotation.source, text))
     return found
+
+
+def _total(lengths_s: Sequence[float]) -> str:
+    gaps = "1 gap" if len(lengths_s) == 1 else f"{len(lengths_s)} gaps"
+    return (
+        f"{gaps}, {sum(lengths_s):.2f} s together, the longest {max(lengths_s):.2f} s"
+    )

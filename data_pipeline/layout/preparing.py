@@ -177,7 +177,7 @@ def _split(
 def _stop_at_errors(findings: Sequence[Finding]) -> None:
     errors = [finding for finding in findings if finding.severity == "error"]
     if errors:
-        counts = ", ".join(f"{len(g)} {k}" for (_, k), g in by_kind(errors).items())
+        counts = ", ".join(f"{k} ({len(g)})" for (_, k), g in by_kind(errors).items())
         raise InputError(
             f"Nothing was written, for videos and annotations need a decision "
             f"({counts}):\n{describe(errors)}"

@@ -11,7 +11,7 @@ import numpy as np
 from svtas_jax.structs import labels_to_segments
 
 CLIP_STEPS = 32  # of the paper, on every data set
-STEPS_IN_SHORT = 4  # of a short action, so that it survives a border that is off
+STEPS_IN_SHORT = 8  # of a short action: a border that is a step off costs an eighth
 _MIN_STEPS_PER_S = 2.0  # temporal shift sees motion between neighbouring steps
 _SHORT = 10  # percentile of the segments' lengths
 _UPDATES = 1500  # optimizer steps that a small model needs from scratch

@@ -48,7 +48,7 @@ def video_list(videos: Sequence[NamedVideo]) -> str:
 def summary(prepared: "Prepared", output: pathlib.Path) -> str:
     """Returns what the command says at its end."""
     counts = ", ".join(
-        f"{len(group)} {kind}"
+        f"{kind} ({len(group)})"
         for (severity, kind), group in by_kind(prepared.findings).items()
     )
     config = output / CONFIG

@@ -84,7 +84,8 @@ def test_gaps_at_both_ends_count():
 def test_a_gap_is_filled_and_said():
     labels, found = label(("take", 0, 1), ("put", 2, 4), fill="background")
     assert list(labels) == [0] * 25 + [2] * 25 + [1] * 50
-    assert kinds(found) == [("note", "filled gap")]
+    assert kinds(found) == [("note", "filled gaps")]
+    assert "1 gap, 1.00 s together" in found[0].text
 
 
 def test_small_gaps_join_the_segment_before():
@@ -92,7 +93,7 @@ def test_small_gaps_join_the_segment_before():
         ("take", 0, 0.96), ("put", 1, 3), fill="background", close_gaps_s=0.1
     )
     assert list(labels) == [0] * 25 + [1] * 50 + [2] * 25
-    assert kinds(found) == [("note", "closed gap"), ("note", "filled gap")]
+    assert kinds(found) == [("note", "closed gaps"), ("note", "filled gaps")]
 
 
 def test_an_overlap_is_an_error_that_names_both():

@@ -80,7 +80,7 @@ def test_the_config_holds_its_reasons_and_moves_with_its_folder(kitchen, tmp_pat
     os.rename(tmp_path / "out", tmp_path / "moved")
     config = configs.get_config(tmp_path / "moved" / "config.py")
     assert config.data.root == str(tmp_path / "moved")
-    assert config.data.frame_stride == 2  # of 8 frames that the shortest lasts
+    assert config.data.frame_stride == 1  # the shortest action lasts 8 frames
     text = (tmp_path / "moved" / "config.py").read_text()
     fields = re.findall(r"    # .*\n    config\.(\S+) = ", text)
     assert {"data.frame_stride", "data.resize", "train.num_epochs"} <= set(fields)
@@ -159,7 +159,7 @@ def test_all_mistakes_come_at_once(kitchen, tmp_path):
     (kitchen / "S2_tea.mp4").write_bytes(b"no video")
     with pytest.raises(InputError) as error:
         run(kitchen, tmp_path / "out", wrong)
-    for kind in ("1 unreadable video", "1 beyond the end", "1 gap"):
+    for kind in ("unreadable video (1)", "beyond the end (1)", "gap (1)"):
         assert kind in str(error.value)
 
 
@@ -180,7 +180,7 @@ def test_the_report_lists_what_was_found(kitchen, tmp_path, films):
         "players turn it by",
         "Warning: other rate",
         "Warning: other shape",
-        "Note: filled gap",
+        "Note: filled gaps",
         "Warning: unlabelled video",
         "Warning: groups in names",
         "`data.frame_stride`",
