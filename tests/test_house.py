@@ -15,12 +15,16 @@ COMMANDS = (
     *("train", "evaluate", "stream", "extract", "cross_validate", "profile"),
     *("benchmark", "serve", "export.__main__"),
 )
+PIPELINE_COMMANDS = ("prepare", "tfds_builder")
 # From the ground up. A room is a folder, or a module that stands alone.
 FLOORS = (
     {"svtas_jax", "svtas_jax.errors"},
     {"svtas_jax.structs", "svtas_jax.runtime"},
     {"svtas_jax.config", "svtas_jax.stitching"},
-    {"data_pipeline", "data_pipeline.demo", "data_pipeline.prepared"},
+    {
+        *("data_pipeline", "data_pipeline.annotators", "data_pipeline.demo"),
+        *("data_pipeline.layout", "data_pipeline.prepared"),
+    },
     {"svtas_jax.models", "svtas_jax.checkpoints", "svtas_jax.folding"},
     {"svtas_jax.run_config", "svtas_jax.streaming", "svtas_jax.weights"},
     {"svtas_jax.evaluation", "svtas_jax.export"},
@@ -35,6 +39,7 @@ OPEN_TO_PIPELINE = {
     "svtas_jax.structs",
     "svtas_jax.config",
     "svtas_jax.runtime.files",
+    "svtas_jax.runtime.progress",
 }
 
 
@@ -51,7 +56,7 @@ MODULES = dict(modules())
 
 def room_of(module):
     package, _, rest = module.partition(".")
-    if rest in COMMANDS or module == "data_pipeline.tfds_builder":
+    if rest in (COMMANDS if package == "svtas_jax" else PIPELINE_COMMANDS):
         return "commands"
     if (ROOT / package / rest.partition(".")[0]).is_dir() and rest:
         return f"{package}.{rest.partition('.')[0]}"
