@@ -197,10 +197,3 @@ def test_the_examples_of_the_library_run(folder, tiny, tmp_path, monkeypatch, ca
     shown = blocks_of(page, "")
     assert len(shown) == len([text for text in printed if text])
     assert printed[-2:] == shown[-2:]  # those that depend on no run
-
-
-def test_the_config_of_own_data_is_valid():
-    code = blocks_of(ROOT / "docs" / "own_data.md", "python")[-1]
-    names = {}
-    exec(compile(code, "kitchen.py", "exec"), names)
-    svtas_jax.validate_config(names["get_config"]())

@@ -15,6 +15,7 @@ from data_pipeline.annotators.segments import Annotation, Segment
 from data_pipeline.layout import writing
 from data_pipeline.layout.labelling import Rules
 from data_pipeline.layout.preparing import Options, prepare
+from svtas_jax.config import validate_config
 from svtas_jax.errors import InputError
 from svtas_jax.runtime import configs
 
@@ -65,6 +66,7 @@ def snapshot(folder: pathlib.Path):
 def test_the_output_is_a_data_set_that_training_reads(kitchen, tmp_path):
     run(kitchen, tmp_path / "out", group=r"(S\d)")
     config = configs.get_config(tmp_path / "out" / "config.py")
+    validate_config(config)
     assert layout.split_numbers(config.data) == (1, 2)
     train, test = (layout.read_split(config.data, part) for part in ("train", "test"))
     assert {r.name[:2] for r in train}.isdisjoint({r.name[:2] for r in test})
