@@ -173,7 +173,7 @@ class AnnotationFile:
     def annotation(
         self, segments: Iterable[Segment], *, unit: str, video: str = ""
     ) -> Annotation:
-        """Returns the segments as an annotation of `video`, by default named as I am."""
+        """Returns the segments as an annotation of `video`, or of the file's stem."""
         video = video_name(video) or self.path.stem
         return Annotation(video, unit, tuple(segments), str(self.path))
 

@@ -1,8 +1,8 @@
 """Reads Label Studio's exports, JSON and JSON-MIN.
 
-Timeline labels are ranges of frames, counted from 1, with the last frame: Label Studio's
-own models take start - 1 up to end. Labels of audio and video are seconds with an
-exclusive end.
+Timeline labels are ranges of frames, counted from 1, with the last frame: Label
+Studio's own models take start - 1 up to end. Labels of audio and video are seconds with
+an exclusive end.
 """
 
 import re

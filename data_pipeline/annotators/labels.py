@@ -3,6 +3,7 @@
 import html
 import io
 import re
+from collections.abc import Iterator
 
 from data_pipeline.annotators import times
 from data_pipeline.annotators.file import AnnotationFile
@@ -64,41 +65,40 @@ def _read_cues(file: AnnotationFile, kind: str) -> list[Annotation]:
     import webvtt
     from webvtt.errors import MalformedCaptionError, MalformedFileError
 
-    marks = [(n, line) for n, line in file.numbered_lines() if "-->" in line]
-    for number, line in marks:
-        match = _CUE.match(line)
-        if not match:
-            file.fail(f"{line.strip()!r} is not 'start --> end'.", line=number)
-        for text in match.groups():
-            times.parse_seconds(text, file.at(number))
+    marks = list(_marks(file))
     if not marks:
         file.fail("the file has no cues; leave it out or annotate the video.")
     try:
         cues = webvtt.from_buffer(io.StringIO(file.text), format=kind).captions
     except (MalformedCaptionError, MalformedFileError) as error:
         file.fail(f"{error or 'no subtitles'}; export the file again.")
-    found = {(_exact(cue.start), _exact(cue.end)) for cue in cues}
-    for number, line in marks:
-        start, end = _CUE.match(line).groups()  # pyrefly: ignore
-        if (_exact(start), _exact(end)) not in found:
-            file.fail(
-                "the cue has no text, no number before it, or a time that is not "
-                "hh:mm:ss with milliseconds; correct or delete it.",
-                line=number,
-            )
-    if len(cues) != len(marks):
-        file.fail(f"{len(cues)} of {len(marks)} cues can be read; export it again.")
-    segments = [
-        make_segment(
-            html.unescape(cue.text) if kind == "vtt" else cue.text,
-            _exact(cue.start),
-            _exact(cue.end),
-            file.at(number),
+    spans = [(_seconds(cue.start), _seconds(cue.end)) for cue in cues]
+    read_ = set(spans)
+    lost = [number for number, span in marks if span not in read_]
+    if lost or len(cues) != len(marks):
+        file.fail(
+            "the cue has no text, no number before it, or a time that is not hh:mm:ss "
+            "with milliseconds; correct or delete it.",
+            line=lost[0] if lost else None,
         )
-        for cue, (number, _) in zip(cues, marks, strict=True)
+    texts = [html.unescape(cue.text) if kind == "vtt" else cue.text for cue in cues]
+    segments = [
+        make_segment(text, *span, file.at(number))
+        for text, span, (number, _) in zip(texts, spans, marks, strict=True)
     ]
     return [file.annotation(segments, unit=SECONDS)]
 
 
-def _exact(text: str) -> float:
-    return times.parse_seconds(text, "")
+def _marks(file: AnnotationFile) -> Iterator[tuple[int, tuple[float, float]]]:
+    """Yields number and times of every line that begins a cue."""
+    for number, line in file.numbered_lines():
+        if "-->" in line:
+            match = _CUE.match(line)
+            if not match:
+                file.fail(f"{line.strip()!r} is not 'start --> end'.", line=number)
+            start, end = (_seconds(text, file.at(number)) for text in match.groups())
+            yield number, (start, end)
+
+
+def _seconds(text: str, where: str = "") -> float:
+    return times.parse_seconds(text, where)

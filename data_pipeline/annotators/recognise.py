@@ -52,8 +52,8 @@ def _xml(file: AnnotationFile) -> str:
     root, _ = file.xml()
     if root.tag not in _XML_ROOTS:
         file.fail(
-            f"XML of <{root.tag}> is not read, but that of ELAN (.eaf) and CVAT; export "
-            "the annotations in another format."
+            f"XML of <{root.tag}> is not read, but that of ELAN (.eaf) and CVAT; "
+            "export the annotations in another format."
         )
     return _XML_ROOTS[root.tag]
 
