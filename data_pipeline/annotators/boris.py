@@ -17,6 +17,7 @@ from data_pipeline.annotators.segments import (
     Segment,
     make_segment,
 )
+from svtas_jax.errors import InputError
 
 NO_SUBJECT = "No focal subject"  # as in BORIS's own exports
 
@@ -59,7 +60,7 @@ def read(file: AnnotationFile) -> list[Annotation]:
     subject = choose_subject(file, itertools.chain(*events.values()))
     found = []
     for place, observation in filmed.items():
-        states = pair(file, (e for e in events[place] if e.subject == subject))
+        states = pair(e for e in events[place] if e.subject == subject)
         found += _by_video(file, observation, states, place)
     return found
 
@@ -75,7 +76,7 @@ def choose_subject(file: AnnotationFile, events: Iterable[Event]) -> str:
     return subject
 
 
-def pair(file: AnnotationFile, events: Iterable[Event]) -> list[Segment]:
+def pair(events: Iterable[Event]) -> list[Segment]:
     """Returns a segment for every start of a state and the stop that follows.
 
     Raises:
@@ -88,8 +89,8 @@ def pair(file: AnnotationFile, events: Iterable[Event]) -> list[Segment]:
         start = running.pop(key, None)
         if event.status and (event.status == "STOP") != (start is not None):
             verb = "stops" if start is None else "starts again"
-            file.fail(
-                f"{event.where.partition(', ')[2]}: {event.behavior!r} {verb} without "
+            raise InputError(
+                f"{event.where}: {event.behavior!r} {verb} without "
                 f"a {'START' if start is None else 'STOP'} before; correct it in BORIS."
             )
         if start is None:
@@ -98,8 +99,8 @@ def pair(file: AnnotationFile, events: Iterable[Event]) -> list[Segment]:
             times = start.time_s, event.time_s
             segments.append(make_segment(event.behavior, *times, start.where))
     for event in running.values():
-        file.fail(
-            f"{event.where.partition(', ')[2]}: {event.behavior!r} starts at "
+        raise InputError(
+            f"{event.where}: {event.behavior!r} starts at "
             f"{event.time_s:g} s and is not stopped; correct it in BORIS."
         )
     return sorted(segments, key=lambda segment: segment.start)

@@ -52,7 +52,7 @@ def read(file: AnnotationFile) -> list[Annotation]:
     subject = choose_subject(file, (e for _, states in observed for e, _ in states))
     return [
         file.annotation(
-            _segments(file, table, [s for s in states if s[0].subject == subject]),
+            _segments(table, [s for s in states if s[0].subject == subject]),
             unit=SECONDS,
             video=media,
         )
@@ -60,11 +60,9 @@ def read(file: AnnotationFile) -> list[Annotation]:
     ]
 
 
-def _segments(
-    file: AnnotationFile, table: Table, states: list[_State]
-) -> list[Segment]:
+def _segments(table: Table, states: list[_State]) -> list[Segment]:
     if table.index("start (s)") is None:
-        return pair(file, (event for event, _ in states))
+        return pair(event for event, _ in states)
     return [make_segment(e.behavior, e.time_s, stop, e.where) for e, stop in states]
 
 

@@ -15,6 +15,7 @@ from data_pipeline.annotators.segments import (
     Segment,
     make_segment,
 )
+from svtas_jax.errors import InputError
 
 
 @dataclasses.dataclass(frozen=True)
@@ -88,9 +89,9 @@ def _aligned(document: _Document, element: Element, where: str) -> Element:
     while element.tag == "REF_ANNOTATION":
         parent = element.get("ANNOTATION_REF", "")
         if parent in seen or parent not in document.entries:
-            document.file.fail(
-                f"it refers to {parent!r}, which has no time; correct it in ELAN.",
-                line=document.lines[element],
+            raise InputError(
+                f"{where}: it refers to {parent!r}, which has no time; correct it in "
+                "ELAN."
             )
         seen.add(parent)
         element = document.entries[parent]
@@ -100,8 +101,8 @@ def _aligned(document: _Document, element: Element, where: str) -> Element:
 def _milliseconds(document: _Document, slot: str, where: str) -> float:
     value = document.slots.get(slot)
     if value is None or not value.strip().lstrip("-").isdigit():
-        document.file.fail(
-            f"{where.partition(', ')[2]}: its time slot {slot!r} has no time; align "
+        raise InputError(
+            f"{where}: its time slot {slot!r} has no time; align "
             "the annotation in ELAN."
         )
     return int(value)

@@ -44,7 +44,7 @@ class Notes:
             total, first = sum(files.values()), next(iter(files))
             more = f" and {len(files) - 1} more" if len(files) > 1 else ""
             times = f" ({total})" if total else ""
-            logging.log(level, "%s%s: %s%s", message, times, first, more)
+            logging.log(level, "%s%s: %s%s", first, more, message, times)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -168,7 +168,8 @@ class AnnotationFile:
 
     def left_out(self, message: str, count: int = 1) -> None:
         """Tells the user what of the file is not in the segments."""
-        self.notes.add(self.path, message, level=logging.WARNING, count=count)
+        told = f"left out: {message}"
+        self.notes.add(self.path, told, level=logging.WARNING, count=count)
 
     def annotation(
         self, segments: Iterable[Segment], *, unit: str, video: str = ""
@@ -202,9 +203,7 @@ def choose_tier(file: AnnotationFile, counts: Mapping[str, int], kind: str) -> s
     if file.tier is not None:
         if file.tier in counts:
             return file.tier
-        file.fail(
-            f"there is no {kind} {file.tier!r}; --tier is one of {listed or None}."
-        )
+        file.fail(f"there is no {kind} {file.tier!r}; --tier: {listed or 'none'}.")
     filled = [name for name, count in counts.items() if count]
     if not filled:
         file.fail(f"no {kind} has a segment; leave the file out or annotate it.")
