@@ -1,0 +1,1 @@
+"""Reads the formats that annotation programs and public data sets write."""
