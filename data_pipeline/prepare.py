@@ -114,21 +114,37 @@ def _pairs(entries: list[str]) -> dict[str, str]:
 
 def define_flags() -> None:
     """Defines the flags of this command."""
-    flags.DEFINE_string("videos", None, "Folder of the videos, and of folders of videos.")
-    flags.DEFINE_string("annotations", None, "File, or folder of files, that says what happens when.")
+    flags.DEFINE_string(
+        "videos", None, "Folder of the videos, and of folders of videos."
+    )
+    flags.DEFINE_string(
+        "annotations", None, "File, or folder of files, that says what happens when."
+    )
     flags.DEFINE_string("output", None, "Folder to write; it must be new or empty.")
     flags.DEFINE_enum("format", None, FORMATS, "Of the annotations; else found out.")
-    flags.DEFINE_string("tier", None, "Tier, track or layer to read, if there are several.")
+    flags.DEFINE_string(
+        "tier", None, "Tier, track or layer to read, if there are several."
+    )
     flags.DEFINE_list("columns", [], "Columns of a table: label=NAME,start=NAME,...")
-    flags.DEFINE_float("fps", None, "Rate that frame numbers count in, if not the video's.", 0.001)
-    flags.DEFINE_string("fill", "", "Class of frames that no segment covers, such as background.")
-    flags.DEFINE_float("close_gaps", 0.0, "Seconds: shorter gaps join the segment before.", 0.0)
+    flags.DEFINE_float(
+        "fps", None, "Rate that frame numbers count in, if not the video's.", 0.001
+    )
+    flags.DEFINE_string(
+        "fill", "", "Class of frames that no segment covers, such as background."
+    )
+    flags.DEFINE_float(
+        "close_gaps", 0.0, "Seconds: shorter gaps join the segment before.", 0.0
+    )
     flags.DEFINE_enum("overlap", "error", ("error", "last"), "What overlaps are.")
     flags.DEFINE_enum("beyond", "error", ("error", "cut"), "What is beyond the end.")
-    flags.DEFINE_string("classes", "", "All classes in their order: a,b,c or a mapping.txt.")
+    flags.DEFINE_string(
+        "classes", "", "All classes in their order: a,b,c or a mapping.txt."
+    )
     flags.DEFINE_multi_string("rename", [], "OLD=NEW: a class to rename.")
     flags.DEFINE_integer("folds", 0, "Splits to make; 0: up to four.", lower_bound=0)
-    flags.DEFINE_string("group", "", "Regular expression for what may not be in train and test.")
+    flags.DEFINE_string(
+        "group", "", "Regular expression for what may not be in train and test."
+    )
     flags.DEFINE_integer(
         "crop",
         0,

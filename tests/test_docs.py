@@ -8,7 +8,6 @@ import re
 
 import pytest
 
-import svtas_jax
 from svtas_jax.config import default_config
 from svtas_jax.runtime import configs
 from svtas_jax.training import loop
