@@ -148,20 +148,18 @@ def _guess_by_name(
 
 def _rank(role: str, name: str, cells: list[str]) -> tuple[int, int, int] | None:
     """Orders the columns that may have a role: the least is the best; None: not it."""
-    words = _words(name)
-    known = _WORDS[role]
+    words, known = _words(name), _WORDS[role]
     hits = [known.index(word) for word in words if word in known]
-    timed = role not in ("label", "video")
-    if not hits or (timed and cells and not is_time_column(cells)):
+    timed, filled = role not in ("label", "video"), any(map(str.strip, cells))
+    if not hits or (timed and filled and not is_time_column(cells)):
         return None
     if role == "last" and "frame" not in words:
         return None
     if role == "label" and {"start", "end", "time", "timestamp", "file"} & set(words):
         return None
-    spare = len(words) - 1
     # Times tell more than frame numbers, names more than numbers of classes.
-    second_choice = "frame" in words if timed else cells != [] and is_time_column(cells)
-    return int(second_choice), spare, min(hits)
+    second_choice = "frame" in words if timed else is_time_column(cells)
+    return int(second_choice or not filled), len(words) - 1, min(hits)
 
 
 def _words(name: str) -> list[str]:

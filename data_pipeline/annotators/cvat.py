@@ -5,6 +5,7 @@ at the frame of its "outside" shape, which is exclusive.
 """
 
 import dataclasses
+import itertools
 import re
 from collections.abc import Iterator
 from xml.etree.ElementTree import Element
@@ -100,10 +101,17 @@ def _track(
     file: AnnotationFile, track: Element, lines: dict[Element, int], step: int
 ) -> _Labelled:
     """Returns the frames where an object is seen, each up to its next shape."""
-    seen = sorted(
-        ((_frame(file, s, lines), s) for s in track if s.get("frame") is not None),
-        key=lambda entry: entry[0],
-    )
+    seen = [
+        (_frame(file, shape, lines), shape)
+        for shape in track
+        if shape.get("frame") is not None
+    ]
+    for (before, _), (after, shape) in itertools.pairwise(seen):
+        if after <= before:
+            file.fail(
+                f"frame {after} of a track comes after {before}; export it again.",
+                line=lines[shape],
+            )
     ends = [frame for frame, _ in seen[1:]] + [seen[-1][0] + step] if seen else []
     spans: _Labelled = {}
     for (frame, shape), end in zip(seen, ends, strict=True):

@@ -6,7 +6,9 @@ before, so the end is 1 ms later. A cell whose offset is its onset has no length
 
 import io
 import re
+import struct
 import zipfile
+import zlib
 from collections.abc import Iterator
 
 from data_pipeline.annotators import times
@@ -18,12 +20,19 @@ from data_pipeline.annotators.segments import (
     make_segment,
 )
 from data_pipeline.video_files import VIDEO_SUFFIXES
+from svtas_jax.errors import InputError
 
 _TIME = r"\d+:\d\d:\d\d:\d{3}"
 _CELL = re.compile(rf"({_TIME}),({_TIME}),(.*)")
 _COLUMN = re.compile(r"(.*\S)\s*\((MATRIX|TEXT|NOMINAL)\b[^)]*\)(?:-(.*))?")
 _SUFFIXES = "|".join(suffix[1:] for suffix in VIDEO_SUFFIXES)
 _MEDIUM = re.compile(rf"^\W*\w+:\s*['\"]?(.+\.(?:{_SUFFIXES}))['\"]?\s*$", re.M | re.I)
+
+_MAX_BYTES = 200_000_000
+_BROKEN = (  # all that zipfile raises for archives that are cut or overwritten
+    *(zipfile.BadZipFile, zlib.error, NotImplementedError, RuntimeError, OSError),
+    *(ValueError, EOFError, KeyError, struct.error),
+)
 
 _Cell = tuple[int, str, str, list[str]]  # line, onset, offset, values of the codes
 
@@ -65,12 +74,13 @@ def _contents(file: AnnotationFile) -> tuple[str, str]:
         return file.text, ""
     try:
         with zipfile.ZipFile(io.BytesIO(file.data)) as archive:
-            texts = {
-                name: archive.read(name).decode("utf-8-sig")
-                for name in archive.namelist()
-                if name in ("db", "project")
-            }
-    except (zipfile.BadZipFile, UnicodeDecodeError, RuntimeError, OSError) as error:
+            entries = [i for i in archive.infolist() if i.filename in ("db", "project")]
+            if sum(entry.file_size for entry in entries) > _MAX_BYTES:
+                file.fail("the archive is too large for annotations; is it one?")
+            texts = {i.filename: archive.read(i).decode("utf-8-sig") for i in entries}
+    except InputError:
+        raise
+    except _BROKEN as error:
         file.fail(f"the archive is damaged ({error}); save it in Datavyu again.")
     if "db" not in texts:
         file.fail("the archive holds no 'db'; save it in Datavyu again.")

@@ -10,6 +10,7 @@ from data_pipeline.annotators.file import AnnotationFile
 from data_pipeline.annotators.segments import SECONDS, Annotation, make_segment
 
 _TRACK = re.compile(r"\s*(\d+[.,]\d+)\t(\d+[.,]\d+)(?:\t.*)?")
+_STAMP = re.compile(r"\s*\d+:\d\d(?::\d\d)?[.,]\d{3}\b")
 _CUE = re.compile(r"\s*(\S+)\s+-->\s+(\S+)")
 
 
@@ -90,9 +91,9 @@ def _read_cues(file: AnnotationFile, kind: str) -> list[Annotation]:
 
 
 def _marks(file: AnnotationFile) -> Iterator[tuple[int, tuple[float, float]]]:
-    """Yields number and times of every line that begins a cue."""
+    """Yields number and times of every line that begins a cue, or should."""
     for number, line in file.numbered_lines():
-        if "-->" in line:
+        if "-->" in line or _STAMP.match(line):
             match = _CUE.match(line)
             if not match:
                 file.fail(f"{line.strip()!r} is not 'start --> end'.", line=number)

@@ -10,6 +10,7 @@ from data_pipeline.annotators.file import AnnotationFile
 from data_pipeline.annotators.kitchens import EGTEA_COLUMNS, EPIC_COLUMNS
 from data_pipeline.annotators.table import find_separator, looks_like_table
 
+_TABLES = (".csv", ".tsv", ".tab")
 _XML_ROOTS = {"ANNOTATION_DOCUMENT": "elan", "annotations": "cvat"}
 
 
@@ -39,7 +40,7 @@ def recognise(file: AnnotationFile) -> str:
 def _archive(file: AnnotationFile) -> str:
     try:
         names = zipfile.ZipFile(io.BytesIO(file.data)).namelist()
-    except zipfile.BadZipFile:
+    except (zipfile.BadZipFile, ValueError, OSError, NotImplementedError):
         file.fail("the archive is damaged; export it again.")
     if "db" in names:
         return "datavyu"
@@ -100,7 +101,7 @@ _TEXTS: dict[str, Callable[[AnnotationFile], bool]] = {
     "epic": lambda file: _has_header(file, EPIC_COLUMNS),
     "egtea": lambda file: _has_header(file, EGTEA_COLUMNS),
     "boris": _is_boris,
-    "csv": looks_like_table,
+    "csv": lambda file: looks_like_table(file) or file.path.suffix.lower() in _TABLES,
     "frames": frames.looks_common,
 }
 

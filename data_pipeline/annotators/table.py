@@ -102,6 +102,8 @@ def _score(file: AnnotationFile, separator: str) -> tuple[int, float, int]:
     if not rows:
         return 0, 0.0, 0
     width = collections.Counter(map(len, rows)).most_common(1)[0][0]
+    if width == 1:
+        return 0, 0.0, 1
     body = [row for row in rows if len(row) == width]
     found = sum(
         is_time_column([row[k] for row in body])

@@ -211,8 +211,8 @@ def test_an_old_table_of_boris(caplog):
 
 def test_subjects_of_boris(caplog):
     text = (
-        "Observation id,Media file name,Subject,Behavior,Behavior type,Start (s),Stop (s)"
-        "\no1,a.mp4,cat,eat,STATE,1.0,2.0\no1,a.mp4,dog,eat,STATE,1.5,3.0\n"
+        "Observation id,Media file name,Subject,Behavior,Behavior type,Start (s),"
+        "Stop (s)\no1,a.mp4,cat,eat,STATE,1.0,2.0\no1,a.mp4,dog,eat,STATE,1.5,3.0\n"
         "o2,b.mp4,dog,sleep,STATE,0,3.5\n"
     )
     with pytest.raises(InputError, match="several subjects.*'cat'.*'dog'.*--tier=cat"):
@@ -401,8 +401,8 @@ stop_timestamp,start_frame,stop_frame,narration,verb,verb_class,noun,noun_class,
 all_nouns,all_noun_classes
 P01_01_0,P01,P01_01,00:00:01.089,00:00:00.14,00:00:03.37,8,202,open door,open,3,door,3,\
 "['door', 'knob']","[3, 9]"
-P02_01_0,P02,P02_01,00:00:02.629,00:00:04.37,00:01:06.17,262,370,"turn on, light",turn-on,\
-6,light,114,['light'],[114]
+P02_01_0,P02,P02_01,00:00:02.629,00:00:04.37,00:01:06.17,262,370,"turn on, light",\
+turn-on,6,light,114,['light'],[114]
 """
 
 
@@ -416,8 +416,8 @@ def test_epic_kitchens():
     assert triples(second) == [("turn on, light", 4.37, 66.17)]
 
 
-EGTEA = """# Clip Prefix (Unique); Video Session; Starting Time (ms); Ending Time (ms); \
-Action Label; Verb Label; Noun Label(s)
+EGTEA = """# Clip Prefix (Unique); Video Session; Starting Time (ms); \
+Ending Time (ms); Action Label; Verb Label; Noun Label(s)
 OP01-R01-Pasta-1002316-1004005-F024051-F024101; OP01-R01-Pasta; 1002316; 1004005; \
 Take Bowl; Take; Bowl
 OP01-R01-Pasta-1004000-1006000-F024101-F024141; OP01-R01-Pasta; 1004000; 1006000; \
