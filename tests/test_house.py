@@ -20,7 +20,10 @@ FLOORS = (
     {"svtas_jax", "svtas_jax.errors"},
     {"svtas_jax.structs", "svtas_jax.runtime"},
     {"svtas_jax.config", "svtas_jax.stitching"},
-    {"data_pipeline", "data_pipeline.demo", "data_pipeline.prepared"},
+    {
+        *("data_pipeline", "data_pipeline.annotators"),
+        *("data_pipeline.demo", "data_pipeline.prepared"),
+    },
     {"svtas_jax.models", "svtas_jax.checkpoints", "svtas_jax.folding"},
     {"svtas_jax.run_config", "svtas_jax.streaming", "svtas_jax.weights"},
     {"svtas_jax.evaluation", "svtas_jax.export"},

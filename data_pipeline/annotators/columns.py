@@ -3,7 +3,6 @@
 import dataclasses
 import difflib
 import re
-from collections.abc import Iterable
 
 from data_pipeline.annotators.file import AnnotationFile
 from data_pipeline.annotators.table import Table, is_time_column
@@ -29,17 +28,8 @@ _WORDS = {  # the earlier in a list, the better
     "last": ("last",),
     "duration": ("duration", "length", "dur"),
     "video": (
-        *(
-            "video",
-            "file",
-            "filename",
-            "clip",
-            "media",
-            "recording",
-            "session",
-            "movie",
-        ),
-        *("videos", "source"),
+        *("video", "file", "filename", "clip", "media", "recording", "session"),
+        *("movie", "videos", "source"),
     ),
 }
 _UNIT_WORDS = {
@@ -122,7 +112,7 @@ def _index_of(file: AnnotationFile, table: Table, role: str, name: str) -> int:
             )
         if key in names:
             return names.index(key)
-    if name.isdigit() and 1 <= int(name) <= table.width:
+    if name.isdecimal() and 1 <= int(name) <= table.width:
         return int(name) - 1
     close = difflib.get_close_matches(name, header, n=1)
     hint = f"did you mean {close[0]!r}? " if close else ""
@@ -154,6 +144,8 @@ def _rank(role: str, name: str, cells: list[str]) -> tuple[int, int, int] | None
     if not hits or (timed and filled and not is_time_column(cells)):
         return None
     if role == "last" and "frame" not in words:
+        return None
+    if role == "duration" and set(_WORDS["video"]) & set(words):
         return None
     if role == "label" and {"start", "end", "time", "timestamp", "file"} & set(words):
         return None
@@ -204,13 +196,9 @@ def _check_complete(file: AnnotationFile, table: Table, found: dict[str, int]) -
     if not {"end", "last", "duration"} & set(found):
         missing.append("end")
     if missing:
-        there = _listed(map(table.name, range(table.width)))
+        there = ", ".join(map(table.name, range(table.width)))
         example = ",".join(f"{role}=COLUMN" for role in missing)
         file.fail(
             f"no column is recognised as {' or '.join(missing)} among {there}; name it "
             f"with --columns={example}."
         )
-
-
-def _listed(names: Iterable[str]) -> str:
-    return ", ".join(names)

@@ -37,7 +37,7 @@ def read(file: AnnotationFile) -> list[Annotation]:
     Raises:
         InputError: if there are neither tracks nor tags, or a frame is no number.
     """
-    root, lines = file.xml()
+    root, lines = file.xml
     tasks = _tasks(root)
     found: dict[str, list[Segment]] = {key: [] for key in tasks}
     if file.tier is not None:
@@ -167,7 +167,7 @@ def _merged(
 
 def _frame(file: AnnotationFile, shape: Element, lines: dict[Element, int]) -> int:
     text = shape.get("frame", "")
-    if not text.isdigit():
+    if not text.isdecimal():
         file.fail(f"frame={text!r} is no frame; correct it.", line=lines[shape])
     return int(text)
 
@@ -178,6 +178,6 @@ def _image_frame(
     """The name of a picture of a video holds its number, "frame_000012"."""
     match = re.fullmatch(r"frame_(\d+)(?:\.\w+)?", image.get("name", ""))
     text = match[1] if match else image.get("id", "")
-    if not text.isdigit():
+    if not text.isdecimal():
         file.fail(f"the image has no frame number: {text!r}.", line=lines[image])
     return int(text)

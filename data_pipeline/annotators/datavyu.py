@@ -80,8 +80,8 @@ def _contents(file: AnnotationFile) -> tuple[str, str]:
             texts = {i.filename: archive.read(i).decode("utf-8-sig") for i in entries}
     except InputError:
         raise
-    except _BROKEN as error:
-        file.fail(f"the archive is damaged ({error}); save it in Datavyu again.")
+    except _BROKEN:
+        file.fail("the archive is damaged; save it in Datavyu again.")
     if "db" not in texts:
         file.fail("the archive holds no 'db'; save it in Datavyu again.")
     return texts["db"], texts.get("project", "")
@@ -99,6 +99,10 @@ def _code(
     file: AnnotationFile, names: list[str], cells: list[_Cell], column: str
 ) -> int:
     """Returns the index of the code that is the label."""
+    if other := [role for role in file.columns if role != "label"]:
+        file.fail(
+            f"--columns={other[0]}=...: of Datavyu, only the label can be chosen."
+        )
     if wanted := file.columns.get("label"):
         if wanted not in names:
             file.fail(

@@ -2,6 +2,7 @@
 
 import html
 import io
+import itertools
 import re
 from collections.abc import Iterator
 
@@ -57,8 +58,8 @@ def read_vtt(file: AnnotationFile) -> list[Annotation]:
 
 def looks_like_srt(file: AnnotationFile) -> bool:
     """Returns whether the first lines are a number and the times of a cue."""
-    head = [line for _, line in file.numbered_lines()][:2]
-    return len(head) == 2 and head[0].strip("\ufeff ").isdigit() and "-->" in head[1]
+    head = [line for _, line in itertools.islice(file.numbered_lines(), 2)]
+    return len(head) == 2 and head[0].strip("\ufeff ").isdecimal() and "-->" in head[1]
 
 
 def _read_cues(file: AnnotationFile, kind: str) -> list[Annotation]:

@@ -50,7 +50,7 @@ def _archive(file: AnnotationFile) -> str:
 
 
 def _xml(file: AnnotationFile) -> str:
-    root, _ = file.xml()
+    root, _ = file.xml
     if root.tag not in _XML_ROOTS:
         file.fail(
             f"XML of <{root.tag}> is not read, but that of ELAN (.eaf) and CVAT; "

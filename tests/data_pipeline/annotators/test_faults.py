@@ -322,6 +322,29 @@ def test_a_fault_is_named(name, content, options, message):
     assert name in text or "--" in text
 
 
+def test_a_long_text_is_cut_off():
+    with pytest.raises(InputError, match="xxx...' ends at 1") as error:
+        annotating.read(csv(f"{'x' * 5000},2.5,1"), "a.csv")
+    assert len(str(error.value)) < 200
+
+
+def test_control_characters_are_named():
+    text = NET.replace('"eat"', '"eat\\u0000"')
+    with pytest.raises(InputError, match="'eat.x00' holds a control character"):
+        annotating.read(text, "a.json")
+
+
+def test_divided_annotations_without_times_are_named():
+    reference = (
+        '<ANNOTATION><REF_ANNOTATION ANNOTATION_ID="b{}" ANNOTATION_REF="a0">'
+        "<ANNOTATION_VALUE>{}</ANNOTATION_VALUE></REF_ANNOTATION></ANNOTATION>"
+    )
+    tier = "".join(reference.format(k, word) for k, word in enumerate(("now", "here")))
+    text = EAF.replace("</TIER>", f'</TIER><TIER TIER_ID="words">{tier}</TIER>')
+    with pytest.raises(InputError, match="b0 and b1 divide a0 without times of their"):
+        annotating.read(text, "a.eaf", tier="words")
+
+
 def test_a_segment_of_no_length_is_returned():
     (found,) = annotating.read(csv("clap,1.5,1.5", "eat,2,3.5"), "a.csv")
     assert triples(found) == [("clap", 1.5, 1.5), ("eat", 2.0, 3.5)]

@@ -76,7 +76,7 @@ def test_elan(caplog):
 
 def test_elan_with_several_tiers_asks_for_one():
     message = (
-        "monday.eaf: several tiers with segments: 'utterances' \\(2\\), 'action' "
+        "monday.eaf: several tiers with segments: 'utterances' \\(1\\), 'action' "
         "\\(1\\), 'words' \\(1\\), 'notes' \\(0\\).*--tier=utterances"
     )
     with pytest.raises(InputError, match=message):
