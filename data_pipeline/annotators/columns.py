@@ -13,9 +13,9 @@ UNITS = ("seconds", "milliseconds", "minutes", "frames")
 _WORDS = {  # the earlier in a list, the better
     "label": (
         *("label", "action", "behavior", "behaviour", "class", "activity", "event"),
-        *("gesture", "step", "phase", "task", "annotation", "category", "tag", "code"),
-        *("trial_type", "type", "name", "text", "value", "description", "narration"),
-        *("labels", "actions", "comment"),
+        *("gesture", "step", "phase", "state", "annotation", "labels", "actions"),
+        *("trial_type", "task", "category", "tag", "code", "type", "name", "text"),
+        *("value", "description", "narration"),
     ),
     "start": (
         *("start", "begin", "onset", "from", "starting", "beginning", "tmin", "xmin"),
@@ -32,6 +32,8 @@ _WORDS = {  # the earlier in a list, the better
         *("movie", "videos", "source"),
     ),
 }
+_ALONE = set(_WORDS["label"][_WORDS["label"].index("trial_type") :])  # "video name"
+_OF_VIDEOS = {"duration", "length", "fps", "rate", "width", "height", "start", "end"}
 _UNIT_WORDS = {
     "seconds": {"s", "sec", "secs", "second", "seconds"},
     "milliseconds": {"ms", "msec", "millis", "millisecond", "milliseconds"},
@@ -147,11 +149,20 @@ def _rank(role: str, name: str, cells: list[str]) -> tuple[int, int, int] | None
         return None
     if role == "duration" and set(_WORDS["video"]) & set(words):
         return None
-    if role == "label" and {"start", "end", "time", "timestamp", "file"} & set(words):
+    if role == "video" and _OF_VIDEOS & set(words):
+        return None
+    if role == "label" and not _may_be_label(words):
         return None
     # Times tell more than frame numbers, names more than numbers of classes.
     second_choice = "frame" in words if timed else is_time_column(cells)
     return int(second_choice or not filled), len(words) - 1, min(hits)
+
+
+def _may_be_label(words: list[str]) -> bool:
+    others = {"start", "end", "time", "timestamp", *_WORDS["video"]}
+    alone = len(words) == 1 or not _ALONE & set(words)
+    strong = set(_WORDS["label"]) - _ALONE
+    return not others & set(words) and (alone or bool(strong & set(words)))
 
 
 def _words(name: str) -> list[str]:
