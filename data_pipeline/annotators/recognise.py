@@ -1,11 +1,12 @@
 """Finds the format of an annotation file in what it holds."""
 
 import io
+import re
 import zipfile
 from collections.abc import Callable, Mapping
 from typing import NoReturn
 
-from data_pipeline.annotators import boris_table, frames, labels
+from data_pipeline.annotators import boris_table, datavyu, frames, labels
 from data_pipeline.annotators.file import AnnotationFile
 from data_pipeline.annotators.kitchens import EGTEA_COLUMNS, EPIC_COLUMNS
 from data_pipeline.annotators.table import find_separator, looks_like_table
@@ -91,11 +92,15 @@ def _is_boris(file: AnnotationFile) -> bool:
     )
 
 
+def _is_datavyu(file: AnnotationFile) -> bool:
+    return re.match(r"#\d\s*$", file.lines[0]) is not None or datavyu.is_export(file)
+
+
 _TEXTS: dict[str, Callable[[AnnotationFile], bool]] = {
     "vtt": lambda file: file.text.startswith("WEBVTT"),
     "textgrid": lambda file: "ooTextFile" in file.text[:200],
     "srt": labels.looks_like_srt,
-    "datavyu": lambda file: file.lines[0].rstrip() in ("#2", "#3", "#4", "#5"),
+    "datavyu": _is_datavyu,
     "breakfast": frames.looks_like_breakfast,
     "audacity": labels.looks_like_audacity,
     "epic": lambda file: _has_header(file, EPIC_COLUMNS),

@@ -27,6 +27,7 @@ INTACT = {
     "studio.json": annotating.label_studio(STEPS),
     "a.opf": annotating.opf(WANTED),
     "datavyu.csv": annotating.datavyu(WANTED),
+    "cells.csv": 'a.ordinal,a.onset,a.offset,a.code,\n0,1,99,"x",\n1,100,300,"y",\n',
     "net.json": annotating.activitynet(WANTED),
     "epic.csv": annotating.epic(WANTED),
     "egtea.csv": annotating.egtea(STEPS),

@@ -381,6 +381,31 @@ def test_datavyu(caplog):
     assert "cells without a code (1)" in caplog.text
 
 
+def test_a_column_and_a_cell_of_datavyu_with_escapes():
+    text = (
+        "#4\nfree\\-play (MATRIX,true,)-code\\,01|NOMINAL\n"
+        "00:00:01:000,00:00:01:999,(two\\\nlines \\(a\\|b\\))\n"
+        "00:00:02:000,00:00:02:499,(c)\n"
+    )
+    (found,) = annotating.read(text, "day1.csv", tier="free-play")
+    assert triples(found) == [("two lines (a|b)", 1.0, 2.0), ("c", 2.0, 2.5)]
+    assert found.segments[1].where.endswith("day1.csv, line 5 (column 'free-play')")
+
+
+def test_cells_that_datavyu_exports():
+    text = (
+        "gaze.ordinal,gaze.onset,gaze.offset,gaze.code01,task.ordinal,task.onset,"
+        "task.offset,task.code01,task.who,\n"
+        '0,500,899,"left",0,1000,1999,"pour, slowly","ann",\n'
+        '1,900,1499,"right",,,,,,\n'
+    )
+    (found,) = annotating.read(text, "day1.csv", tier="gaze")
+    assert triples(found) == [("left", 0.5, 0.9), ("right", 0.9, 1.5)]
+    options = {"tier": "task", "columns": {"label": "code01"}}
+    (found,) = annotating.read(text, "day1.csv", **options)
+    assert triples(found) == [("pour, slowly", 1.0, 2.0)]
+
+
 def test_activitynet(caplog):
     database = {
         "ab-C_1": {
