@@ -45,25 +45,19 @@ def read(file: AnnotationFile) -> list[Annotation]:
     tiers = {tier.get("TIER_ID", ""): _annotations(tier) for tier in root.iter("TIER")}
     counts = {name: len([*filter(_text, found)]) for name, found in tiers.items()}
     name = choose_tier(file, counts, "tier")
-    video, origin_ms = _video(file, root)
-    document = _Document(
-        file,
-        lines,
-        {
-            s.get("TIME_SLOT_ID", ""): s.get("TIME_VALUE")
-            for s in root.iter("TIME_SLOT")
-        },
-        {e.get("ANNOTATION_ID", ""): e for t in tiers.values() for e in t},
-        origin_ms,
-    )
     _check_times(file, tiers[name], lines)
-    segments = []
-    for element in tiers[name]:
-        if _text(element):
-            segments.append(_segment(document, element, name))
-        else:
-            file.left_out("annotations without text")
+    if blank := len(tiers[name]) - counts[name]:
+        file.left_out("annotations without text", blank)
+    video, origin_ms = _video(file, root)
+    entries = {e.get("ANNOTATION_ID", ""): e for t in tiers.values() for e in t}
+    document = _Document(file, lines, _slots(root), entries, origin_ms)
+    segments = [_segment(document, e, name) for e in tiers[name] if _text(e)]
     return [file.annotation(segments, unit=SECONDS, video=video)]
+
+
+def _slots(root: Element) -> dict[str, str | None]:
+    slots = root.iter("TIME_SLOT")
+    return {slot.get("TIME_SLOT_ID", ""): slot.get("TIME_VALUE") for slot in slots}
 
 
 def _annotations(tier: Element) -> list[Element]:

@@ -27,6 +27,8 @@ def recognise(file: AnnotationFile) -> str:
         return _archive(file)
     if file.data.startswith(b"ooBinaryFile"):
         file.fail("a binary TextGrid is not read; save it as a text file in Praat.")
+    if "CSV_HEADER = metadata_id" in file.text[:1000]:
+        file.fail("VIA's CSV has no names of choices; save its project as JSON.")
     start = file.text.lstrip()[:1]
     if start == "<":
         return _xml(file)

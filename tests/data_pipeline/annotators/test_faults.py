@@ -59,6 +59,7 @@ FAULTS = [
     ("a.json", '{"x": 1}', {}, "the format is not recognised"),
     ("a.json", "[" * 100000, {}, "nested too deeply"),
     ("a.json", '{"_via_settings": {}}', {}, "VIA 2 project of images"),
+    ("a.csv", "# CSV_HEADER = metadata_id,file_list\n", {}, "save its project as JSON"),
     ("a.xml", "<annotations><track>", {}, "a.xml, line 1: broken XML"),
     ("a.xml", "<html></html>", {}, "XML of <html> is not read"),
     ("a.eaf", BOMB + "<a>&d;</a>", {}, "a.eaf, line 1: a document type is not read"),
