@@ -84,7 +84,7 @@ def pair(events: Iterable[Event]) -> list[Segment]:
     """
     running: dict[tuple[str, str], Event] = {}
     segments = []
-    for event in events:
+    for event in sorted(events, key=lambda event: event.time_s):
         key = event.behavior, event.modifiers
         start = running.pop(key, None)
         if event.status and (event.status == "STOP") != (start is not None):
@@ -122,7 +122,7 @@ def _events(
             file.fail(
                 f"{at} is not [time, subject, behavior, modifiers]; export again."
             )
-        time_s, subject, behavior, modifiers = event[:4]
+        subject, behavior, modifiers = map(str, event[1:4])
         if behavior not in types:
             file.fail(
                 f"{at}: the behavior {behavior!r} is not in the ethogram; add it."
@@ -130,10 +130,8 @@ def _events(
         if types[behavior].lower().startswith("point"):
             file.left_out("point events, which have no length")
             continue
-        time_s = round(number(file, time_s, at) - offset, 6)
-        yield Event(
-            subject or NO_SUBJECT, behavior, str(modifiers), time_s, file.at(at)
-        )
+        time_s = round(number(file, event[0], at) - offset, 6)
+        yield Event(subject or NO_SUBJECT, behavior, modifiers, time_s, file.at(at))
 
 
 def _by_video(

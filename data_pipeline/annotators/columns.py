@@ -3,7 +3,6 @@
 import dataclasses
 import difflib
 import re
-from collections.abc import Iterable
 
 from data_pipeline.annotators.file import AnnotationFile
 from data_pipeline.annotators.table import Table, is_time_column
@@ -14,9 +13,9 @@ UNITS = ("seconds", "milliseconds", "minutes", "frames")
 _WORDS = {  # the earlier in a list, the better
     "label": (
         *("label", "action", "behavior", "behaviour", "class", "activity", "event"),
-        *("gesture", "step", "phase", "task", "annotation", "category", "tag", "code"),
-        *("trial_type", "type", "name", "text", "value", "description", "narration"),
-        *("labels", "actions", "comment"),
+        *("gesture", "step", "phase", "state", "annotation", "labels", "actions"),
+        *("trial_type", "task", "category", "tag", "code", "type", "name", "text"),
+        *("value", "description", "narration"),
     ),
     "start": (
         *("start", "begin", "onset", "from", "starting", "beginning", "tmin", "xmin"),
@@ -29,19 +28,12 @@ _WORDS = {  # the earlier in a list, the better
     "last": ("last",),
     "duration": ("duration", "length", "dur"),
     "video": (
-        *(
-            "video",
-            "file",
-            "filename",
-            "clip",
-            "media",
-            "recording",
-            "session",
-            "movie",
-        ),
-        *("videos", "source"),
+        *("video", "file", "filename", "clip", "media", "recording", "session"),
+        *("movie", "videos", "source"),
     ),
 }
+_ALONE = set(_WORDS["label"][_WORDS["label"].index("trial_type") :])  # "video name"
+_OF_VIDEOS = {"duration", "length", "fps", "rate", "width", "height", "start", "end"}
 _UNIT_WORDS = {
     "seconds": {"s", "sec", "secs", "second", "seconds"},
     "milliseconds": {"ms", "msec", "millis", "millisecond", "milliseconds"},
@@ -122,7 +114,7 @@ def _index_of(file: AnnotationFile, table: Table, role: str, name: str) -> int:
             )
         if key in names:
             return names.index(key)
-    if name.isdigit() and 1 <= int(name) <= table.width:
+    if name.isdecimal() and 1 <= int(name) <= table.width:
         return int(name) - 1
     close = difflib.get_close_matches(name, header, n=1)
     hint = f"did you mean {close[0]!r}? " if close else ""
@@ -148,20 +140,29 @@ def _guess_by_name(
 
 def _rank(role: str, name: str, cells: list[str]) -> tuple[int, int, int] | None:
     """Orders the columns that may have a role: the least is the best; None: not it."""
-    words = _words(name)
-    known = _WORDS[role]
+    words, known = _words(name), _WORDS[role]
     hits = [known.index(word) for word in words if word in known]
-    timed = role not in ("label", "video")
-    if not hits or (timed and cells and not is_time_column(cells)):
+    timed, filled = role not in ("label", "video"), any(map(str.strip, cells))
+    if not hits or (timed and filled and not is_time_column(cells)):
         return None
     if role == "last" and "frame" not in words:
         return None
-    if role == "label" and {"start", "end", "time", "timestamp", "file"} & set(words):
+    if role == "duration" and set(_WORDS["video"]) & set(words):
         return None
-    spare = len(words) - 1
+    if role == "video" and _OF_VIDEOS & set(words):
+        return None
+    if role == "label" and not _may_be_label(words):
+        return None
     # Times tell more than frame numbers, names more than numbers of classes.
-    second_choice = "frame" in words if timed else cells != [] and is_time_column(cells)
-    return int(second_choice), spare, min(hits)
+    second_choice = "frame" in words if timed else is_time_column(cells)
+    return int(second_choice or not filled), len(words) - 1, min(hits)
+
+
+def _may_be_label(words: list[str]) -> bool:
+    others = {"start", "end", "time", "timestamp", *_WORDS["video"]}
+    alone = len(words) == 1 or not _ALONE & set(words)
+    strong = set(_WORDS["label"]) - _ALONE
+    return not others & set(words) and (alone or bool(strong & set(words)))
 
 
 def _words(name: str) -> list[str]:
@@ -206,13 +207,9 @@ def _check_complete(file: AnnotationFile, table: Table, found: dict[str, int]) -
     if not {"end", "last", "duration"} & set(found):
         missing.append("end")
     if missing:
-        there = _listed(map(table.name, range(table.width)))
+        there = ", ".join(map(table.name, range(table.width)))
         example = ",".join(f"{role}=COLUMN" for role in missing)
         file.fail(
             f"no column is recognised as {' or '.join(missing)} among {there}; name it "
             f"with --columns={example}."
         )
-
-
-def _listed(names: Iterable[str]) -> str:
-    return ", ".join(names)

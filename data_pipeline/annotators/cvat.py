@@ -5,6 +5,7 @@ at the frame of its "outside" shape, which is exclusive.
 """
 
 import dataclasses
+import itertools
 import re
 from collections.abc import Iterator
 from xml.etree.ElementTree import Element
@@ -36,7 +37,7 @@ def read(file: AnnotationFile) -> list[Annotation]:
     Raises:
         InputError: if there are neither tracks nor tags, or a frame is no number.
     """
-    root, lines = file.xml()
+    root, lines = file.xml
     tasks = _tasks(root)
     found: dict[str, list[Segment]] = {key: [] for key in tasks}
     if file.tier is not None:
@@ -100,10 +101,17 @@ def _track(
     file: AnnotationFile, track: Element, lines: dict[Element, int], step: int
 ) -> _Labelled:
     """Returns the frames where an object is seen, each up to its next shape."""
-    seen = sorted(
-        ((_frame(file, s, lines), s) for s in track if s.get("frame") is not None),
-        key=lambda entry: entry[0],
-    )
+    seen = [
+        (_frame(file, shape, lines), shape)
+        for shape in track
+        if shape.get("frame") is not None
+    ]
+    for (before, _), (after, shape) in itertools.pairwise(seen):
+        if after <= before:
+            file.fail(
+                f"frame {after} of a track comes after {before}; export it again.",
+                line=lines[shape],
+            )
     ends = [frame for frame, _ in seen[1:]] + [seen[-1][0] + step] if seen else []
     spans: _Labelled = {}
     for (frame, shape), end in zip(seen, ends, strict=True):
@@ -159,7 +167,7 @@ def _merged(
 
 def _frame(file: AnnotationFile, shape: Element, lines: dict[Element, int]) -> int:
     text = shape.get("frame", "")
-    if not text.isdigit():
+    if not text.isdecimal():
         file.fail(f"frame={text!r} is no frame; correct it.", line=lines[shape])
     return int(text)
 
@@ -170,6 +178,6 @@ def _image_frame(
     """The name of a picture of a video holds its number, "frame_000012"."""
     match = re.fullmatch(r"frame_(\d+)(?:\.\w+)?", image.get("name", ""))
     text = match[1] if match else image.get("id", "")
-    if not text.isdigit():
+    if not text.isdecimal():
         file.fail(f"the image has no frame number: {text!r}.", line=lines[image])
     return int(text)

@@ -35,7 +35,7 @@ def read(file: AnnotationFile) -> list[Annotation]:
     Raises:
         InputError: if the tier is unknown or not clear, or an annotation has no time.
     """
-    root, lines = file.xml()
+    root, lines = file.xml
     header = root.find("HEADER")
     units = header.get("TIME_UNITS", "milliseconds") if header is not None else ""
     if units not in ("", "milliseconds"):
@@ -43,30 +43,40 @@ def read(file: AnnotationFile) -> list[Annotation]:
             f"TIME_UNITS={units} is not read; save the file with ELAN 5 or newer."
         )
     tiers = {tier.get("TIER_ID", ""): _annotations(tier) for tier in root.iter("TIER")}
-    counts = {name: len(found) for name, found in tiers.items()}
+    counts = {name: len([*filter(_text, found)]) for name, found in tiers.items()}
     name = choose_tier(file, counts, "tier")
+    _check_times(file, tiers[name], lines)
+    if blank := len(tiers[name]) - counts[name]:
+        file.left_out("annotations without text", blank)
     video, origin_ms = _video(file, root)
-    document = _Document(
-        file,
-        lines,
-        {
-            s.get("TIME_SLOT_ID", ""): s.get("TIME_VALUE")
-            for s in root.iter("TIME_SLOT")
-        },
-        {e.get("ANNOTATION_ID", ""): e for t in tiers.values() for e in t},
-        origin_ms,
-    )
-    segments = []
-    for element in tiers[name]:
-        if (element.findtext("ANNOTATION_VALUE") or "").strip():
-            segments.append(_segment(document, element, name))
-        else:
-            file.left_out("annotations without text")
+    entries = {e.get("ANNOTATION_ID", ""): e for t in tiers.values() for e in t}
+    document = _Document(file, lines, _slots(root), entries, origin_ms)
+    segments = [_segment(document, e, name) for e in tiers[name] if _text(e)]
     return [file.annotation(segments, unit=SECONDS, video=video)]
+
+
+def _slots(root: Element) -> dict[str, str | None]:
+    slots = root.iter("TIME_SLOT")
+    return {slot.get("TIME_SLOT_ID", ""): slot.get("TIME_VALUE") for slot in slots}
 
 
 def _annotations(tier: Element) -> list[Element]:
     return [entry for annotation in tier.iter("ANNOTATION") for entry in annotation]
+
+
+def _check_times(
+    file: AnnotationFile, annotations: list[Element], lines: dict[Element, int]
+) -> None:
+    """Annotations that divide another without times of their own have none."""
+    seen: dict[str | None, str | None] = {None: None}
+    for element in annotations:
+        parent, own = element.get("ANNOTATION_REF"), element.get("ANNOTATION_ID")
+        if seen.setdefault(parent, own) not in (None, own):
+            file.fail(
+                f"{seen[parent]} and {own} divide {parent} without times of their own; "
+                "choose another tier.",
+                line=lines[element],
+            )
 
 
 def _segment(document: _Document, element: Element, tier: str) -> Segment:
@@ -80,7 +90,11 @@ def _segment(document: _Document, element: Element, tier: str) -> Segment:
         / 1000
         for name in ("TIME_SLOT_REF1", "TIME_SLOT_REF2")
     )
-    return make_segment(element.findtext("ANNOTATION_VALUE") or "", start, end, where)
+    return make_segment(_text(element), start, end, where)
+
+
+def _text(element: Element) -> str:
+    return (element.findtext("ANNOTATION_VALUE") or "").strip()
 
 
 def _aligned(document: _Document, element: Element, where: str) -> Element:
@@ -100,7 +114,7 @@ def _aligned(document: _Document, element: Element, where: str) -> Element:
 
 def _milliseconds(document: _Document, slot: str, where: str) -> float:
     value = document.slots.get(slot)
-    if value is None or not value.strip().lstrip("-").isdigit():
+    if value is None or not value.strip().lstrip("-").isdecimal():
         raise InputError(
             f"{where}: its time slot {slot!r} has no time; align "
             "the annotation in ELAN."
@@ -121,7 +135,7 @@ def _video(file: AnnotationFile, root: Element) -> tuple[str, float]:
         file.guessed("the first of several linked videos")
     place = videos[0].get("MEDIA_URL") or videos[0].get("RELATIVE_MEDIA_URL", "")
     origin = videos[0].get("TIME_ORIGIN", "0").strip()
-    if origin.lstrip("-").isdigit() and int(origin):
+    if origin.lstrip("-").isdecimal() and int(origin):
         file.guessed(f"times shifted by the video's TIME_ORIGIN, {origin} ms")
         return place, int(origin)
     return place, 0.0

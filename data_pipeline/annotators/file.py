@@ -105,6 +105,7 @@ class AnnotationFile:
             if line.strip():
                 yield number, line
 
+    @functools.cached_property
     def xml(self) -> tuple[ElementTree.Element, dict[ElementTree.Element, int]]:
         """Returns the root element, and the line of every element.
 
@@ -149,8 +150,8 @@ class AnnotationFile:
             self.fail(
                 f"broken JSON ({error.msg}); export the file again.", line=error.lineno
             )
-        except RecursionError:
-            self.fail("the JSON is nested too deeply; export the file again.")
+        except (RecursionError, ValueError):  # the latter of very long numbers
+            self.fail("the JSON is nested too deeply, or has absurd numbers.")
 
     def fail(self, message: str, *, line: int | None = None) -> NoReturn:
         """Raises an InputError that names the file, and the line if it is known."""

@@ -134,7 +134,7 @@ def _segments(
 
 
 def _video(file: AnnotationFile, task: Mapping[str, Any], place: str) -> str:
-    data = task.get("data", task)
+    data = mapping(file, task, "data", place) if "data" in task else task
     texts = {k: v for k, v in data.items() if isinstance(v, str)}
     known = [texts[key] for key in _MEDIA if key in texts]
     media = known or [v for v in texts.values() if re.search(r"\.\w{2,4}$", v)]

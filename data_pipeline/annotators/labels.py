@@ -2,6 +2,7 @@
 
 import html
 import io
+import itertools
 import re
 from collections.abc import Iterator
 
@@ -10,6 +11,7 @@ from data_pipeline.annotators.file import AnnotationFile
 from data_pipeline.annotators.segments import SECONDS, Annotation, make_segment
 
 _TRACK = re.compile(r"\s*(\d+[.,]\d+)\t(\d+[.,]\d+)(?:\t.*)?")
+_STAMP = re.compile(r"\s*\d+:\d\d(?::\d\d)?[.,]\d{3}\b")
 _CUE = re.compile(r"\s*(\S+)\s+-->\s+(\S+)")
 
 
@@ -56,8 +58,8 @@ def read_vtt(file: AnnotationFile) -> list[Annotation]:
 
 def looks_like_srt(file: AnnotationFile) -> bool:
     """Returns whether the first lines are a number and the times of a cue."""
-    head = [line for _, line in file.numbered_lines()][:2]
-    return len(head) == 2 and head[0].strip("\ufeff ").isdigit() and "-->" in head[1]
+    head = [line for _, line in itertools.islice(file.numbered_lines(), 2)]
+    return len(head) == 2 and head[0].strip("\ufeff ").isdecimal() and "-->" in head[1]
 
 
 def _read_cues(file: AnnotationFile, kind: str) -> list[Annotation]:
@@ -90,9 +92,9 @@ def _read_cues(file: AnnotationFile, kind: str) -> list[Annotation]:
 
 
 def _marks(file: AnnotationFile) -> Iterator[tuple[int, tuple[float, float]]]:
-    """Yields number and times of every line that begins a cue."""
+    """Yields number and times of every line that begins a cue, or should."""
     for number, line in file.numbered_lines():
-        if "-->" in line:
+        if "-->" in line or _STAMP.match(line):
             match = _CUE.match(line)
             if not match:
                 file.fail(f"{line.strip()!r} is not 'start --> end'.", line=number)

@@ -105,18 +105,25 @@ def read_annotations(
     _check(format, columns or {}, fps)
     notes = Notes()
     found: list[Annotation] = []
-    for place in _files(pathlib.Path(path), format):
-        file = AnnotationFile(place, _bytes(place), tier, columns or {}, fps, notes)
-        name = format or recognise(file)
-        if format is None:
-            file.guessed(f"format {name}")
-        _check_options(file, name)
-        found += _FORMATS[name].read(file)
+    try:
+        for place in _files(pathlib.Path(path), format):
+            data = _bytes(place)
+            file = AnnotationFile(place, data, tier, columns or {}, fps, notes)
+            found += _read(file, format)
+    finally:
+        notes.log()  # a wrong guess may be why it failed
     if not found:
         raise InputError(f"{path} holds no annotation of a video; annotate one.")
     _check_once(found)
-    notes.log()
     return tuple(_timed(annotation, fps) for annotation in found)
+
+
+def _read(file: AnnotationFile, format: str | None) -> list[Annotation]:
+    name = format or recognise(file)
+    if format is None:
+        file.guessed(f"format {name}")
+    _check_options(file, name)
+    return _FORMATS[name].read(file)
 
 
 def _check(format: str | None, columns: Mapping[str, str], fps: float | None) -> None:

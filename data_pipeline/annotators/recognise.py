@@ -1,15 +1,17 @@
 """Finds the format of an annotation file in what it holds."""
 
 import io
+import re
 import zipfile
 from collections.abc import Callable, Mapping
 from typing import NoReturn
 
-from data_pipeline.annotators import boris_table, frames, labels
+from data_pipeline.annotators import boris_table, datavyu, frames, labels
 from data_pipeline.annotators.file import AnnotationFile
 from data_pipeline.annotators.kitchens import EGTEA_COLUMNS, EPIC_COLUMNS
 from data_pipeline.annotators.table import find_separator, looks_like_table
 
+_TABLES = (".csv", ".tsv", ".tab")
 _XML_ROOTS = {"ANNOTATION_DOCUMENT": "elan", "annotations": "cvat"}
 
 
@@ -25,6 +27,8 @@ def recognise(file: AnnotationFile) -> str:
         return _archive(file)
     if file.data.startswith(b"ooBinaryFile"):
         file.fail("a binary TextGrid is not read; save it as a text file in Praat.")
+    if "CSV_HEADER = metadata_id" in file.text[:1000]:
+        file.fail("VIA's CSV has no names of choices; save its project as JSON.")
     start = file.text.lstrip()[:1]
     if start == "<":
         return _xml(file)
@@ -39,7 +43,7 @@ def recognise(file: AnnotationFile) -> str:
 def _archive(file: AnnotationFile) -> str:
     try:
         names = zipfile.ZipFile(io.BytesIO(file.data)).namelist()
-    except zipfile.BadZipFile:
+    except (zipfile.BadZipFile, ValueError, OSError, NotImplementedError):
         file.fail("the archive is damaged; export it again.")
     if "db" in names:
         return "datavyu"
@@ -49,7 +53,7 @@ def _archive(file: AnnotationFile) -> str:
 
 
 def _xml(file: AnnotationFile) -> str:
-    root, _ = file.xml()
+    root, _ = file.xml
     if root.tag not in _XML_ROOTS:
         file.fail(
             f"XML of <{root.tag}> is not read, but that of ELAN (.eaf) and CVAT; "
@@ -90,17 +94,21 @@ def _is_boris(file: AnnotationFile) -> bool:
     )
 
 
+def _is_datavyu(file: AnnotationFile) -> bool:
+    return re.match(r"#\d\s*$", file.lines[0]) is not None or datavyu.is_export(file)
+
+
 _TEXTS: dict[str, Callable[[AnnotationFile], bool]] = {
     "vtt": lambda file: file.text.startswith("WEBVTT"),
     "textgrid": lambda file: "ooTextFile" in file.text[:200],
     "srt": labels.looks_like_srt,
-    "datavyu": lambda file: file.lines[0].rstrip() in ("#2", "#3", "#4", "#5"),
+    "datavyu": _is_datavyu,
     "breakfast": frames.looks_like_breakfast,
     "audacity": labels.looks_like_audacity,
     "epic": lambda file: _has_header(file, EPIC_COLUMNS),
     "egtea": lambda file: _has_header(file, EGTEA_COLUMNS),
     "boris": _is_boris,
-    "csv": looks_like_table,
+    "csv": lambda file: looks_like_table(file) or file.path.suffix.lower() in _TABLES,
     "frames": frames.looks_common,
 }
 

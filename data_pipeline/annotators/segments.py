@@ -3,7 +3,9 @@
 import dataclasses
 import math
 import re
+import unicodedata
 
+from data_pipeline.annotators.times import shown
 from svtas_jax.errors import InputError
 
 SECONDS, FRAMES = "seconds", "frames"
@@ -35,12 +37,16 @@ def make_segment(label: str, start: float, end: float, where: str) -> Segment:
     A line break in a label becomes a blank. A segment may have no length.
 
     Raises:
-        InputError: if the label is blank, or a time is negative, not finite or after
-            the other.
+        InputError: if the label is blank or no text, or a time is negative, not finite
+            or the end before the start.
     """
     label = re.sub(r"\s*[\r\n]+\s*", " ", label.strip())
     if not label:
         raise InputError(f"{where}: the segment has no label; name it or delete it.")
+    if any(unicodedata.category(letter) in ("Cc", "Cs") for letter in label):
+        raise InputError(
+            f"{where}: the label {shown(label)} holds a control character; rename it."
+        )
     for name, value in (("start", start), ("end", end)):
         if not math.isfinite(value):
             raise InputError(f"{where}: the {name} {value:g} is no time; correct it.")
@@ -51,7 +57,7 @@ def make_segment(label: str, start: float, end: float, where: str) -> Segment:
             )
     if end < start:
         raise InputError(
-            f"{where}: {label!r} ends at {end:g}, before it starts at {start:g}; "
+            f"{where}: {shown(label)} ends at {end:g}, before it starts at {start:g}; "
             "correct or swap them."
         )
     return Segment(label, float(start), float(end), where)

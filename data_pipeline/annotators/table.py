@@ -67,7 +67,7 @@ def read_table(file: AnnotationFile) -> Table:
         file.left_out("comment lines", len(comments))
     rows = [_fitted(file, row, width) for row in rows if row not in comments]
     header = tuple(cell.strip().lstrip("# ") for cell in rows[0].cells)
-    if any(map(times.is_time, header)):
+    if any(map(times.is_time, header)) and not _is_numbered(header):
         return Table(None, tuple(rows), width, separator)
     return Table(header, tuple(rows[1:]), width, separator)
 
@@ -93,15 +93,18 @@ def describe_separator(table: Table) -> str:
 
 def _score(file: AnnotationFile, separator: str) -> tuple[int, float, int]:
     """Returns columns of times (at most two), share of rows of one width, and width."""
-    sample = "\n".join(file.lines[:_SAMPLE_ROWS])
+    if not any(separator in line for line in file.lines[:_SAMPLE_ROWS]):
+        return 0, 0.0, 1
     try:
-        rows = [row for row in csv.reader(sample.splitlines(), delimiter=separator)]
+        rows = list(csv.reader(file.lines[:_SAMPLE_ROWS], delimiter=separator))
     except csv.Error:
         return 0, 0.0, 0
     rows = [row for row in rows if any(cell.strip() for cell in row)]
     if not rows:
         return 0, 0.0, 0
     width = collections.Counter(map(len, rows)).most_common(1)[0][0]
+    if width == 1:
+        return 0, 0.0, 1
     body = [row for row in rows if len(row) == width]
     found = sum(
         is_time_column([row[k] for row in body])
@@ -139,6 +142,13 @@ def rows_of(file: AnnotationFile, separator: str) -> list[Row]:
             line=reader.line_num + skipped,
         )
     return rows
+
+
+def _is_numbered(header: tuple[str, ...]) -> bool:
+    """Programs number columns that have no names, from 0 or 1."""
+    return any(
+        header == tuple(str(first + k) for k in range(len(header))) for first in (0, 1)
+    )
 
 
 def _width(rows: list[Row]) -> int:

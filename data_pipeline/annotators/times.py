@@ -12,6 +12,11 @@ _CLOCK = re.compile(r"-?(?:(\d+):)?(\d+):(\d+(?:[.,]\d*)?)")
 _CODE = re.compile(r"(\d+):(\d+):(\d+)([:;])(\d+)")
 
 
+def shown(text: str) -> str:
+    """Returns a text in quotes for a message, cut off if it is long."""
+    return repr(text if len(text) <= 60 else f"{text[:57]}...")
+
+
 def is_time(text: str) -> bool:
     """Returns whether a text is meant as a time or a number, even a wrong one."""
     text = text.strip()
@@ -33,11 +38,11 @@ def parse_number(text: str, where: str) -> float:
     text = text.strip()
     if not _NUMBER.fullmatch(text):
         raise InputError(
-            f"{where}: {text!r} is no number such as 12.5; correct or delete the entry."
+            f"{where}: {shown(text)} is no number such as 12.5; correct or delete it."
         )
     value = float(text.replace(",", "."))
     if not math.isfinite(value):
-        raise InputError(f"{where}: {text!r} is too large; correct the entry.")
+        raise InputError(f"{where}: {shown(text)} is too large; correct the entry.")
     return value
 
 
@@ -58,21 +63,23 @@ def parse_seconds(text: str, where: str, *, fps: float | None = None) -> float:
         hours, minutes, seconds = match[1] or "0", int(match[2]), match[3]
         value = _clock(int(hours), minutes, parse_number(seconds, where), text, where)
         if match[1] and minutes >= 60:
-            raise InputError(f"{where}: {text!r} has {minutes} minutes; correct it.")
+            raise InputError(
+                f"{where}: {shown(text)} has {minutes} minutes; correct it."
+            )
         return -value if text.startswith("-") else value
     if match := _CODE.fullmatch(text):
         return _time_code(match, where, fps)
     if _NUMBER.fullmatch(text):
         return parse_number(text, where)
     raise InputError(
-        f"{where}: {text!r} is no time; write seconds (12.5), minutes (1:02.5) or "
+        f"{where}: {shown(text)} is no time; write seconds (12.5), minutes (1:02.5) or "
         "hours (0:01:02.5)."
     )
 
 
 def _clock(hours: int, minutes: int, seconds: float, text: str, where: str) -> float:
     if seconds >= 60:
-        raise InputError(f"{where}: {text!r} has {seconds:g} seconds; correct it.")
+        raise InputError(f"{where}: {shown(text)} has {seconds:g} seconds; correct it.")
     return 3600 * hours + 60 * minutes + seconds
 
 
@@ -85,17 +92,22 @@ def _time_code(match: re.Match[str], where: str, fps: float | None) -> float:
         return whole + last / 1000
     if fps is None:
         raise InputError(
-            f"{where}: the time code {match[0]!r} counts frames; say how many there "
-            "are in a second, such as --fps=25."
+            f"{where}: the time code {match[0]} counts frames; say how many there are "
+            "in a second, such as --fps=25."
         )
     rate = math.ceil(fps - 0.01)
     if last >= rate:
         raise InputError(
-            f"{where}: frame {last} of the time code {match[0]!r} is not below "
+            f"{where}: frame {last} of the time code {shown(match[0])} is not below "
             f"--fps={fps:g}; correct one of them."
         )
     frames = whole * rate + last
     if match[4] == ";":
+        if rate not in (30, 60) or fps == rate:
+            raise InputError(
+                f"{where}: the time code {match[0]} leaves out numbers, which "
+                f"is for 29.97 and 59.94 frames a second, not for --fps={fps:g}."
+            )
         past = 60 * hours + minutes
-        frames -= round(rate / 15) * (past - past // 10)
+        frames -= rate // 15 * (past - past // 10)
     return frames / fps

@@ -27,29 +27,41 @@ def read(file: AnnotationFile) -> list[Annotation]:
     """
     project = file.json
     attributes = mapping(file, project, "attribute")
-    names = {
-        key: str(attribute.get("aname", key))
-        for key, attribute in attributes.items()
-        if isinstance(attribute, Mapping)
-        and not str(attribute.get("anchor_id", "")).startswith(("FILE1_Z0", "FILE1_Z1"))
-    }
     entries = _entries(file, project)
-    counts: dict[str, int] = {}
-    for key, name in names.items():
-        used = sum(bool(entry["av"].get(key)) for entry in entries.values())
-        counts[name] = counts.get(name, 0) + used
-    name = choose_tier(file, counts, "attribute")
+    name, keys = _choose(file, attributes, entries)
     videos: dict[str, list[Segment]] = {}
     for key, entry in entries.items():
         place = f"entry {key!r}"
         segments = videos.setdefault(_video(file, project, entry, place), [])
-        chosen = [k for k in names if names[k] == name and entry["av"].get(k)]
+        chosen = [k for k in keys if entry["av"].get(k)]
         if not chosen:
             file.left_out(f"segments without {name!r}")
         for attribute in chosen:
             for label in _labels(attributes[attribute], str(entry["av"][attribute])):
                 segments.append(_segment(file, entry, label, place))
     return [file.annotation(s, unit=SECONDS, video=v) for v, s in videos.items()]
+
+
+def _choose(
+    file: AnnotationFile,
+    attributes: Mapping[str, Any],
+    entries: Mapping[str, Mapping[str, Any]],
+) -> tuple[str, list[str]]:
+    """Returns the name of the attribute of segments that is taken, and its keys."""
+    keys: dict[str, list[str]] = {}
+    for key, attribute in attributes.items():
+        if not isinstance(attribute, Mapping):
+            file.fail(f"attribute {key!r} is no JSON object; export the file again.")
+        # The anchor says what has it: Z0 the file, Z1 a moment, Z2 a segment.
+        anchor = str(attribute.get("anchor_id", ""))
+        if not anchor.startswith(("FILE1_Z0", "FILE1_Z1")):
+            keys.setdefault(str(attribute.get("aname", key)), []).append(key)
+    counts = {
+        name: sum(bool(e["av"].get(k)) for e in entries.values() for k in group)
+        for name, group in keys.items()
+    }
+    name = choose_tier(file, counts, "attribute")
+    return name, keys[name]
 
 
 def _entries(file: AnnotationFile, project: object) -> dict[str, Mapping[str, Any]]:

@@ -91,6 +91,11 @@ def test_a_column_that_is_not_recognised_is_asked_for():
         assert triples(found) == ONE
 
 
+def test_numbered_columns_are_a_header():
+    with pytest.raises(InputError, match="no column is recognised .* among '0', '1'"):
+        annotating.read(lines("0,1,2", "open jar,1.5,3.25"), "day1.csv")
+
+
 def test_rows_of_several_videos():
     text = lines(
         "video,label,start,end",

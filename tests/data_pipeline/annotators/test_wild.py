@@ -76,7 +76,7 @@ def test_elan(caplog):
 
 def test_elan_with_several_tiers_asks_for_one():
     message = (
-        "monday.eaf: several tiers with segments: 'utterances' \\(2\\), 'action' "
+        "monday.eaf: several tiers with segments: 'utterances' \\(1\\), 'action' "
         "\\(1\\), 'words' \\(1\\), 'notes' \\(0\\).*--tier=utterances"
     )
     with pytest.raises(InputError, match=message):
@@ -211,8 +211,8 @@ def test_an_old_table_of_boris(caplog):
 
 def test_subjects_of_boris(caplog):
     text = (
-        "Observation id,Media file name,Subject,Behavior,Behavior type,Start (s),Stop (s)"
-        "\no1,a.mp4,cat,eat,STATE,1.0,2.0\no1,a.mp4,dog,eat,STATE,1.5,3.0\n"
+        "Observation id,Media file name,Subject,Behavior,Behavior type,Start (s),"
+        "Stop (s)\no1,a.mp4,cat,eat,STATE,1.0,2.0\no1,a.mp4,dog,eat,STATE,1.5,3.0\n"
         "o2,b.mp4,dog,sleep,STATE,0,3.5\n"
     )
     with pytest.raises(InputError, match="several subjects.*'cat'.*'dog'.*--tier=cat"):
@@ -381,6 +381,31 @@ def test_datavyu(caplog):
     assert "cells without a code (1)" in caplog.text
 
 
+def test_a_column_and_a_cell_of_datavyu_with_escapes():
+    text = (
+        "#4\nfree\\-play (MATRIX,true,)-code\\,01|NOMINAL\n"
+        "00:00:01:000,00:00:01:999,(two\\\nlines \\(a\\|b\\))\n"
+        "00:00:02:000,00:00:02:499,(c)\n"
+    )
+    (found,) = annotating.read(text, "day1.csv", tier="free-play")
+    assert triples(found) == [("two lines (a|b)", 1.0, 2.0), ("c", 2.0, 2.5)]
+    assert found.segments[1].where.endswith("day1.csv, line 5 (column 'free-play')")
+
+
+def test_cells_that_datavyu_exports():
+    text = (
+        "gaze.ordinal,gaze.onset,gaze.offset,gaze.code01,task.ordinal,task.onset,"
+        "task.offset,task.code01,task.who,\n"
+        '0,500,899,"left",0,1000,1999,"pour, slowly","ann",\n'
+        '1,900,1499,"right",,,,,,\n'
+    )
+    (found,) = annotating.read(text, "day1.csv", tier="gaze")
+    assert triples(found) == [("left", 0.5, 0.9), ("right", 0.9, 1.5)]
+    options = {"tier": "task", "columns": {"label": "code01"}}
+    (found,) = annotating.read(text, "day1.csv", **options)
+    assert triples(found) == [("pour, slowly", 1.0, 2.0)]
+
+
 def test_activitynet(caplog):
     database = {
         "ab-C_1": {
@@ -401,8 +426,8 @@ stop_timestamp,start_frame,stop_frame,narration,verb,verb_class,noun,noun_class,
 all_nouns,all_noun_classes
 P01_01_0,P01,P01_01,00:00:01.089,00:00:00.14,00:00:03.37,8,202,open door,open,3,door,3,\
 "['door', 'knob']","[3, 9]"
-P02_01_0,P02,P02_01,00:00:02.629,00:00:04.37,00:01:06.17,262,370,"turn on, light",turn-on,\
-6,light,114,['light'],[114]
+P02_01_0,P02,P02_01,00:00:02.629,00:00:04.37,00:01:06.17,262,370,"turn on, light",\
+turn-on,6,light,114,['light'],[114]
 """
 
 
@@ -416,8 +441,8 @@ def test_epic_kitchens():
     assert triples(second) == [("turn on, light", 4.37, 66.17)]
 
 
-EGTEA = """# Clip Prefix (Unique); Video Session; Starting Time (ms); Ending Time (ms); \
-Action Label; Verb Label; Noun Label(s)
+EGTEA = """# Clip Prefix (Unique); Video Session; Starting Time (ms); \
+Ending Time (ms); Action Label; Verb Label; Noun Label(s)
 OP01-R01-Pasta-1002316-1004005-F024051-F024101; OP01-R01-Pasta; 1002316; 1004005; \
 Take Bowl; Take; Bowl
 OP01-R01-Pasta-1004000-1006000-F024101-F024141; OP01-R01-Pasta; 1004000; 1006000; \
