@@ -25,6 +25,40 @@ def write_atomic(path: str | os.PathLike, content: str | bytes) -> pathlib.Path:
     return path
 
 
+def write_durable(path: str | os.PathLike, content: str | bytes) -> pathlib.Path:
+    """Writes a file as `write_atomic`, and returns only when the disk has it.
+
+    Raises:
+        InputError: if the path cannot be written to.
+    """
+    path = pathlib.Path(path)
+    data = content.encode() if isinstance(content, str) else content
+    with writing(path):
+        path.parent.mkdir(parents=True, exist_ok=True)
+        temporary = draft_of(path)
+        try:
+            with temporary.open("wb") as file:
+                file.write(data)
+                file.flush()
+                os.fsync(file.fileno())
+            os.replace(temporary, path)
+        finally:
+            temporary.unlink(missing_ok=True)
+        sync_folder(path.parent)
+    return path
+
+
+def sync_folder(path: pathlib.Path) -> None:
+    """Makes the names in a folder outlast a loss of power, where systems can."""
+    if os.name == "nt":
+        return
+    handle = os.open(path, os.O_RDONLY)
+    try:
+        os.fsync(handle)
+    finally:
+        os.close(handle)
+
+
 def make_folder(path: str | os.PathLike, *, option: str = "--workdir") -> pathlib.Path:
     """Creates a folder and, to test it early, a temporary file in it.
 

@@ -1,0 +1,319 @@
+"""Reads and saves the labels of videos: what is acknowledged is on the disk.
+
+labels/NAME.json holds the labels at any time, groundTruth/NAME.txt is there exactly as
+long as every frame has a label. A change of the second file is laid ready beside it,
+the first one is saved, then the second is put in place. So a killed server leaves one
+of three traces, and each is mended without a guess: nothing; a file laid ready that
+belongs to labels never saved; one that belongs to labels that were.
+"""
+
+import dataclasses
+import os
+import pathlib
+import threading
+
+import numpy as np
+
+from data_pipeline.annotations import read_labels
+from svtas_jax.errors import InputError
+from svtas_jax.runtime.files import sync_folder, write_durable, writing
+from svtas_jax.serving.labelling import classes, documents
+from svtas_jax.serving.labelling.documents import Document, Segment, digest
+from svtas_jax.serving.labelling.folder import Folder
+
+_REPLACED = "replaced"  # label files of other programs, before they are written over
+
+
+@dataclasses.dataclass(frozen=True)
+class Opened:
+    """The labels of a video as they are on the disk.
+
+    Attributes:
+        document: the labels.
+        token: names this state of the files.
+        notice: what a person must know of them, "" if nothing.
+        kept: the page's own last labels, where another program's came later.
+    """
+
+    document: Document
+    token: str
+    notice: str = ""
+    kept: tuple[Segment, ...] = ()
+
+
+class ConflictError(Exception):
+    """Somebody else has saved other labels.
+
+    Attributes:
+        opened: what is on the disk now.
+    """
+
+    def __init__(self, opened: Opened) -> None:
+        super().__init__("the labels were changed elsewhere")
+        self.opened = opened
+
+
+@dataclasses.dataclass(frozen=True)
+class Change:
+    """What a client saves.
+
+    Attributes:
+        base: `Opened.token` that it began with.
+        edit: its name for the change, to know it again after a lost answer.
+        segments: all of the video.
+        run: see `Document.run`.
+    """
+
+    base: str
+    edit: str
+    segments: tuple[Segment, ...]
+    run: str = ""
+
+
+class Store:
+    """The labels of all videos of a folder; safe to use from several threads."""
+
+    def __init__(self, folder: Folder) -> None:
+        """Ends what a killed server has begun.
+
+        Raises:
+            InputError: if mapping.txt is invalid, or a file cannot be written.
+        """
+        self.folder, self._lock = folder, threading.RLock()
+        classes.finish_renaming(folder)
+        classes.read_classes(folder)
+
+    def classes(self) -> tuple[str, ...]:
+        """Returns the classes in the order of their indices.
+
+        Raises:
+            InputError: if mapping.txt is invalid.
+        """
+        with self._lock:
+            classes.finish_renaming(self.folder)
+            return classes.read_classes(self.folder)
+
+    def add_class(self, name: str) -> None:
+        """Adds a class, see `classes.add_class`."""
+        with self._lock:
+            classes.add_class(self.folder, name)
+
+    def rename_class(self, old: str, new: str) -> None:
+        """Renames a class everywhere, see `classes.rename_class`."""
+        with self._lock:
+            classes.rename_class(self.folder, old, new)
+
+    def read(self, name: str, num_frames: int = 0) -> Opened:
+        """Reads the labels of a video.
+
+        Args:
+            name: of the video.
+            num_frames: that it has, 0 if that is not known yet.
+
+        Raises:
+            InputError: if a file cannot be used; the message says which and why.
+        """
+        with self._lock:
+            classes.finish_renaming(self.folder)
+            files = _Files(self.folder, name)
+            files.mend()
+            opened = self._opened(files)
+            return _fitted(opened, num_frames, files.truth) if num_frames else opened
+
+    def save(self, name: str, change: Change, *, num_frames: int = 0) -> Opened:
+        """Saves the labels of a video; returns when the disk has them.
+
+        Raises:
+            ConflictError: if they are not based on what is on the disk.
+            InputError: if a class is unknown, or a file cannot be used.
+        """
+        with self._lock:
+            unknown = {s.label for s in change.segments} - set(self.classes())
+            if unknown:
+                raise InputError(f"the class {min(unknown)!r} is not in mapping.txt.")
+            files = _Files(self.folder, name)
+            files.mend()
+            opened = self._opened(files)
+            if change.edit and opened.document.edit == change.edit and not opened.kept:
+                return opened  # the answer to it was lost
+            if change.base != opened.token:
+                fits = (
+                    _fitted(opened, num_frames, files.truth) if num_frames else opened
+                )
+                raise ConflictError(fits)
+            document = Document(
+                version=opened.document.version + 1,
+                edit=change.edit,
+                run=change.run,
+                num_frames=num_frames,
+                segments=change.segments,
+            )
+            return files.write(document)
+
+    def settle(self, name: str, num_frames: int) -> None:
+        """Ends what had to wait until the frames of a video were counted."""
+        with self._lock:
+            files = _Files(self.folder, name)
+            if not files.document_content:
+                return
+            files.mend()
+            opened = self._opened(files)
+            document = opened.document
+            if document.num_frames or opened.kept or opened.notice:
+                return
+            segments = documents.cut_to(document.segments, num_frames)
+            files.write(
+                dataclasses.replace(
+                    document,
+                    version=document.version + 1,
+                    num_frames=num_frames,
+                    segments=segments,
+                )
+            )
+
+    def _opened(self, files: "_Files") -> Opened:
+        stored = files.document()
+        found = digest(files.truth_content)
+        if found == stored.truth:
+            return Opened(stored, files.token)
+        if not found:
+            return Opened(
+                stored,
+                files.token,
+                f"{files.truth} was removed by another program; the labels are still "
+                "here, and the next change writes the file again.",
+            )
+        found_segments = self._segments_of(files.truth)
+        if stored.is_complete and documents.joined(stored.segments) == found_segments:
+            return Opened(dataclasses.replace(stored, truth=found), files.token)
+        document = dataclasses.replace(
+            stored, segments=found_segments, run="", edit="", truth=found, num_frames=0
+        )
+        if not stored.version:
+            return Opened(document, files.token)
+        return Opened(
+            document,
+            files.token,
+            f"{files.truth} was changed by another program after the last change on "
+            "this page; its labels are shown.",
+            stored.segments,
+        )
+
+    def _segments_of(self, path: pathlib.Path) -> tuple[Segment, ...]:
+        names = self.classes()
+        if not names:
+            raise InputError(
+                f"{path} has labels, but there is no {self.folder.mapping} with their "
+                "classes; add the classes here, or bring the file back."
+            )
+        indices = read_labels(path, names)
+        borders = np.flatnonzero(np.diff(indices)) + 1
+        edges = [0, *borders.tolist(), len(indices)]
+        return tuple(
+            Segment(start, end, names[indices[start]])
+            for start, end in zip(edges, edges[1:], strict=False)
+        )
+
+
+class _Files:
+    """The two files of a video, as they are at this moment."""
+
+    def __init__(self, folder: Folder, name: str) -> None:
+        self._path = folder.document_path(name)
+        self.truth = folder.truth_path(name)
+        self._ready = self.truth.with_name(f".{self.truth.name}.ready")
+        self._replaced = folder.side / _REPLACED
+        self.document_content = _content(self._path)
+        self.truth_content = _content(self.truth)
+
+    @property
+    def token(self) -> str:
+        """Names the content of both."""
+        return digest(self.document_content + b"\0" + self.truth_content)
+
+    def document(self) -> Document:
+        """Returns what labels/NAME.json holds.
+
+        Raises:
+            InputError: if it is damaged.
+        """
+        if not self.document_content:
+            return Document()
+        return documents.read_document(self.document_content, str(self._path))
+
+    def mend(self) -> None:
+        """Ends what a killed server has begun with groundTruth/NAME.txt."""
+        if not self._ready.exists():
+            return
+        stored = self.document()
+        is_saved = digest(_content(self._ready)) == stored.truth
+        if is_saved and digest(self.truth_content) == stored.before:
+            self._put_in_place()
+        else:
+            self._ready.unlink()
+
+    def write(self, document: Document) -> Opened:
+        """Saves labels; returns when the disk has them."""
+        found = digest(self.truth_content)
+        labels = document.to_labels().encode() if document.num_frames else None
+        wanted = found if labels is None else digest(labels)
+        document = dataclasses.replace(document, truth=wanted, before=found)
+        if wanted != found:
+            self._keep_foreign(found)
+            write_durable(self._ready, labels or b"")
+        content = document.to_json().encode()
+        write_durable(self._path, content)
+        self.document_content = content
+        if wanted != found:
+            self._put_in_place()
+        return Opened(document, self.token)
+
+    def _put_in_place(self) -> None:
+        with writing(self.truth, option="--label"):
+            content = _content(self._ready)
+            if content:
+                os.replace(self._ready, self.truth)
+            else:
+                self.truth.unlink(missing_ok=True)
+                self._ready.unlink()
+            sync_folder(self.truth.parent)
+        self.truth_content = content
+
+    def _keep_foreign(self, found: str) -> None:
+        """Copies a label file that this page has not written."""
+        stored = self.document()
+        if found and not (stored.num_frames and found == stored.truth):
+            name = f"{self.truth.stem}.{found[:8]}.txt"
+            write_durable(self._replaced / name, self.truth_content)
+
+
+def _content(path: pathlib.Path) -> bytes:
+    try:
+        return path.read_bytes()
+    except FileNotFoundError:
+        return b""
+    except OSError as error:
+        raise InputError(
+            f"{path} cannot be read: {error.strerror or error}; check its permissions."
+        ) from error
+
+
+def _fitted(opened: Opened, num_frames: int, truth: pathlib.Path) -> Opened:
+    """Returns labels that are of another number of frames than the video, so far as
+    they fit, and says it."""
+    document, notice = opened.document, opened.notice
+    end = document.segments[-1].end if document.segments else 0
+    if end > num_frames or (document.num_frames or num_frames) != num_frames:
+        count = max(end, document.num_frames)
+        notice += (
+            f" The labels are of {count} frames, but the video has {num_frames}: what "
+            "is beyond its end is left out. Are they of this video?"
+        )
+    elif document.truth and not document.num_frames and end < num_frames:
+        notice += (
+            f" {truth} has {end} lines, but the video {num_frames} frames: the last "
+            f"{num_frames - end} have no label yet. Are the labels of this video?"
+        )
+    segments = documents.cut_to(document.segments, num_frames)
+    document = dataclasses.replace(document, segments=segments, num_frames=num_frames)
+    return dataclasses.replace(opened, document=document, notice=notice.strip())
