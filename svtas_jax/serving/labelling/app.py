@@ -12,7 +12,8 @@ from svtas_jax.serving.labelling.state import LabelState
 _PAGES = (
     *("/style.css", "/icon.svg", "/draw.js"),
     *("/label.css", "/label.js", "/label_edit.js", "/label_keys.js", "/label_list.js"),
-    *("/label_outbox.js", "/label_player.js", "/label_timeline.js"),
+    *("/label_outbox.js", "/label_player.js", "/label_sure.js", "/label_timeline.js"),
+    "/label_work.js",
 )
 
 

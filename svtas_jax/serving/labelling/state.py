@@ -5,6 +5,7 @@ import contextlib
 import hashlib
 import os
 import pathlib
+import secrets
 import threading
 import time
 from collections.abc import AsyncIterator
@@ -46,7 +47,7 @@ class LabelState:
         self._videos: dict[str, Video] = {}
         self._scanned_s = -1e9
         self._entries: dict[str, tuple[int, dict[str, Any]]] = {}
-        self._revision = 0
+        self._revision, self._session = 0, secrets.token_hex(8)
         self._summaries: dict[str, tuple[str, dict[str, Any]]] = {}
         self._lock = threading.Lock()
 
@@ -119,6 +120,7 @@ class LabelState:
             ]
             return {
                 "revision": self._revision,
+                "session": self._session,
                 "videos": changed,
                 "ids": list(entries),
                 **self._about(),
