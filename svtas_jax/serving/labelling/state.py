@@ -30,16 +30,20 @@ class LabelState:
 
     Attributes:
         folder, store, maker: see their classes.
+        folder_handle: see `open_folder`.
         proposer: of pre-labels; None without a run.
     """
 
-    def __init__(self, folder: Folder, run: Run | None) -> None:
+    def __init__(
+        self, folder: Folder, run: Run | None = None, handle: int | None = None
+    ) -> None:
         """Compiles the run, if there is one.
 
         Raises:
             InputError: if mapping.txt is invalid, or the run cannot read videos.
         """
-        self.folder, self.store = folder, Store(folder)
+        self.folder, self.folder_handle = folder, handle
+        self.store = Store(folder)
         self.maker = Maker(making.cache_folder(), self._counted)
         self.proposer: Proposer | None = None
         if run is not None:
@@ -220,8 +224,8 @@ def open_state(root: str | os.PathLike, run: Run | None = None) -> LabelState:
         MissingInputError: if the folder does not exist, or has no videos.
         InputError: if it cannot be used, see `open_folder` and `LabelState`.
     """
-    folder, _handle = open_folder(pathlib.Path(root))  # held until the process ends
-    return LabelState(folder, run)
+    folder, handle = open_folder(pathlib.Path(root))
+    return LabelState(folder, run, handle)
 
 
 def describe(opened: Opened, mark: str) -> dict[str, Any]:

@@ -10,6 +10,7 @@ belongs to labels never saved; one that belongs to labels that were.
 import dataclasses
 import os
 import pathlib
+import re
 import threading
 
 import numpy as np
@@ -21,6 +22,7 @@ from svtas_jax.serving.labelling import classes, documents
 from svtas_jax.serving.labelling.documents import Document, Segment, digest
 from svtas_jax.serving.labelling.folder import Folder
 
+_DRAFT = re.compile(r"\..+\.(json|ready)\.[0-9a-f]{16}")  # see `files.draft_of`
 _REPLACED = "replaced"  # label files of other programs, before they are written over
 
 
@@ -80,6 +82,7 @@ class Store:
             InputError: if mapping.txt is invalid, or a file cannot be written.
         """
         self.folder, self._lock = folder, threading.RLock()
+        _remove_drafts(folder)
         classes.finish_renaming(folder)
         classes.read_classes(folder)
 
@@ -285,6 +288,14 @@ class _Files:
         if found and not (stored.num_frames and found == stored.truth):
             name = f"{self.truth.stem}.{found[:8]}.txt"
             write_durable(self._replaced / name, self.truth_content)
+
+
+def _remove_drafts(folder: Folder) -> None:
+    """Removes what a server wrote that was killed; never what is laid ready."""
+    for place in (folder.side, folder.truths):
+        for path in place.glob(".*"):
+            if _DRAFT.fullmatch(path.name):
+                path.unlink(missing_ok=True)
 
 
 def _content(path: pathlib.Path) -> bytes:
