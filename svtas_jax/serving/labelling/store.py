@@ -137,7 +137,9 @@ class Store:
             files = _Files(self.folder, name)
             files.mend()
             opened = self._opened(files)
-            if change.edit and opened.document.edit == change.edit and not opened.kept:
+            stored = opened.document
+            is_known = (stored.edit, stored.segments) == (change.edit, change.segments)
+            if is_known and change.edit and not opened.kept:
                 return opened  # the answer to it was lost
             if change.base != opened.token:
                 fits = (
@@ -145,7 +147,7 @@ class Store:
                 )
                 raise ConflictError(fits)
             document = Document(
-                version=opened.document.version + 1,
+                version=stored.version + 1,
                 edit=change.edit,
                 run=change.run,
                 num_frames=num_frames,
