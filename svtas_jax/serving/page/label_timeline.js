@@ -84,8 +84,7 @@ export class Timeline {
     } else if (Math.abs(x - drag.x) > 4 || drag.hasMoved) {
       drag.hasMoved = true;
       const ends = [drag.start, this.frameOf(x)].sort((a, b) => a - b);
-      const start = this.clampFrame(ends[0]), end = Math.max(start + 1, Math.min(this.made, Math.round(ends[1])));
-      this.actions.select({ start, end });
+      this.actions.select({ start: this.clampFrame(ends[0]), end: this.clampFrame(ends[1]) + 1 });
       this.actions.seek(this.clampFrame(this.frameOf(x)));
     }
   }
