@@ -21,6 +21,7 @@ function notify(text = "") {
 function tell(state, text = "") {
   find("#saved").dataset.state = state;
   find("#saved").textContent = text || { saved: "All changes saved", saving: "Saving" }[state];
+  if (state === "saved") list?.wake?.();
 }
 
 function decide(text, choices) {
@@ -202,7 +203,7 @@ function suggest() {
   const root = find("#suggest"), unknown = about.run?.unknown ?? [];
   root.hidden = about.classes.length > 0 && !unknown.length;
   const add = (names) => attempt(names.reduce((before, name) => before.then(() => send("label/classes", { name })), Promise.resolve()));
-  if (unknown.length) root.replaceChildren(make("button", { type: "button", textContent: `Add the run's ${unknown.length} other class${unknown.length > 1 ? "es" : ""}`, onclick: () => add(unknown) }));
+  if (unknown.length) root.replaceChildren(make("button", { type: "button", textContent: unknown.length > 1 ? `Add the run's ${unknown.length} other classes` : `Add the run's class ${unknown[0]}`, onclick: () => add(unknown) }));
   else root.replaceChildren("Training needs a class for every frame; for those in which nothing happens:", make("button", { type: "button", textContent: "Add background", onclick: () => add(["background"]) }));
 }
 
@@ -215,7 +216,7 @@ function showNext() {
   const done = list.ids.filter((id) => list.videos.get(id).state === "done").length, quote = (text) => /^[\w./-]+$/.test(text) ? text : `'${text.replaceAll("'", "'\\''")}'`;
   const root = quote(about.folder.replace(/\/$/, ""));
   find("#next").hidden = done < 2;
-  if (done >= 2) find("#next").replaceChildren("Next, splits and a config from the videos that are done:", make("code", { textContent: `python -m data_pipeline.prepare --videos=${root}/Videos --annotations=${root}/groundTruth --output=${root}` }));
+  if (done >= 2) find("#next").replaceChildren("Next, splits and a config from the videos that are done:", make("code", { textContent: `python -m data_pipeline.prepare \\\n  --videos=${root}/Videos \\\n  --annotations=${root}/groundTruth \\\n  --output=${root}` }));
 }
 
 // ---- keys, theme, start ----

@@ -3,7 +3,7 @@
 import { clock, inkOn } from "./draw.js";
 import { borders, moveBorder, segmentAt } from "./label_edit.js";
 
-const ROW = 50, SURE = 30, AXIS = 24, WHOLE = 18, GAP = 4, LEAST_FRAMES = 12;
+const ROW = 50, SURE = 30, AXIS = 24, WHOLE = 18, GAP = 4, LEAST_FRAMES = 12, LEAST_SURE = 40;
 const SPACINGS = [0.1, 0.2, 0.5, 1, 2, 5, 10, 15, 30, 60, 120, 300, 600, 1800, 3600];
 
 export class Timeline {
@@ -120,12 +120,15 @@ export class Timeline {
     canvas.width = Math.round(width * scale);
     canvas.height = Math.round(height * scale);
     const pen = canvas.getContext("2d"), style = getComputedStyle(canvas);
-    Object.assign(this, { pen, ink: style.color, line: style.borderTopColor, accent: style.accentColor });
+    Object.assign(this, { pen, ink: style.color, line: style.borderTopColor, accent: style.accentColor, gap: style.columnRuleColor });
     pen.scale(scale, scale);
     pen.font = `13px ${style.fontFamily}`;
     pen.textBaseline = "middle";
-    pen.fillStyle = this.line;
+    pen.fillStyle = this.gap;
     pen.fillRect(0, 0, width, ROW);
+    pen.fillStyle = this.line;
+    pen.fillRect(0, 0, width, 1);
+    pen.fillRect(0, ROW - 1, width, 1);
     if (!this.total) return;
     this.paintUnmade(width);
     for (const segment of this.segments) this.paintSegment(segment, width);
@@ -169,13 +172,11 @@ export class Timeline {
   }
   paintSure(width, top) {
     const { pen, sure } = this;
-    pen.fillStyle = this.line;
-    pen.globalAlpha = 0.5;
+    pen.fillStyle = this.gap;
     pen.fillRect(0, top, width, SURE);
-    pen.globalAlpha = 1;
     pen.beginPath();
     pen.moveTo(0, top + SURE);
-    for (let x = 0; x <= width; x += 2) pen.lineTo(x, top + SURE - (SURE * sure.least(this.frameOf(x), this.frameOf(x + 2))) / 100);
+    for (let x = 0; x <= width; x += 2) pen.lineTo(x, top + SURE - (SURE * Math.max(0, sure.least(this.frameOf(x), this.frameOf(x + 2)) - LEAST_SURE)) / (100 - LEAST_SURE));
     pen.lineTo(width, top + SURE);
     pen.fillStyle = this.accent;
     pen.globalAlpha = 0.75;
@@ -183,7 +184,7 @@ export class Timeline {
     pen.globalAlpha = 1;
     pen.fillStyle = this.ink;
     pen.font = pen.font.replace("13px", "11px");
-    pen.fillText("how sure the run is", 4, top + 8);
+    pen.fillText(`how sure the run is, ${LEAST_SURE} to 100 %`, 4, top + 8);
     pen.font = pen.font.replace("11px", "13px");
   }
   timeOf(frame) {
@@ -205,7 +206,7 @@ export class Timeline {
   }
   paintWhole(width, top) {
     const { pen, total } = this, x = (frame) => (frame / total) * width;
-    pen.fillStyle = this.line;
+    pen.fillStyle = this.gap;
     pen.fillRect(0, top + 3, width, WHOLE - 6);
     for (const s of this.segments) {
       pen.globalAlpha = s.proposed ? 0.4 : 1;
