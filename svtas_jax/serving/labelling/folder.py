@@ -65,12 +65,11 @@ class Folder:
     def truth_path(self, name: str) -> pathlib.Path:
         """Returns the label file: one that is there, however its accents are stored."""
         path = self.truths / f"{name}.txt"
-        if name.isascii() or path.exists() or not self.truths.is_dir():
+        if name.isascii() or path.exists():
             return path
-        for other in self.truths.iterdir():
-            if _normal(other.name) == _normal(path.name):
-                return other
-        return path
+        forms = (unicodedata.normalize(form, path.name) for form in ("NFC", "NFD"))
+        others = (self.truths / form for form in forms)
+        return next((other for other in others if other.exists()), path)
 
     def videos(self) -> tuple[Video, ...]:
         """Finds the videos.

@@ -2,6 +2,7 @@
 
 import contextlib
 import dataclasses
+import math
 import os
 import pathlib
 import shutil
@@ -20,6 +21,7 @@ MOST_BYTES = 20_000_000_000
 _LEAST_FREE = 2_000_000_000  # of the disk, for videos that nobody has opened
 _MOST_OPEN = 3  # videos that are decoded at a time
 _TURN_S = 0.05
+_LOOK_S = 10.0  # between two looks at the disk
 _NICE = 5  # of the thread: who labels comes first
 _DRAFT_S = 3600.0  # after which a killed server's unfinished file is removed
 Counted = Callable[[Video, int], None]
@@ -61,7 +63,8 @@ class Maker:
         self._order: list[str] = []  # ids, most urgent first
         self._wanted: set[str] = set()
         self._lock, self._changed = threading.RLock(), threading.Event()
-        self._is_closed = False
+        self._is_closed = self._had_room = False
+        self._looked_s = -math.inf
         self._thread = threading.Thread(target=self._work, name="pictures", daemon=True)
 
     def start(self) -> None:
@@ -156,9 +159,9 @@ class Maker:
             for task in [t for t in todo if t.steps is not None][_MOST_OPEN:]:
                 self._restart(task)
             for task in todo:
-                if task.video.id in self._wanted or self._has_room():
+                if task.video.id in self._wanted:
                     return task
-            return None
+            return todo[0] if todo and self._has_room() else None
 
     def _restart(self, task: Task) -> None:
         """Lets go of a decoder: its video begins anew later."""
@@ -197,6 +200,11 @@ class Maker:
                 task.pack = packs.pack_of(self._cache, task.video.path)
 
     def _has_room(self) -> bool:
+        if time.monotonic() > self._looked_s + _LOOK_S:
+            self._looked_s, self._had_room = time.monotonic(), self._look_for_room()
+        return self._had_room
+
+    def _look_for_room(self) -> bool:
         folder = self._cache if self._cache.is_dir() else pathlib.Path.home()
         if shutil.disk_usage(folder).free < _LEAST_FREE:
             return False

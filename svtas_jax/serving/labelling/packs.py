@@ -11,6 +11,7 @@ import os
 import pathlib
 import threading
 from collections.abc import Iterator, Sequence
+from typing import BinaryIO
 
 import av
 import cv2
@@ -21,6 +22,7 @@ from data_pipeline import video
 from data_pipeline.decoding import Decoder, DecodingError, reason_of
 from data_pipeline.pictures import turn_of, turned
 from data_pipeline.stamps import clock_of
+from svtas_jax.errors import InputError
 from svtas_jax.runtime.files import draft_of, write_atomic, writing
 
 MOST_SIDE, QUALITY = 480, 75  # pixels of the longer side; of JPEG
@@ -45,7 +47,7 @@ class Pack:
         self._offsets: list[int] | np.ndarray = [0]
         self.expected, self.is_whole = 0, False
         self._draft: pathlib.Path | None = None
-        self._handle = -1
+        self._file: BinaryIO | None = None
         self._lock = threading.Lock()
 
     def __len__(self) -> int:
@@ -63,15 +65,16 @@ class Pack:
         try:
             with np.load(self.path.with_suffix(_INDEX), allow_pickle=False) as index:
                 times_s, offsets = index["times_s"], index["offsets"]
-            handle = os.open(data, os.O_RDONLY)
+            file = data.open("rb")
         except (OSError, ValueError, KeyError, EOFError):
             return False
-        if os.fstat(handle).st_size != offsets[-1] or len(offsets) != len(times_s) + 1:
-            os.close(handle)
+        size = os.fstat(file.fileno()).st_size
+        if size != offsets[-1] or len(offsets) != len(times_s) + 1:
+            file.close()
             return False
         with contextlib.suppress(OSError):
             os.utime(data)  # the least recently used ones go first
-        self.times_s, self._offsets, self._handle = times_s, offsets, handle
+        self.times_s, self._offsets, self._file = times_s, offsets, file
         self.expected, self.is_whole = len(times_s), True
         return True
 
@@ -84,9 +87,7 @@ class Pack:
         self._draft = draft_of(self.path.with_suffix(_DATA))
         with writing(self._draft, option="XDG_CACHE_HOME"):
             self._draft.parent.mkdir(parents=True, exist_ok=True)
-            self._handle = os.open(
-                self._draft, os.O_RDWR | os.O_CREAT | os.O_EXCL, 0o666
-            )
+            self._file = self._draft.open("x+b")
 
     def add(self, jpeg: bytes, time_s: float) -> None:
         """Adds the picture of the next frame.
@@ -96,7 +97,11 @@ class Pack:
         """
         assert isinstance(self.times_s, list) and isinstance(self._offsets, list)
         with writing(self.path, option="XDG_CACHE_HOME"):
-            os.pwrite(self._handle, jpeg, self._offsets[-1])
+            with self._lock:
+                if self._file is None:
+                    raise InputError(f"{self.path} was closed while it was written.")
+                self._file.seek(self._offsets[-1])
+                self._file.write(jpeg)
         self.times_s.append(time_s)
         self._offsets.append(self._offsets[-1] + len(jpeg))
 
@@ -106,11 +111,15 @@ class Pack:
         Raises:
             InputError: if they cannot be written.
         """
-        assert self._draft is not None
         stored = io.BytesIO()
         np.savez(stored, times_s=self.times_s, offsets=self._offsets)
-        with writing(self.path, option="XDG_CACHE_HOME"):
-            os.replace(self._draft, self.path.with_suffix(_DATA))
+        data = self.path.with_suffix(_DATA)
+        with writing(self.path, option="XDG_CACHE_HOME"), self._lock:
+            if self._file is None or self._draft is None:
+                raise InputError(f"{self.path} was closed while it was written.")
+            self._file.close()
+            os.replace(self._draft, data)
+            self._file = data.open("rb")
         write_atomic(self.path.with_suffix(_INDEX), stored.getvalue())
         self._draft, self.expected, self.is_whole = None, len(self), True
 
@@ -118,19 +127,20 @@ class Pack:
         """Returns pictures as JPEG: those of `count` that are there."""
         with self._lock:
             last = min(first + count, len(self))
-            if first >= last or self._handle < 0:
+            if first >= last or self._file is None:
                 return []
             offsets = [int(offset) for offset in self._offsets[first : last + 1]]
-            data = os.pread(self._handle, offsets[-1] - offsets[0], offsets[0])
+            self._file.seek(offsets[0])
+            data = self._file.read(offsets[-1] - offsets[0])
         starts = [offset - offsets[0] for offset in offsets]
         return [data[a:b] for a, b in zip(starts, starts[1:], strict=False)]
 
     def close(self) -> None:
         """Closes the file; removes it if it is not whole."""
         with self._lock:
-            if self._handle >= 0:
-                os.close(self._handle)
-            self._handle = -1
+            if self._file is not None:
+                self._file.close()
+            self._file = None
         if self._draft is not None:
             self._draft.unlink(missing_ok=True)
             self._draft = None

@@ -74,7 +74,7 @@ class Proposer:
         """Puts a video in the queue, unless the run has segmented it."""
         with self._lock:
             state = self._states.get(video.id, "")
-            if state in ("working", "ready") or (state and not first):
+            if state == "working" or (state and not first):
                 return
             if self.read(video) is not None:
                 self._states[video.id] = "ready"

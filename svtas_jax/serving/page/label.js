@@ -95,8 +95,14 @@ async function open(id) {
   find("#name").textContent = entry.name;
   find(".screen .empty").textContent = entry.problem || "Its pictures are being made";
   if (matchMedia("(max-width: 900px)").matches) find(".videos").open = false;
-  await work.open(entry, about);
-  showWork();
+  try {
+    await work.open(entry, about);
+    showWork();
+  } catch (error) {
+    find("#work").hidden = true;
+    Object.assign(find("#empty"), { hidden: false, textContent: `${entry.name} cannot be labelled now.` });
+    throw error;
+  }
 }
 
 async function hear(found) {
@@ -208,8 +214,10 @@ function suggest() {
 }
 
 async function rename(old) {
+  if (work.outbox?.isBusy) throw new Error("Rename the class when all changes are saved.");
   const name = await choose(`${old} gets a new name in mapping.txt and in the labels of all videos.`, { field: "Name", button: "Rename", value: old });
-  if (name && name !== old) await send("label/classes/rename", { old, new: name });
+  work.isOwnRenaming = true;
+  try { if (name && name !== old) await send("label/classes/rename", { old, new: name }); } finally { work.isOwnRenaming = false; }
 }
 
 function showNext() {
@@ -227,8 +235,8 @@ function act(command) {
 }
 
 document.addEventListener("keydown", (event) => {
-  const { target } = event, isPressed = (event.key === " " || event.key === "Enter") && target.closest("button, summary, a");
-  if (event.isComposing || isPressed || find("dialog[open]") || target.closest("input, select, textarea")) return;
+  const { target } = event, isPressed = (event.key === " " || event.key === "Enter") && target.closest?.("button, summary, a");
+  if (event.isComposing || isPressed || find("dialog[open]") || target.closest?.("input, select, textarea")) return;
   const meaning = meaningOf(event);
   if (!meaning || meaning.command === undefined && event.repeat) return;
   event.preventDefault();

@@ -99,12 +99,12 @@ export class Work {
     try {
       const answer = await fetch(`label/videos/${entry.id}`), found = await answer.json();
       if (this.entry?.id !== entry.id || this.outbox !== outbox || outbox.isBusy) return;
-      if (!answer.ok) { this.ui.notify(found.error); return; }
+      if (!answer.ok) { this.mark = entry.mark; this.ui.notify(found.error); return; }
       if (found.token === outbox.token) { this.mark = found.mark; return; }
       const isSame = edit.equal(edit.fromRows(found.segments), this.segments.filter((s) => !s.proposed || found.run));
       outbox.token = found.token;
       this.load(found);
-      if (!isSame && !found.notice) this.ui.notify("These labels were changed elsewhere; the newest ones are shown.");
+      if (!isSame && !found.notice && !this.isOwnRenaming) this.ui.notify("These labels were changed elsewhere; the newest ones are shown.");
     } finally { this.isLoading = false; }
   }
 
