@@ -13,8 +13,10 @@ export class List {
   }
   async run() {
     for (;;) {
+      const began = performance.now();
       await this.ask();
-      await new Promise((resolve) => { this.wake = resolve; setTimeout(resolve, document.hidden ? HIDDEN_MS : EVERY_MS); });
+      const wait = Math.max(document.hidden ? HIDDEN_MS : EVERY_MS, 10 * (performance.now() - began)); // a large folder takes longer
+      await new Promise((resolve) => { this.wake = resolve; setTimeout(resolve, wait); });
     }
   }
   async ask() {
