@@ -4,6 +4,7 @@ import contextlib
 import fractions
 import pathlib
 import re
+import shutil
 import subprocess
 import sys
 
@@ -288,6 +289,44 @@ def test_two_windows_do_not_overwrite_each_other(browser, server):
             )
         two.get_by_role("button", name="Keep the file's labels").click()
         assert rows_of(two, server) == [[0, FRAMES, CLASSES[1], False]]
+
+
+def test_a_person_corrects_what_a_run_proposes(browser, run, film, tools, tmp_path):
+    (tmp_path / "Videos").mkdir()
+    shutil.copy(film, tmp_path / "Videos" / "a.avi")
+    (tmp_path / "mapping.txt").write_text(
+        "".join(f"{n} {name}\n" for n, name in enumerate([*run.class_names, "stir"])),
+        encoding="utf-8",
+    )
+    expected = run.segment(film)
+    truth = tmp_path / "groundTruth" / "a.txt"
+    with tools.labelling(tmp_path, run) as client:
+        page = browser.new_page()
+        page.goto(str(client.base_url), wait_until="domcontentloaded")
+        playwright.expect(page.locator("#run-name")).to_contain_text(
+            f"{len(expected.segments)} to accept", timeout=30_000
+        )
+        playwright.expect(page.locator("#run-note")).to_contain_text("stir")
+        playwright.expect(page.locator(".now")).to_contain_text("?")
+        sure = [segment.confidence for segment in expected.segments]
+        unsure = expected.segments[int(np.argmin(sure))]
+        press(page, "n")
+        playwright.expect(page.locator("#mode")).to_contain_text(unsure.label)
+        assert unsure.start_frame <= frame_of(page) < unsure.end_frame
+        press(page, "Enter")
+        playwright.expect(page.locator("#saved")).to_have_attribute(
+            "data-state", "saved"
+        )
+        assert not truth.exists()
+        press(page, "Shift+Enter")
+        playwright.expect(page.locator("#saved")).to_contain_text("every frame")
+        assert truth.read_text("utf-8").splitlines() == expected.label_names
+        press(page, "Control+z")
+        playwright.expect(page.locator("#run-name")).to_contain_text("to accept")
+        tools.until(lambda: not truth.exists())
+        (tmp_path / "labels" / "a.json").write_text("{")
+        playwright.expect(page.locator("#notice")).to_contain_text("is damaged")
+        page.close()
 
 
 def test_it_plays_at_the_times_of_the_frames(browser, server):
