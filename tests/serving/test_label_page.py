@@ -291,6 +291,53 @@ def test_two_windows_do_not_overwrite_each_other(browser, server):
         assert rows_of(two, server) == [[0, FRAMES, CLASSES[1], False]]
 
 
+FUZZ = """async () => {
+  const e = await import('/label_edit.js'), total = 60;
+  let seed = 1, segments = [];
+  const below = (n) => { seed = (seed * 48271) % 2147483647; return seed % n; };
+  const check = (found, why) => {
+    let end = 0;
+    for (const s of found) {
+      if (s.start < end || s.end <= s.start || s.end > total) throw new Error(`${why}: ${JSON.stringify(found)}`);
+      end = s.end;
+    }
+    return found;
+  };
+  const labels = (found) => { const all = Array(total).fill(null); for (const s of found) all.fill(s.label, s.start, s.end); return all; };
+  for (let n = 0; n < 20000; n++) {
+    const start = below(total), end = start + 1 + below(total - start), label = 'abc'[below(3)], before = labels(segments);
+    const copy = JSON.stringify(segments), kind = below(9);
+    let next = segments, wanted = before;
+    if (kind < 2) { next = e.paint(segments, start, end, label); wanted = before.map((l, f) => start <= f && f < end ? label : l); }
+    else if (kind === 2) { next = e.clear(segments, start, end); wanted = before.map((l, f) => start <= f && f < end ? null : l); }
+    else if (kind === 3) next = e.split(segments, start);
+    else if (kind === 4) next = e.accept(segments, start, end);
+    else if (kind === 5) {
+      next = e.propose(segments, [[0, 20, 'a'], [20, 41, 'x'], [41, 60, 'b']], total, new Set('abc'));
+      wanted = before.map((l, f) => l ?? (f < 20 ? 'a' : f < 41 ? null : 'b'));
+    } else if (kind === 6) { const at = e.segmentAt(segments, start); if (at >= 0) { next = e.merge(segments, at); wanted = null; } }
+    else {
+      const all = e.borders(segments), border = all[below(Math.max(1, all.length))];
+      if (border) { next = e.moveBorder(segments, border, below(total + 9) - 4, total); wanted = null; if (next.length !== segments.length) throw new Error('a segment is gone'); }
+    }
+    check(next, `kind ${kind} ${start} ${end}`);
+    if (wanted && labels(next).join() !== wanted.join()) throw new Error(`kind ${kind} ${start} ${end} ${copy}`);
+    if (JSON.stringify(segments) !== copy) throw new Error(`kind ${kind} changes what it is given`);
+    const open = e.gaps(next, total).reduce((sum, g) => sum + g.end - g.start, 0);
+    if (open !== labels(next).filter((l) => l === null).length) throw new Error('gaps');
+    segments = below(12) ? next : [];
+  }
+  return true;
+}"""  # noqa: E501
+
+
+def test_no_change_breaks_the_segments(browser, server):
+    page = browser.new_page()
+    page.goto(server.address, wait_until="domcontentloaded")
+    assert page.evaluate(FUZZ)
+    page.close()
+
+
 def test_a_person_corrects_what_a_run_proposes(browser, run, film, tools, tmp_path):
     (tmp_path / "Videos").mkdir()
     shutil.copy(film, tmp_path / "Videos" / "a.avi")

@@ -146,9 +146,9 @@ def _hold(path: pathlib.Path) -> int | None:
 def _no_video(root: pathlib.Path, names: list[str]) -> str:
     folder = root / "Videos"
     if not folder.is_dir():
-        return (
-            f"--label={root} has no folder Videos/; make it and put the videos there."
-        )
+        own = sum(map(is_video_name, os.listdir(root)))
+        which = f"its {own} videos" if own else "the videos"
+        return f"--label={root} has no folder Videos/; make it and put {which} there."
     nested = [name for name in names if (folder / name).is_dir()]
     hint = (
         f" Videos in folders such as {nested[0]}/ are not found: move or link them up."

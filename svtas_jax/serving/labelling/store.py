@@ -1,29 +1,20 @@
 """Reads and saves the labels of videos: what is acknowledged is on the disk.
 
-labels/NAME.json holds the labels at any time, groundTruth/NAME.txt is there exactly as
-long as every frame has a label. A change of the second file is laid ready beside it,
-the first one is saved, then the second is put in place. So a killed server leaves one
-of three traces, and each is mended without a guess: nothing; a file laid ready that
-belongs to labels never saved; one that belongs to labels that were.
+Who saves names the state of the files that the change is based on. If they are in
+another one, another person, window or program came first, and nothing is written.
 """
 
 import dataclasses
-import os
 import pathlib
-import re
 import threading
 
 import numpy as np
 
 from data_pipeline.annotations import read_labels
 from svtas_jax.errors import InputError
-from svtas_jax.runtime.files import sync_folder, write_durable, writing
-from svtas_jax.serving.labelling import classes, documents
+from svtas_jax.serving.labelling import classes, disk, documents
 from svtas_jax.serving.labelling.documents import Document, Segment, digest
 from svtas_jax.serving.labelling.folder import Folder
-
-_DRAFT = re.compile(r"\..+\.(json|ready)\.[0-9a-f]{16}")  # see `files.draft_of`
-_REPLACED = "replaced"  # label files of other programs, before they are written over
 
 
 @dataclasses.dataclass(frozen=True)
@@ -82,7 +73,7 @@ class Store:
             InputError: if mapping.txt is invalid, or a file cannot be written.
         """
         self.folder, self._lock = folder, threading.RLock()
-        _remove_drafts(folder)
+        disk.remove_drafts(folder)
         classes.finish_renaming(folder)
         classes.read_classes(folder)
 
@@ -118,7 +109,7 @@ class Store:
         """
         with self._lock:
             classes.finish_renaming(self.folder)
-            files = _Files(self.folder, name)
+            files = disk.Files(self.folder, name)
             files.mend()
             opened = self._opened(files)
             return _fitted(opened, num_frames, files.truth) if num_frames else opened
@@ -134,7 +125,7 @@ class Store:
             unknown = {s.label for s in change.segments} - set(self.classes())
             if unknown:
                 raise InputError(f"the class {min(unknown)!r} is not in mapping.txt.")
-            files = _Files(self.folder, name)
+            files = disk.Files(self.folder, name)
             files.mend()
             opened = self._opened(files)
             stored = opened.document
@@ -153,12 +144,12 @@ class Store:
                 num_frames=num_frames,
                 segments=change.segments,
             )
-            return files.write(document)
+            return _written(files, document)
 
     def settle(self, name: str, num_frames: int) -> None:
         """Ends what had to wait until the frames of a video were counted."""
         with self._lock:
-            files = _Files(self.folder, name)
+            files = disk.Files(self.folder, name)
             if not files.document_content:
                 return
             files.mend()
@@ -176,7 +167,7 @@ class Store:
                 )
             )
 
-    def _opened(self, files: "_Files") -> Opened:
+    def _opened(self, files: disk.Files) -> Opened:
         stored = files.document()
         found = digest(files.truth_content)
         if found == stored.truth:
@@ -220,97 +211,6 @@ class Store:
         )
 
 
-class _Files:
-    """The two files of a video, as they are at this moment."""
-
-    def __init__(self, folder: Folder, name: str) -> None:
-        self._path = folder.document_path(name)
-        self.truth = folder.truth_path(name)
-        self._ready = self.truth.with_name(f".{self.truth.name}.ready")
-        self._replaced = folder.side / _REPLACED
-        self.document_content = _content(self._path)
-        self.truth_content = _content(self.truth)
-
-    @property
-    def token(self) -> str:
-        """Names the content of both."""
-        return digest(self.document_content + b"\0" + self.truth_content)
-
-    def document(self) -> Document:
-        """Returns what labels/NAME.json holds.
-
-        Raises:
-            InputError: if it is damaged.
-        """
-        if not self.document_content:
-            return Document()
-        return documents.read_document(self.document_content, str(self._path))
-
-    def mend(self) -> None:
-        """Ends what a killed server has begun with groundTruth/NAME.txt."""
-        if not self._ready.exists():
-            return
-        stored = self.document()
-        is_saved = digest(_content(self._ready)) == stored.truth
-        if is_saved and digest(self.truth_content) == stored.before:
-            self._put_in_place()
-        else:
-            self._ready.unlink()
-
-    def write(self, document: Document) -> Opened:
-        """Saves labels; returns when the disk has them."""
-        found = digest(self.truth_content)
-        labels = document.to_labels().encode() if document.num_frames else None
-        wanted = found if labels is None else digest(labels)
-        document = dataclasses.replace(document, truth=wanted, before=found)
-        if wanted != found:
-            self._keep_foreign(found)
-            write_durable(self._ready, labels or b"")
-        content = document.to_json().encode()
-        write_durable(self._path, content)
-        self.document_content = content
-        if wanted != found:
-            self._put_in_place()
-        return Opened(document, self.token)
-
-    def _put_in_place(self) -> None:
-        with writing(self.truth, option="--label"):
-            content = _content(self._ready)
-            if content:
-                os.replace(self._ready, self.truth)
-            else:
-                self.truth.unlink(missing_ok=True)
-                self._ready.unlink()
-            sync_folder(self.truth.parent)
-        self.truth_content = content
-
-    def _keep_foreign(self, found: str) -> None:
-        """Copies a label file that this page has not written."""
-        stored = self.document()
-        if found and not (stored.num_frames and found == stored.truth):
-            name = f"{self.truth.stem}.{found[:8]}.txt"
-            write_durable(self._replaced / name, self.truth_content)
-
-
-def _remove_drafts(folder: Folder) -> None:
-    """Removes what a server wrote that was killed; never what is laid ready."""
-    for place in (folder.side, folder.truths):
-        for path in place.glob(".*"):
-            if _DRAFT.fullmatch(path.name):
-                path.unlink(missing_ok=True)
-
-
-def _content(path: pathlib.Path) -> bytes:
-    try:
-        return path.read_bytes()
-    except FileNotFoundError:
-        return b""
-    except OSError as error:
-        raise InputError(
-            f"{path} cannot be read: {error.strerror or error}; check its permissions."
-        ) from error
-
-
 def _fitted(opened: Opened, num_frames: int, truth: pathlib.Path) -> Opened:
     """Returns labels that are of another number of frames than the video, so far as
     they fit, and says it."""
@@ -330,3 +230,7 @@ def _fitted(opened: Opened, num_frames: int, truth: pathlib.Path) -> Opened:
     segments = documents.cut_to(document.segments, num_frames)
     document = dataclasses.replace(document, segments=segments, num_frames=num_frames)
     return dataclasses.replace(opened, document=document, notice=notice.strip())
+
+
+def _written(files: disk.Files, document: Document) -> Opened:
+    return Opened(files.write(document), files.token)
