@@ -25,25 +25,21 @@ def write_atomic(path: str | os.PathLike, content: str | bytes) -> pathlib.Path:
     return path
 
 
-def write_durable(path: str | os.PathLike, content: str | bytes) -> pathlib.Path:
+def write_durable(
+    path: str | os.PathLike, content: str | bytes, *, option: str = "--workdir"
+) -> pathlib.Path:
     """Writes a file as `write_atomic`, and returns only when the disk has it.
+
+    `option` is the flag that sets the folder, for the message.
 
     Raises:
         InputError: if the path cannot be written to.
     """
     path = pathlib.Path(path)
     data = content.encode() if isinstance(content, str) else content
-    with writing(path):
+    with writing(path, option=option):
         path.parent.mkdir(parents=True, exist_ok=True)
-        temporary = draft_of(path)
-        try:
-            with temporary.open("wb") as file:
-                file.write(data)
-                file.flush()
-                os.fsync(file.fileno())
-            os.replace(temporary, path)
-        finally:
-            temporary.unlink(missing_ok=True)
+        _replace(path, data, is_durable=True)
         sync_folder(path.parent)
     return path
 
@@ -99,10 +95,14 @@ def draft_of(path: pathlib.Path) -> pathlib.Path:
     return path.with_name(f".{path.name}.{secrets.token_hex(8)}")
 
 
-def _replace(path: pathlib.Path, data: bytes) -> None:
+def _replace(path: pathlib.Path, data: bytes, *, is_durable: bool = False) -> None:
     temporary = draft_of(path)
     try:
-        temporary.write_bytes(data)
+        with temporary.open("wb") as file:
+            file.write(data)
+            if is_durable:
+                file.flush()
+                os.fsync(file.fileno())
         os.replace(temporary, path)
     finally:
         temporary.unlink(missing_ok=True)

@@ -1,5 +1,6 @@
 """Every route of a labelling server, over the network."""
 
+import errno
 import fractions
 import os
 import struct
@@ -225,6 +226,22 @@ def test_what_cannot_be_saved_is_one_message(client, body, status):
     assert answer.status_code == status and answer.json()["error"]
 
 
+def test_a_full_disk_is_said_and_the_labels_stay(client, monkeypatch):
+    base = save(client, [[0, 4, "nothing", False]], edit="a").json()["token"]
+
+    def fail(*_):
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    with monkeypatch.context() as patch:
+        patch.setattr(os, "fsync", fail)
+        answer = save(client, [[0, 8, "nothing", False]], base=base, edit="b")
+    assert answer.status_code == 507
+    assert "No space left on device; choose another --label" in answer.json()["error"]
+    assert client.get(path_of(client)).json()["segments"] == [[0, 4, "nothing", False]]
+    answer = save(client, [[0, 8, "nothing", False]], base=base, edit="b")
+    assert answer.status_code == 200
+
+
 def test_only_the_own_page_may_save(client):
     path, body = path_of(client), b'{"segments": []}'
     json = {"content-type": "application/json"}
@@ -250,9 +267,10 @@ def test_a_data_set_opens_as_it_is_and_pictures_are_made_once(
     tools, data_folder, tmp_path, monkeypatch
 ):
     folder = data_folder(tmp_path / "own")
-    folder.add("a", 30)
+    path = folder.add("a", 30)
     with tools.labelling(folder.root) as client:
         tools.until(lambda: videos(client)["a"]["counted"])
+        assert video.is_counted(path)  # nobody decodes it again to count
         found = client.get(path_of(client, "a")).json()
         assert found["num_frames"] == 30 and found["complete"] and not found["notice"]
         assert [row[:2] for row in found["segments"][:2]] == [[0, 7], [7, 14]]

@@ -47,7 +47,8 @@ def test_a_run_proposes_and_a_person_accepts(root, run, film, tools, tmp_path):
             assert (root / "groundTruth" / "a.txt").exists() == is_there
 
 
-def test_what_a_run_has_found_is_kept_as_long_as_it_is_the_same(root, run, tools):
+def test_what_a_run_has_found_is_kept_as_long_as_it_is_the_same(root, run, monkeypatch):
+    monkeypatch.setattr(type(run), "open_stream", lambda self, **options: None)
     folder = proposals.Folder(root)
     (video,) = folder.videos()
     same = proposals.Proposer(run, folder, lambda: True)

@@ -231,6 +231,15 @@ def test_a_label_file_is_left_alone_until_the_frames_are_counted(labels):
     assert [*(labels.folder.side / "replaced").iterdir()]
 
 
+def test_a_class_is_renamed_before_the_frames_are_counted(labels):
+    labels.folder.truth_path("a").write_text(text_of(OTHER), encoding="utf-8")
+    labels.save("a", Change(labels.read("a").token, "", HALF))
+    labels.rename_class("take", "grasp")
+    opened = labels.read("a")
+    assert not opened.notice and opened.document.segments[0].label == "grasp"
+    assert truth_of(labels) == "grasp\n" * FRAMES
+
+
 @pytest.mark.parametrize(
     "content",
     ["", "{", "[]", '{"format": 2}', '{"format": 1, "version": "1", "segments": []}'],

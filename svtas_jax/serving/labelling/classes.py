@@ -10,9 +10,9 @@ import unicodedata
 
 from data_pipeline.annotations import read_mapping
 from svtas_jax.errors import InputError
-from svtas_jax.runtime.files import sync_folder, write_durable
+from svtas_jax.runtime.files import sync_folder
 from svtas_jax.serving.labelling import documents
-from svtas_jax.serving.labelling.folder import Folder
+from svtas_jax.serving.labelling.folder import Folder, write
 
 _JOURNAL = "renaming"  # no video's file is called so
 _MOST_LETTERS = 100
@@ -40,7 +40,7 @@ def add_class(folder: Folder, name: str) -> None:
     text = ""
     if classes:
         text = folder.mapping.read_text(encoding="utf-8-sig").rstrip() + "\n"
-    write_durable(folder.mapping, f"{text}{len(classes)} {name}\n")
+    write(folder.mapping, f"{text}{len(classes)} {name}\n")
 
 
 def check_name(name: str, classes: tuple[str, ...]) -> str:
@@ -77,7 +77,7 @@ def rename_class(folder: Folder, old: str, new: str) -> None:
     new = check_name(new, tuple(name for name in classes if name != old))
     if new != old:
         journal = json.dumps({"old": old, "new": new}, ensure_ascii=False)
-        write_durable(folder.side / _JOURNAL, journal)
+        write(folder.side / _JOURNAL, journal)
         finish_renaming(folder)
 
 
@@ -97,7 +97,7 @@ def finish_renaming(folder: Folder) -> None:
     for path in sorted(folder.truths.glob("*.txt")):
         content = path.read_bytes()
         if (renamed := _in_lines(content, old, new)) != content:
-            write_durable(path, renamed)
+            write(path, renamed)
     _rename_in_mapping(folder, old, new)
     journal.unlink()
     sync_folder(folder.side)
@@ -120,7 +120,7 @@ def _rename_in_document(folder: Folder, name: str, old: str, new: str) -> None:
     if renamed != document:
         version = document.version + 1
         renamed = dataclasses.replace(renamed, version=version)
-        write_durable(path, renamed.to_json())
+        write(path, renamed.to_json())
 
 
 def _rename_in_mapping(folder: Folder, old: str, new: str) -> None:
@@ -128,7 +128,7 @@ def _rename_in_mapping(folder: Folder, old: str, new: str) -> None:
     if old in classes:
         names = (new if name == old else name for name in classes)
         lines = (f"{number} {name}\n" for number, name in enumerate(names))
-        write_durable(folder.mapping, "".join(lines))
+        write(folder.mapping, "".join(lines))
 
 
 def _in_lines(content: bytes, old: str, new: str) -> bytes:

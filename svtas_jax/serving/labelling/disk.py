@@ -13,10 +13,10 @@ import pathlib
 import re
 
 from svtas_jax.errors import InputError
-from svtas_jax.runtime.files import sync_folder, write_durable, writing
+from svtas_jax.runtime.files import sync_folder, writing
 from svtas_jax.serving.labelling import documents
 from svtas_jax.serving.labelling.documents import Document, digest
-from svtas_jax.serving.labelling.folder import Folder
+from svtas_jax.serving.labelling.folder import Folder, write
 
 _DRAFT = re.compile(r"\..+\.(json|ready)\.[0-9a-f]{16}")  # see `files.draft_of`
 _REPLACED = "replaced"  # label files of other programs, before they are written over
@@ -67,9 +67,9 @@ class Files:
         document = dataclasses.replace(document, truth=wanted, before=found)
         if wanted != found:
             self._keep_foreign(found)
-            write_durable(self._ready, labels or b"")
+            write(self._ready, labels or b"")
         content = document.to_json().encode()
-        write_durable(self._path, content)
+        write(self._path, content)
         self.document_content = content
         if wanted != found:
             self._put_in_place()
@@ -91,7 +91,7 @@ class Files:
         stored = self.document()
         if found and not (stored.num_frames and found == stored.truth):
             name = f"{self.truth.stem}.{found[:8]}.txt"
-            write_durable(self._replaced / name, self.truth_content)
+            write(self._replaced / name, self.truth_content)
 
 
 def remove_drafts(folder: Folder) -> None:

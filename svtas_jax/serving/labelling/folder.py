@@ -9,7 +9,7 @@ import unicodedata
 from data_pipeline.prepared import index as prepared_index
 from data_pipeline.video_files import find_video, is_video_name
 from svtas_jax.errors import InputError, MissingInputError
-from svtas_jax.runtime.files import make_folder
+from svtas_jax.runtime.files import make_folder, write_durable
 
 try:
     import fcntl
@@ -124,6 +124,15 @@ def open_folder(root: str | os.PathLike) -> tuple[Folder, int | None]:
     for path in (folder.side, folder.truths):
         make_folder(path, option="--label")
     return folder, _hold(folder.side / _LOCK)
+
+
+def write(path: pathlib.Path, content: str | bytes) -> None:
+    """Writes a file of the folder; returns when the disk has it.
+
+    Raises:
+        InputError: if it cannot be written.
+    """
+    write_durable(path, content, option="--label")
 
 
 def _hold(path: pathlib.Path) -> int | None:

@@ -138,7 +138,8 @@ def _checked(work: Any, *arguments: Any, **options: Any) -> Any:
     try:
         return work(*arguments, **options)
     except InputError as error:
-        raise ProblemError(422, _sentence(str(error))) from error
+        is_disk = isinstance(error.__cause__, OSError)  # full, or not ours: try again
+        raise ProblemError(507 if is_disk else 422, _sentence(str(error))) from error
 
 
 def _change(given: dict[str, Any], num_frames: int) -> Change:
