@@ -225,7 +225,7 @@ def frame_times(path: str | os.PathLike) -> np.ndarray:
 
 
 def remember_times(path: str | os.PathLike, times: np.ndarray) -> None:
-    """Keeps what `frame_times` will return: for who has decoded a video anyway."""
+    """Keeps what `frame_times` shall return, for whoever decoded the whole file."""
     stored = io.BytesIO()
     np.save(stored, times)
     with contextlib.suppress(InputError):  # not an error: a cache
