@@ -25,6 +25,36 @@ def write_atomic(path: str | os.PathLike, content: str | bytes) -> pathlib.Path:
     return path
 
 
+def write_durable(
+    path: str | os.PathLike, content: str | bytes, *, option: str = "--workdir"
+) -> pathlib.Path:
+    """Writes a file as `write_atomic`, and returns only when the disk has it.
+
+    `option` is the flag that sets the folder, for the message.
+
+    Raises:
+        InputError: if the path cannot be written to.
+    """
+    path = pathlib.Path(path)
+    data = content.encode() if isinstance(content, str) else content
+    with writing(path, option=option):
+        path.parent.mkdir(parents=True, exist_ok=True)
+        _replace(path, data, is_durable=True)
+        sync_folder(path.parent)
+    return path
+
+
+def sync_folder(path: pathlib.Path) -> None:
+    """Makes the names in a folder outlast a loss of power, where systems can."""
+    if os.name == "nt":
+        return
+    handle = os.open(path, os.O_RDONLY)
+    try:
+        os.fsync(handle)
+    finally:
+        os.close(handle)
+
+
 def make_folder(path: str | os.PathLike, *, option: str = "--workdir") -> pathlib.Path:
     """Creates a folder and, to test it early, a temporary file in it.
 
@@ -65,10 +95,14 @@ def draft_of(path: pathlib.Path) -> pathlib.Path:
     return path.with_name(f".{path.name}.{secrets.token_hex(8)}")
 
 
-def _replace(path: pathlib.Path, data: bytes) -> None:
+def _replace(path: pathlib.Path, data: bytes, *, is_durable: bool = False) -> None:
     temporary = draft_of(path)
     try:
-        temporary.write_bytes(data)
+        with temporary.open("wb") as file:
+            file.write(data)
+            if is_durable:
+                file.flush()
+                os.fsync(file.fileno())
         os.replace(temporary, path)
     finally:
         temporary.unlink(missing_ok=True)

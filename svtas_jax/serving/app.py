@@ -43,11 +43,7 @@ def build_app(state: State, *, host: str = "127.0.0.1", token: str = "") -> Acce
             WebSocketRoute("/live", streams.live),
             Route("/live", routes.no_socket),
         ],
-        exception_handlers={
-            ProblemError: _problem,
-            HTTPException: _http_error,
-            Exception: _fault,
-        },
+        exception_handlers=HANDLERS,
         lifespan=state.running,
     )
     app.state.serving = state
@@ -65,3 +61,10 @@ async def _http_error(request: Request, error: Any) -> Response:
 
 async def _fault(request: Request, error: Any) -> Response:
     return JSONResponse({"error": "A fault of the server; its log says more."}, 500)
+
+
+HANDLERS: dict[Any, Any] = {
+    ProblemError: _problem,
+    HTTPException: _http_error,
+    Exception: _fault,
+}

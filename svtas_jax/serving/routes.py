@@ -69,7 +69,11 @@ def choice(request: Any, name: str, choices: tuple[str, ...]) -> str:
 
 async def page(request: Request) -> Response:
     """Returns a file of the page."""
-    name = request.url.path.strip("/") or "index.html"
+    return page_file(request.url.path.strip("/") or "index.html")
+
+
+def page_file(name: str) -> Response:
+    """Returns the file of the page that has this name."""
     text = importlib.resources.files(_PAGE).joinpath("page", name).read_text("utf-8")
     kind = _KINDS[name.rpartition(".")[2]]
     return Response(text, media_type=f"{kind}; charset=utf-8")

@@ -14,8 +14,10 @@ from absl import logging
 from uvicorn.protocols.http.h11_impl import H11Protocol
 
 from svtas_jax.errors import InputError
-from svtas_jax.serving.access import HEADERS, LOOPBACK, MOST_HEADER_BYTES
+from svtas_jax.serving.access import HEADERS, LOOPBACK, MOST_HEADER_BYTES, Access
 from svtas_jax.serving.app import build_app
+from svtas_jax.serving.labelling.app import build_label_app
+from svtas_jax.serving.labelling.state import LabelState
 from svtas_jax.serving.seats import MOST_BYTES
 from svtas_jax.serving.state import State
 
@@ -77,12 +79,16 @@ def open_socket(host: str, port: int) -> socket.socket:
 
 
 def serve(
-    state: State, listening: socket.socket, *, host: str = "127.0.0.1", token: str = ""
+    state: State | LabelState,
+    listening: socket.socket,
+    *,
+    host: str = "127.0.0.1",
+    token: str = "",
 ) -> None:
     """Answers requests until SIGINT or SIGTERM, then ends within about a second.
 
     Args:
-        state: what is served.
+        state: what is served: cameras and uploads, or a folder to label.
         listening: see `open_socket`.
         host: its address.
         token: that every request must show, "" for none.
@@ -95,12 +101,12 @@ def serve(
 
 
 def make_server(
-    state: State, *, host: str = "127.0.0.1", token: str = ""
+    state: State | LabelState, *, host: str = "127.0.0.1", token: str = ""
 ) -> uvicorn.Server:
     """Returns the server; arguments as in `serve`."""
     std_logging.getLogger("uvicorn").setLevel(std_logging.ERROR)
     config = uvicorn.Config(
-        build_app(state, host=host, token=token),
+        _app_of(state, host, token),
         http=_Protocol,
         ws="websockets-sansio",
         ws_max_size=MOST_BYTES + 1024,
@@ -117,10 +123,16 @@ def make_server(
     return _Server(config, state)
 
 
+def _app_of(state: State | LabelState, host: str, token: str) -> Access:
+    if isinstance(state, LabelState):
+        return build_label_app(state, host=host, token=token)
+    return build_app(state, host=host, token=token)
+
+
 class _Server(uvicorn.Server):
     """Ends the streams of clients as soon as it is told to end."""
 
-    def __init__(self, config: uvicorn.Config, state: State) -> None:
+    def __init__(self, config: uvicorn.Config, state: State | LabelState) -> None:
         super().__init__(config)
         self._state = state
 

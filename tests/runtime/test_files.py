@@ -37,6 +37,15 @@ def test_write_atomic_leaves_the_old_file_when_it_fails(tmp_path, monkeypatch):
     assert os.listdir(tmp_path) == ["a.txt"]
 
 
+def test_write_durable_waits_for_the_disk_before_it_replaces(tmp_path, monkeypatch):
+    path = files.write_atomic(tmp_path / "a" / "b.txt", "old")
+    seen = []
+    monkeypatch.setattr(os, "fsync", lambda _: seen.append(path.read_text()))
+    files.write_durable(path, "größer")
+    assert seen == ["old", "größer"]  # the file, then the folder
+    assert os.listdir(path.parent) == ["b.txt"]
+
+
 def test_write_atomic_names_a_folder_that_is_a_file(tmp_path):
     (tmp_path / "taken").write_text("")
     with pytest.raises(InputError, match="taken.*cannot be written.*--workdir"):

@@ -1,6 +1,7 @@
 """A small causal run with random weights, and servers of it on free ports."""
 
 import contextlib
+import os
 import socket
 import threading
 import time
@@ -12,6 +13,7 @@ import pytest
 from svtas_jax import runs
 from svtas_jax.checkpoints import store
 from svtas_jax.serving import server, state
+from svtas_jax.serving.labelling import state as label_state
 
 
 @pytest.fixture(scope="session")
@@ -38,7 +40,24 @@ def film(tmp_path_factory, numbered):
 @contextlib.contextmanager
 def serving(run, sources=(), *, token="", **options):
     """Serves a run on a free port; yields a client of it."""
-    found = state.open_state(run, sources, **options)
+    with answering(state.open_state(run, sources, **options), token) as client:
+        yield client
+
+
+@contextlib.contextmanager
+def labelling(root, run=None, *, token=""):
+    """Serves the labelling page of a folder; yields a client of it."""
+    found = label_state.open_state(root, run)
+    try:
+        with answering(found, token) as client:
+            yield client
+    finally:
+        os.close(found.folder_handle)
+
+
+@contextlib.contextmanager
+def answering(found, token=""):
+    """Serves a state on a free port; yields a client of it."""
     listening = server.open_socket("127.0.0.1", 0)
     working = server.make_server(found, token=token)
     thread = threading.Thread(target=working.run, args=([listening],), daemon=True)
@@ -95,4 +114,6 @@ def deadline(process, limit_s):
 @pytest.fixture(scope="session")
 def tools():
     """What tests of servers share."""
-    return types.SimpleNamespace(serving=serving, until=until, deadline=deadline)
+    return types.SimpleNamespace(
+        serving=serving, labelling=labelling, until=until, deadline=deadline
+    )

@@ -46,6 +46,7 @@ def test_a_missing_extra_is_one_message(monkeypatch):
 
 def test_the_command_passes_its_flags_on(monkeypatch, run):
     given = types.SimpleNamespace(
+        label=None,
         workdir="w",
         checkpoint="latest",
         engine="openvino",

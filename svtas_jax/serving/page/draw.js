@@ -17,7 +17,7 @@ export function milliseconds(value) {
     : value >= 995 ? `${(value / 1000).toFixed(1)} s` : `${Math.round(value)} ms`;
 }
 
-function inkOn(colour) {
+export function inkOn(colour) {
   const [r, g, b] = [1, 3, 5].map((at) => parseInt(colour.slice(at, at + 2), 16));
   return 0.2126 * r + 0.7152 * g + 0.0722 * b > 120 ? "#111" : "#fff";
 }
