@@ -220,11 +220,16 @@ def frame_times(path: str | os.PathLike) -> np.ndarray:
         return np.load(entry, allow_pickle=False)
     logging.info("Counting the frames of %s (once).", path)
     times = _read_times(path)
+    remember_times(path, times)
+    return times
+
+
+def remember_times(path: str | os.PathLike, times: np.ndarray) -> None:
+    """Keeps what `frame_times` shall return, for whoever decoded the whole file."""
     stored = io.BytesIO()
     np.save(stored, times)
     with contextlib.suppress(InputError):  # not an error: a cache
-        write_atomic(entry, stored.getvalue())
-    return times
+        write_atomic(_cache_entry(path), stored.getvalue())
 
 
 def is_counted(path: str | os.PathLike) -> bool:

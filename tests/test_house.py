@@ -15,12 +15,14 @@ COMMANDS = (
     *("train", "evaluate", "stream", "extract", "cross_validate", "profile"),
     *("benchmark", "serve", "export.__main__"),
 )
+PIPELINE_COMMANDS = tuple(f"data_pipeline.{c}" for c in ("tfds_builder", "check"))
 # From the ground up. A room is a folder, or a module that stands alone.
 FLOORS = (
     {"svtas_jax", "svtas_jax.errors"},
     {"svtas_jax.structs", "svtas_jax.runtime", "svtas_jax.pages"},
     {"svtas_jax.config", "svtas_jax.stitching"},
     {"data_pipeline", "data_pipeline.demo", "data_pipeline.prepared"},
+    {"data_pipeline.checking"},
     {"svtas_jax.models", "svtas_jax.checkpoints", "svtas_jax.folding"},
     {"svtas_jax.run_config", "svtas_jax.streaming", "svtas_jax.weights"},
     {"svtas_jax.evaluation", "svtas_jax.export"},
@@ -52,7 +54,7 @@ MODULES = dict(modules())
 
 def room_of(module):
     package, _, rest = module.partition(".")
-    if rest in COMMANDS or module == "data_pipeline.tfds_builder":
+    if rest in COMMANDS or module in PIPELINE_COMMANDS:
         return "commands"
     if (ROOT / package / rest.partition(".")[0]).is_dir() and rest:
         return f"{package}.{rest.partition('.')[0]}"
