@@ -24,6 +24,7 @@ _MOST_BYTES = 4_000_000  # of pictures, as they stand in the page
 _MOST_ROWS = 50  # of a kind
 _MOST_LINES = 12  # on one video
 _MOST_CLASSES = 200  # in the table and in colour
+_BAR_EM = 12  # width of the largest class's bar
 _COLUMNS = 1200  # of a strip; shorter segments are not drawn
 _STRIP, _MARKS = 24, 30  # heights at which labels end and marks begin
 _ODD = "var(--bad)"  # colour of what is no class
@@ -78,14 +79,14 @@ def _classes(examined: Examination) -> str:
     rows = []
     for index in order[:_MOST_CLASSES]:
         row, colour = figures[index], paint[index]
-        width = 70 * row["frames"] / most
+        width = _BAR_EM * row["frames"] / most
         share = f"{100 * row['frames'] / total:.1f} %"
         name = escape(row["name"]) + ("" if row["in_mapping"] else " (not in mapping)")
         rows.append(
             (
                 f'<span class="swatch" style="background:{colour}"></span>{name}',
-                f'<span class="bar" style="width:{width:.1f}%;background:{colour}">'
-                f"</span> {share}",
+                f'<span class="share"><span class="bar" style="width:{width:.2f}em;'
+                f'background:{colour}"></span> {share}</span>',
                 f"{row['frames']:,}",
                 f"{row['segments']:,}",
                 f"{row['median_frames']:g}",
@@ -114,9 +115,10 @@ def _splits(examined: Examination) -> str:
             missing = [data.classes[k] for k in range(data.num_classes)]
             missing = [name for k, name in enumerate(missing) if k not in seen]
             frames = sum(map(len, labels))
-            cells = (f"split {number}, {subset}", ", ".join(missing) or "none")
-            rows.append((*cells, f"{len(names):,}", f"{frames:,}"))
-    return table(("", "classes that are absent", "videos", "frames"), rows, num_texts=2)
+            first = f"{number}, {subset}"
+            absent = ", ".join(missing) or "none"
+            rows.append((first, f"{len(names):,}", f"{frames:,}", absent))
+    return table(("split", "videos", "frames", "absent classes"), rows, num_texts=4)
 
 
 def _videos(examined: Examination) -> str:

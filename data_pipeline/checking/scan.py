@@ -16,7 +16,13 @@ from av.video.reformatter import Interpolation, VideoReformatter
 from data_pipeline import video
 from data_pipeline.checking import fingerprints
 from data_pipeline.checking.watch import GRAY, Watch
-from data_pipeline.decoding import Decoder, DecodingError, NoFilmError, reason_of
+from data_pipeline.decoding import (
+    STILL_CODECS,
+    Decoder,
+    DecodingError,
+    NoFilmError,
+    reason_of,
+)
 from data_pipeline.pictures import turn_of, turned
 from data_pipeline.prepared import reader as prepared
 from data_pipeline.stamps import clock_of
@@ -54,7 +60,7 @@ class Scan:
         num_damaged: packets at the end that were cut off.
         plain: runs of frames of one colour, as first and last + 1 and whether black.
         frozen: runs of equal frames.
-        repeats: frames outside such runs that equal the one before.
+        num_repeats: frames that repeat the one before, while others move.
         sizes: (frame, width, height) of the first frame, and wherever they change.
         turn: see `pictures.turn_of`.
         pixel_shape: width to height of a pixel.
@@ -74,7 +80,7 @@ class Scan:
     num_damaged: int = 0
     plain: tuple[tuple[int, int, bool], ...] = ()
     frozen: tuple[tuple[int, int], ...] = ()
-    repeats: int = 0
+    num_repeats: int = 0
     sizes: tuple[tuple[int, int, int], ...] = ()
     turn: tuple[bool, bool, bool] = (False, False, False)
     pixel_shape: fractions.Fraction = fractions.Fraction(1)
@@ -154,6 +160,7 @@ def _scan_film(job: Job, decoder: Decoder) -> Scan:
         turn=pictures.turn,
         num_back=pictures.num_back,
         is_interlaced=pictures.is_interlaced,
+        num_repeats=watch.num_repeats,
         prints=watch.prints,
         thumbs=watch.thumbs,
         **_of_container(decoder),
@@ -215,6 +222,7 @@ def _scan_prepared(job: Job, record: VideoRecord) -> Scan:
         times=np.asarray(watch.times),
         failure=failure,
         step=step,
+        num_repeats=watch.num_repeats,
         prints=watch.prints,
         thumbs=watch.thumbs,
         **watch.long_runs(fps / step),
@@ -222,9 +230,8 @@ def _scan_prepared(job: Job, record: VideoRecord) -> Scan:
 
 
 def _of_container(decoder: Decoder) -> dict[str, Any]:
-    pictures = Disposition.attached_pic | Disposition.timed_thumbnails
     streams = decoder.container.streams.video
-    covers = sum(bool(stream.disposition & pictures) for stream in streams)
+    covers = sum(_is_cover(stream, decoder) for stream in streams)
     stated = decoder.stream.average_rate
     return {
         "num_films": len(streams) - covers,
@@ -232,6 +239,15 @@ def _of_container(decoder: Decoder) -> dict[str, Any]:
         "pixel_shape": decoder.stream.sample_aspect_ratio or fractions.Fraction(1),
         "stated_fps": float(stated or 0),
     }
+
+
+def _is_cover(stream: av.video.stream.VideoStream, decoder: Decoder) -> bool:
+    if stream is decoder.stream:
+        return False
+    context = stream.codec_context
+    is_still = context is not None and context.name in STILL_CODECS
+    pictures = Disposition.attached_pic | Disposition.timed_thumbnails
+    return is_still or bool(stream.disposition & pictures)
 
 
 def _gray(frame: av.VideoFrame, decoder: Decoder, pictures: _Pictures) -> np.ndarray:

@@ -12,7 +12,7 @@ from data_pipeline.checking.scan import Scan
 from data_pipeline.stamps import is_gap
 from svtas_jax.errors import DamagedVideoError, InputError
 
-_MOST_REPEATS = 0.3  # share of frames that may equal the one before
+_MOST_REPEATS = 0.15  # share of frames that may equal the one before
 _SAME_RATE = 1.05  # factor between the rates of two videos
 _STATED_RATE = 1.25  # between a header's rate and that of the time stamps
 _SAME_SHAPE = 1.25  # between the widths of two videos of one height
@@ -64,8 +64,8 @@ def _frames(data: DataSet, name: str, scan: Scan) -> Iterator[Finding]:
         what = f"the picture stands still{_labels(data, name, start)}"
         frames = start * scan.step, end * scan.step
         yield _found(data, name, "frozen", what, frames)
-    if scan.repeats > _MOST_REPEATS * scan.num_frames:
-        what = f"{scan.repeats} of {scan.num_frames} frames repeat the one before"
+    if scan.num_repeats > _MOST_REPEATS * scan.num_frames:
+        what = f"{scan.num_repeats} of {scan.num_frames} frames repeat the one before"
         yield _found(data, name, "repeated_frames", what)
     if scan.num_frames * scan.step <= data.config.frame_stride and not scan.failure:
         what = f"{scan.num_frames} frames, config.data.frame_stride="

@@ -12,6 +12,8 @@ LEAST_RUN_S = 1.0  # of black or frozen pictures, to be worth a word
 THUMB_WIDTH, THUMB_HEIGHT = 112, 96
 _THUMB_QUALITY = 65
 _SAME_LEVELS = 1  # by which no pixel of two equal pictures differs
+_AROUND = 2  # frames on both sides of one that may repeat the one before
+_DIP, _LEAST_CHANGE = 0.25, 0.3  # of the changes around it, and grey levels of these
 _PLAIN_LEVELS, _BLACK = 4, 32  # between darkest and brightest of a plain picture
 
 
@@ -29,7 +31,7 @@ class Watch:
         self._frozen: list[tuple[int, int]] = []
         self._prints: list[np.ndarray] = []
         self.thumbs: dict[int, bytes] = {}
-        self._repeats: set[int] = set()
+        self._changes: list[float] = []  # mean grey levels from frame to frame
         self._last: np.ndarray | None = None
         self._still: np.ndarray | None = None  # the first of a run of equal ones
         self._next_s = 0.0
@@ -55,8 +57,8 @@ class Watch:
         is_plain = is_black or highest - lowest <= _PLAIN_LEVELS
         if is_plain:
             _extend(self._plain, index, is_black)
-        if self._last is not None and np.array_equal(gray, self._last):
-            self._repeats.add(index)
+        if self._last is not None:
+            self._changes.append(float(np.abs(gray - self._last).mean()))
         self._last = gray
         if is_plain:
             self._still = None
@@ -75,7 +77,7 @@ class Watch:
         return np.stack(self._prints) if self._prints else np.zeros(shape, np.uint8)
 
     def long_runs(self, fps: float) -> dict[str, Any]:
-        """Returns the runs of `LEAST_RUN_S` or longer, and the repeats outside."""
+        """Returns the runs of `LEAST_RUN_S` or longer."""
 
         def is_long(run) -> bool:
             start, end = run[:2]
@@ -83,12 +85,20 @@ class Watch:
             return end - start > 1 and seconds + (1 / fps if fps else 0) >= LEAST_RUN_S
 
         plain, frozen = (tuple(filter(is_long, r)) for r in (self._plain, self._frozen))
-        inside = {n for start, end, *_ in (*plain, *frozen) for n in range(start, end)}
-        return {
-            "plain": plain,
-            "frozen": frozen,
-            "repeats": len(self._repeats - inside),
-        }
+        return {"plain": plain, "frozen": frozen}
+
+    @property
+    def num_repeats(self) -> int:
+        """How many frames change next to nothing, while those around them do."""
+        if not self._changes:
+            return 0
+        padded = np.pad(self._changes, _AROUND, mode="edge")
+        windows = np.lib.stride_tricks.sliding_window_view(padded, 2 * _AROUND + 1)
+        before, after = windows[:, :_AROUND].max(1), windows[:, _AROUND + 1 :].max(1)
+        around = np.minimum(before, after)
+        return int(
+            ((windows[:, _AROUND] < _DIP * around) & (around > _LEAST_CHANGE)).sum()
+        )
 
 
 def thumbnail(picture: np.ndarray) -> bytes:
