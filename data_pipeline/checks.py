@@ -73,7 +73,7 @@ def describe(records: Sequence[VideoRecord], class_names: Sequence[str]) -> str:
         frames += np.bincount(record.labels, minlength=len(class_names))
         segments += np.bincount(record.labels[first], minlength=len(class_names))
     rates = " ".join(f"{rate:g}" for rate in sorted({r.fps for r in records} - {0}))
-    width = max(len("class"), *map(len, class_names))
+    width = max(map(len, ["class", *class_names]))
     lines = [
         f"{len(records)} videos, {frames.sum()} frames at {rates or 'unknown'} fps, "
         f"{segments.sum()} segments",

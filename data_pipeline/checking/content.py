@@ -44,7 +44,8 @@ def _found(data: DataSet, name: str, other: str, what: str) -> Finding:
     if not sides:
         return Finding("duplicate", data.video_file(name), text, video=name)
     splits = ", ".join(map(str, sides))
-    text += f"; one trains and one tests in split {splits}"
+    which = "split" if len(sides) == 1 else "splits"
+    text += f"; one trains and one tests in {which} {splits}"
     return Finding("duplicate_across", data.video_file(name), text, video=name)
 
 

@@ -11,6 +11,7 @@ from data_pipeline.checking import content, dataset, label_rules, video_rules
 from data_pipeline.checking.dataset import DataSet
 from data_pipeline.checking.findings import Finding, Severity, in_order
 from data_pipeline.checking.scan import Job, Scan, Scanner
+from data_pipeline.dataset import feature_width
 from svtas_jax.errors import InputError
 
 _MOST_BORDERS = 500  # of which the page shows pictures, in all videos together
@@ -121,15 +122,19 @@ def _as_training_reads(data: DataSet, found: Sequence[Finding]) -> list[Finding]
         return []
     bad = {finding.video for finding in errors}
     kind = "bad_features" if data.config.features else "refused"
-    refused = []
+    refused, records = [], []
     for name in data.used:
         if name in bad:
             continue
         try:
-            annotations.read_videos(data.config, [name])
+            records += annotations.read_videos(data.config, [name])
         except InputError as error:
             file, what = data.video_file(name), str(error)
             refused.append(Finding(kind, file, what, video=name))
+    try:
+        feature_width(records)
+    except InputError as error:
+        refused.append(Finding(kind, data.config.features, str(error)))
     return refused
 
 

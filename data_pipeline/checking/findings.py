@@ -74,6 +74,11 @@ def frames_of(start: int, end: int) -> str:
     return f"frame {start}" if end - start == 1 else f"frames {start} to {end - 1}"
 
 
+def many(count: int, thing: str) -> str:
+    """Returns "1 frame", "2 frames"."""
+    return f"{count:,} {thing}{'' if count == 1 else 's'}"
+
+
 def in_order(findings: Iterable[Finding]) -> tuple[Finding, ...]:
     """Returns each finding once: the worst first, then by kind, file and place."""
     places = list(KINDS)
@@ -97,9 +102,7 @@ def grouped(findings: Sequence[Finding]) -> dict[str, list[Finding]]:
 def counted(findings: Iterable[Finding]) -> str:
     """Returns how many there are of each severity: "2 errors, 1 warning, 0 notes"."""
     counts = collections.Counter(finding.severity for finding in findings)
-    return ", ".join(
-        f"{counts[s]} {s.word}{'' if counts[s] == 1 else 's'}" for s in Severity
-    )
+    return ", ".join(many(counts[severity], severity.word) for severity in Severity)
 
 
 def _error(rule: str, remedy: str) -> Kind:
@@ -250,7 +253,7 @@ KINDS = {
     "damaged_video": _error("A video can be read to its end.", _AGAIN),
     "cut_off": _warning("A video ends where its header says.", _AGAIN),
     "header_count": _note(
-        "Frames are counted where the header does not settle how many there are.",
+        "A header says how many frames there are; where it is wrong, they are counted.",
         "Nothing.",
     ),
     "several_films": _warning(
@@ -282,8 +285,9 @@ KINDS = {
         "Look at the place; label it as background, or cut it out.",
     ),
     "frozen": _warning(
-        "The picture does not stand still for a second, as no real camera's does.",
-        "Look at the place: the recording may have stalled.",
+        "The picture does not stand still for a second.",
+        "Look at the place: the recording may have stalled. In strongly compressed "
+        "films of a scene without motion it may be right.",
     ),
     "repeated_frames": _warning(
         "Frames differ from the ones before.",

@@ -8,7 +8,7 @@ import numpy as np
 
 from data_pipeline.checking import texts
 from data_pipeline.checking.dataset import SUBSETS, DataSet
-from data_pipeline.checking.findings import Finding
+from data_pipeline.checking.findings import Finding, many
 from svtas_jax.structs import Segment
 
 _MOST_SHARE = 0.8  # of all frames that one class may fill
@@ -131,8 +131,7 @@ def _coverage(data: DataSet, file: str, train, test) -> Iterator[Finding]:
             yield Finding(kind, file, what)
     for index, count in sorted(trained.items()):
         if count < _LEAST_EXAMPLES and index < data.num_classes:
-            times = "one segment" if count == 1 else f"{count} segments"
-            what = f"{data.classes[index]!r} has {times} in train"
+            what = f"{data.classes[index]!r} has {many(count, 'segment')} in train"
             yield Finding("rare_class", file, what)
 
 

@@ -176,7 +176,7 @@ def _facts(examined: Examination, name: str) -> str:
     data, scan = examined.data, examined.scans.get(name)
     parts = []
     if scan and scan.info:
-        frames = scan.num_frames * scan.step
+        frames = scan.length
         info = scan.info
         parts += [f"{frames:,} frames", f"{info.width}x{info.height}"]
         parts += [f"{info.fps:.4g} frames/s"] if info.fps else []
@@ -192,7 +192,7 @@ def _strip(examined: Examination, name: str, said: Sequence[Finding]) -> str:
     if not len(labels):
         return ""
     scan = examined.scans.get(name)
-    num_frames = max(len(labels), scan.num_frames * scan.step if scan else 0)
+    num_frames = max(len(labels), scan.length if scan else 0)
     scale = _COLUMNS / num_frames
     paint, classes = _paint(examined), examined.data.classes
     rects = []

@@ -121,7 +121,7 @@ def _video(examined: Examination, name: str) -> dict[str, Any]:
         "name": name,
         "file": data.video_file(name) if path else None,
         "labels": len(data.labels[name]) if name in data.labels else None,
-        "frames": scan.num_frames * scan.step if scan and info else None,
+        "frames": scan.length if scan and info else None,
         "header_frames": info.num_frames if info else None,
         "fps": info.fps if info else None,
         "width": info.width if info else None,

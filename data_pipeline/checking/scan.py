@@ -99,6 +99,13 @@ class Scan:
         """Frames that could be read."""
         return len(self.times)
 
+    @property
+    def length(self) -> int:
+        """Frames of the video up to the last one that could be read."""
+        if self.step == 1 or self.info is None:
+            return self.num_frames
+        return min(self.step * self.num_frames, self.info.num_frames)
+
 
 Scanner = Callable[[Sequence[Job]], Iterable[tuple[Job, Scan]]]
 

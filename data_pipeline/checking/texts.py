@@ -10,7 +10,7 @@ import pathlib
 import re
 from collections.abc import Sequence
 
-from data_pipeline.checking.findings import Finding
+from data_pipeline.checking.findings import Finding, many
 
 Lines = list[tuple[int, str]]  # number from 1, and the stripped line
 _MOST_NAMES = 5  # of unknown classes that are reported of one file
@@ -42,7 +42,7 @@ def read_lines(path: pathlib.Path, root: pathlib.Path, found: list[Finding]) -> 
         found.append(Finding("empty_file", name, "holds no line"))
     blank = [number for number, line in lines if not line]
     if blank:
-        what = f"{len(blank)} blank {'lines' if len(blank) > 1 else 'line'}"
+        what = many(len(blank), "blank line")
         found.append(Finding("blank_line", name, what, f"line {blank[0]}"))
     return lines
 

@@ -7,7 +7,7 @@ import numpy as np
 
 from data_pipeline import lengths
 from data_pipeline.checking.dataset import DataSet
-from data_pipeline.checking.findings import Finding, frames_of
+from data_pipeline.checking.findings import Finding, frames_of, many
 from data_pipeline.checking.scan import Scan
 from data_pipeline.stamps import is_gap
 from svtas_jax.errors import DamagedVideoError, InputError
@@ -67,8 +67,8 @@ def _frames(data: DataSet, name: str, scan: Scan) -> Iterator[Finding]:
     if scan.num_repeats > _MOST_REPEATS * scan.num_frames:
         what = f"{scan.num_repeats} of {scan.num_frames} frames repeat the one before"
         yield _found(data, name, "repeated_frames", what)
-    if scan.num_frames * scan.step <= data.config.frame_stride and not scan.failure:
-        what = f"{scan.num_frames} frames, config.data.frame_stride="
+    if scan.length <= data.config.frame_stride and not scan.failure:
+        what = f"{many(scan.num_frames, 'frame')}, config.data.frame_stride="
         what += f"{data.config.frame_stride}"
         yield _found(data, name, "short_video", what)
 
@@ -84,7 +84,7 @@ def _length(data: DataSet, name: str, scan: Scan) -> Iterator[Finding]:
     if labels is None or not len(labels) or scan.failure or scan.info is None:
         return
     file = data.label_file(name)
-    numbers = f"{len(labels)} labels, {num_frames} frames"
+    numbers = f"{many(len(labels), 'label')}, {many(num_frames, 'frame')}"
     try:
         lengths.check_video(
             data.video_file(name), scan.info, num_frames, file, len(labels), data.config
@@ -109,7 +109,8 @@ def _file(data: DataSet, name: str, scan: Scan) -> Iterator[Finding]:
     if scan.num_covers:
         yield _found(data, name, "cover_picture", "holds a picture beside the film")
     if info.hidden_frames:
-        what = f"hides {info.hidden_frames} frames besides {scan.num_frames}"
+        hidden = many(info.hidden_frames, "frame")
+        what = f"hides {hidden} besides {scan.num_frames}"
         yield _found(data, name, "edit_list", what)
     if scan.failure:
         return
@@ -117,9 +118,8 @@ def _file(data: DataSet, name: str, scan: Scan) -> Iterator[Finding]:
         promised = f" of {info.num_frames}" if info.num_frames else ""
         what = f"is cut off after {scan.num_frames}{promised} frames"
         yield _found(data, name, "cut_off", what)
-    elif scan.num_frames != info.num_frames:
-        said = f"says {info.num_frames}" if info.num_frames else "does not say"
-        what = f"the header {said}; it has {scan.num_frames} frames"
+    elif info.num_frames and scan.num_frames > info.num_frames:
+        what = f"the header says {info.num_frames}; it has {scan.num_frames} frames"
         yield _found(data, name, "header_count", what)
 
 
@@ -153,7 +153,10 @@ def _times(data: DataSet, name: str, scan: Scan) -> Iterator[Finding]:
     assert scan.info is not None
     steps = np.diff(scan.times)
     if scan.num_back:
-        what = f"{scan.num_back} frames do not come later than the one before"
+        does = "does" if scan.num_back == 1 else "do"
+        what = (
+            f"{many(scan.num_back, 'frame')} {does} not come later than the one before"
+        )
         yield _found(data, name, "time_back", what)
     if not len(steps):
         return
