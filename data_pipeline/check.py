@@ -12,6 +12,7 @@ of every border, and in FOLDER/check.json. The exit code is 1 if there are error
 import json
 import os
 import sys
+import threading
 import time
 from collections.abc import Iterator, Sequence
 
@@ -39,7 +40,7 @@ def main() -> None:
     check_kinds(given.ignore)
     examined = check(
         given.config,
-        in_threads(given.threads or os.cpu_count() or 1),
+        followed(given.threads or os.cpu_count() or 1),
         output=given.output,
         ignore=given.ignore,
     )
@@ -63,30 +64,58 @@ def check(
     validate_config(config)
     render.ensure_configured(config.data)
     folder = make_folder(output, option="--output")
-    examined = examine(config.data, follow(scanner), ignore=ignore)
+    examined = examine(config.data, scanner, ignore=ignore)
     if "unknown_background" not in ignore:
         examined = examined.also(background_findings(config, examined))
     logging.info("%s", report.text(examined))
     facts = json.dumps(report.as_json(examined), ensure_ascii=False, indent=1)
-    write_atomic(folder / "check.json", facts + "\n")
-    path = write_atomic(folder / "check.html", page.render(examined))
+    write_atomic(folder / "check.json", encodable(facts) + "\n")
+    path = write_atomic(folder / "check.html", encodable(page.render(examined)))
     logging.info("Look at %s", path)
     return examined
 
 
-def follow(scanner: Scanner) -> Scanner:
+def followed(num_threads: int) -> Scanner:
     """Returns a scanner that logs how far it is."""
 
     def scan_all(jobs: Sequence[Job]) -> Iterator[tuple[Job, Scan]]:
-        progress, said_s = Progress(first=0, last=len(jobs)), time.monotonic()
-        for count, (job, scan) in enumerate(scanner(jobs), 1):
-            progress.add(scan.num_frames)
-            if count == len(jobs) or time.monotonic() - said_s >= _LINE_S:
-                said_s = time.monotonic()
-                logging.info("%s", progress.line(count, "videos decoded"))
-            yield job, scan
+        follower = Follower(sum(job.num_frames for job in jobs))
+        for count, result in enumerate(in_threads(num_threads, follower.tick)(jobs), 1):
+            follower.text = f"{count} of {len(jobs)} videos decoded"
+            yield result
+        if jobs:
+            follower.say()
 
     return scan_all
+
+
+class Follower:
+    """Counts frames as threads decode them, and logs a line every few seconds.
+
+    Attributes:
+        text: goes into the line.
+    """
+
+    def __init__(self, num_frames: int) -> None:
+        self._total, self._done = num_frames, 0
+        self._progress = Progress(first=0, last=num_frames)
+        self._lock, self._said_s = threading.Lock(), time.monotonic()
+        self.text = ""
+
+    def tick(self, num_frames: int) -> None:
+        """Adds frames that were decoded."""
+        with self._lock:
+            self._done += num_frames
+            self._progress.add(num_frames)
+            if time.monotonic() - self._said_s >= _LINE_S:
+                self.say()
+
+    def say(self) -> None:
+        """Logs a line."""
+        self._said_s = time.monotonic()
+        # Labels told how many frames to expect, and may be wrong.
+        done = min(self._done, self._total)
+        logging.info("%s", self._progress.line(done, self.text))
 
 
 def background_findings(
@@ -100,6 +129,11 @@ def background_findings(
     except InputError as error:
         return [Finding("unknown_background", "config", str(error))]
     return []
+
+
+def encodable(text: str) -> str:
+    """Returns a text as UTF-8 can hold it: names of files may be any bytes."""
+    return text.encode("utf-8", "backslashreplace").decode()
 
 
 def check_kinds(names: Sequence[str]) -> None:

@@ -220,10 +220,12 @@ def _find_videos(
     for name in wanted:
         try:
             videos[name] = _find(data_config, root, name)
-        except MissingInputError:
+        except MissingInputError as error:
             kind = "no_video" if name in listed else "orphan_labels"
             where = f"groundTruth/{name}.txt"
+            hint = re.search(r"Did you mean ([^?]*\?)", str(error))
             what = f"there is no {_place(data_config)}{name}"
+            what += f": is it {hint[1]}" if hint else ""
             found.append(Finding(kind, where, what, video=name))
         except InputError as error:
             found.append(Finding("two_videos", "Videos", str(error), video=name))
@@ -258,7 +260,12 @@ def _files(
     if data_config.features:
         return sorted(folder.glob("*.npy"))
     paths = folder.rglob("*") if data_config.layout == "breakfast" else folder.glob("*")
-    return sorted(path for path in paths if is_video_name(path.name) and path.is_file())
+    return sorted(
+        path
+        for path in paths
+        # Some systems leave a hidden file beside each: ._a.mp4.
+        if is_video_name(path.name) and path.name[0] != "." and path.is_file()
+    )
 
 
 def _place(data_config: ml_collections.ConfigDict) -> str:

@@ -96,7 +96,8 @@ def _jobs(data: DataSet) -> list[Job]:
         if record is not None and record.prepared and record.prepared.frame_stride:
             stride = record.prepared.frame_stride
             thumbs = sorted({frame // stride * stride for frame in thumbs})
-        jobs.append(Job(name, str(path), tuple(thumbs), record))
+        num_frames = len(data.labels.get(name, ()))
+        jobs.append(Job(name, str(path), num_frames, tuple(thumbs), record))
     if data.is_prepared:
         return jobs
     return sorted(jobs, key=lambda job: -pathlib.Path(job.path).stat().st_size)

@@ -3,6 +3,7 @@
 import collections
 import dataclasses
 import enum
+import math
 from collections.abc import Iterable, Sequence
 from typing import Any
 
@@ -84,7 +85,7 @@ def in_order(findings: Iterable[Finding]) -> tuple[Finding, ...]:
     places = list(KINDS)
 
     def key(finding: Finding):
-        start = finding.frames[0] if finding.frames else -1
+        start = finding.frames[0] if finding.frames else math.inf
         kind = places.index(finding.kind)
         return finding.severity, kind, finding.file, start, finding.place, finding.what
 

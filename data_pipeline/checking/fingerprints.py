@@ -14,12 +14,13 @@ import numpy as np
 STEP_S = 0.2  # between two pictures of a fingerprint
 SIZE = 8  # pixels in a row and a column
 SAME = 0.92  # likeness from which two films are one
-_CANDIDATE = 0.4  # likeness of coarser fingerprints from which two are compared
+_CANDIDATE = 0.4  # likeness of averages from which two films are compared
 _COARSE = 4
+_TRIED = 3  # delays at which two films are compared
 _LEAST_PICTURES = 8  # in common
 _LEAST_SHARE = 0.5  # of the shorter film that both show
 _LEAST_MOTION = 1.0  # grey levels; films in which less happens cannot be compared
-_TYPICAL, _MOST = 256, 1024  # pictures of a film that are compared
+_TYPICAL, _MOST = 128, 512  # averages of pictures of a film that are searched
 
 
 @dataclasses.dataclass(frozen=True)
@@ -53,19 +54,21 @@ def matches(prints: Mapping[str, np.ndarray]) -> list[Match]:
     Args:
         prints: (T, SIZE, SIZE) uint8 by name.
     """
-    films = {name: v for name, v in prints.items() if len(v) >= _LEAST_PICTURES}
-    if len(films) < 2:
+    names = [name for name, film in prints.items() if len(film) >= _LEAST_PICTURES]
+    if len(names) < 2:
         return []
-    typical = float(np.median([len(film) for film in films.values()]))
-    skip = max(1, round(typical / _TYPICAL))
-    names = [name for name, v in films.items() if len(v[::skip]) >= _LEAST_PICTURES]
-    fine = [_pictures(films[name][::skip][:_MOST]) for name in names]
+    block = max(1, round(float(np.median([len(prints[n]) for n in names])) / _TYPICAL))
+    films = [_pictures(prints[name][: _MOST * block]) for name in names]
     found = []
-    for first, second in _candidates([_coarse(film) for film in fine]):
-        likeness, delay = _compare(fine[first], fine[second])
+    for first, second, delays in _candidates([_coarse(f, block) for f in films], block):
+        near = {d + n for d in delays for n in range(-block, block + 1)}
+        likeness, delay = max(
+            (_exactly(films[first], films[second], delay, block), delay)
+            for delay in sorted(near)
+        )
         if likeness >= SAME:
             pair = names[first], names[second]
-            found.append(Match(pair, likeness, delay * skip * STEP_S))
+            found.append(Match(pair, likeness, delay * STEP_S))
     return found
 
 
@@ -75,36 +78,45 @@ def _pictures(film: np.ndarray) -> np.ndarray:
     return flat - flat.mean(1, keepdims=True)
 
 
-def _coarse(film: np.ndarray) -> np.ndarray:
-    block = SIZE // _COARSE
-    parts = film.reshape(len(film), _COARSE, block, _COARSE, block)
-    return parts.mean((2, 4)).reshape(len(film), -1)
+def _coarse(film: np.ndarray, block: int) -> np.ndarray:
+    """Returns the means of `block` pictures and of areas, (T / block, _COARSE**2)."""
+    area = SIZE // _COARSE
+    whole = film[: max(block, len(film) // block * block)]
+    parts = whole.reshape(-1, block, _COARSE, area, _COARSE, area)
+    return parts.mean((1, 3, 5)).reshape(len(parts), -1)
 
 
-def _candidates(films: Sequence[np.ndarray]) -> list[tuple[int, int]]:
-    """Returns the pairs that a search at all delays, by FFT, finds worth comparing."""
-    longest = max(map(len, films))
-    size = 1 << (2 * longest - 1).bit_length()
+def _candidates(
+    films: Sequence[np.ndarray], block: int
+) -> list[tuple[int, int, list[int]]]:
+    """Returns the pairs that a search at all delays, by FFT, finds worth comparing, and
+    the likeliest delays of each, in pictures before they were averaged."""
+    size = 1 << (2 * max(map(len, films)) - 1).bit_length()
     moving = [film - film.mean(0) for film in films]
     spectra = np.stack([np.fft.rfft(m, size, axis=0).astype("c8") for m in moving])
     sums = [np.append(0.0, np.cumsum((m**2).sum(1))) for m in moving]
+    rooms = np.stack([film.mean(0) for film in films])
+    rooms /= np.maximum(np.linalg.norm(rooms, axis=1, keepdims=True), 1e-6)
     pairs = []
     for first in range(len(films)):
-        for second in range(first):
-            delays = _delays(len(films[first]), len(films[second]))
+        # Half of a film may have a mean picture of its own, but not any.
+        alike = np.flatnonzero(rooms[:first] @ rooms[first] >= _CANDIDATE)
+        for second in alike.tolist():
+            delays = _delays(len(films[first]), len(films[second]), block)
             cross = np.einsum("fd,fd->f", spectra[first], spectra[second].conj())
             products = np.fft.irfft(cross, size)
             likeness = _likeness(products, sums[first], sums[second], delays)
-            if likeness.max() >= _CANDIDATE:
-                pairs.append((first, second))
+            if len(delays) and likeness.max() >= _CANDIDATE:
+                best = delays[np.argsort(-likeness)[:_TRIED]]
+                pairs.append((first, second, (best * block).tolist()))
     return pairs
 
 
-def _delays(first: int, second: int) -> np.ndarray:
+def _delays(first: int, second: int, block: int) -> np.ndarray:
     """Returns the delays at which enough of two films of these lengths overlaps."""
     delays = np.arange(-(second - 1), first)
     overlap = np.minimum(first, second + delays) - np.maximum(delays, 0)
-    least = max(_LEAST_PICTURES, _LEAST_SHARE * min(first, second))
+    least = max(_LEAST_PICTURES / block, _LEAST_SHARE * min(first, second))
     return delays[overlap >= least]
 
 
@@ -120,22 +132,14 @@ def _likeness(
     return products[delays] / np.sqrt(np.maximum(energy, 1e-6))
 
 
-def _compare(first: np.ndarray, second: np.ndarray) -> tuple[float, int]:
-    """Returns the largest likeness of what both show, and the delay of the second."""
-    size = 1 << (len(first) + len(second)).bit_length()
-    moving = first - first.mean(0), second - second.mean(0)
-    spectra = [np.fft.rfft(m, size, axis=0) for m in moving]
-    products = np.fft.irfft((spectra[0] * spectra[1].conj()).sum(1), size)
-    ours, theirs = (np.append(0.0, np.cumsum((m**2).sum(1))) for m in moving)
-    delays = _delays(len(first), len(second))
-    order = np.argsort(-_likeness(products, ours, theirs, delays))[:3]
-    return max((_exactly(first, second, int(delays[i])), int(delays[i])) for i in order)
-
-
-def _exactly(first: np.ndarray, second: np.ndarray, delay: int) -> float:
-    """Returns the likeness of the overlap, with the mean pictures of the overlap."""
+def _exactly(first: np.ndarray, second: np.ndarray, delay: int, skip: int) -> float:
+    """Returns the likeness of what both show at a delay, of one picture in `skip`, with
+    the mean pictures of this part; 0 if that is too little."""
     begin, end = max(delay, 0), min(len(first), len(second) + delay)
-    ours, theirs = first[begin:end], second[begin - delay : end - delay]
+    least = max(_LEAST_PICTURES, _LEAST_SHARE * min(len(first), len(second)))
+    if end - begin < least:
+        return 0.0
+    ours, theirs = first[begin:end:skip], second[begin - delay : end - delay : skip]
     ours, theirs = ours - ours.mean(0), theirs - theirs.mean(0)
     motion = float(np.sqrt((ours**2).mean())), float(np.sqrt((theirs**2).mean()))
     if min(motion) < _LEAST_MOTION:

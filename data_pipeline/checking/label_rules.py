@@ -13,6 +13,7 @@ from svtas_jax.structs import Segment
 
 _MOST_SHARE = 0.8  # of all frames that one class may fill
 _LEAST_EXAMPLES = 3
+_MOST_SLIPS = 10  # that are reported one by one, of a video
 _SEEN = 2  # frames of a segment that the model should see
 # S1_Cheese_C1, P03_cam01_...; followed by something else than a letter or digit.
 _PERSON = re.compile(r"([SP]\d+)(?![A-Za-z0-9])")
@@ -40,15 +41,18 @@ def _slips(data: DataSet, name: str) -> Iterator[Finding]:
         what = f"every line is {data.classes[segments[0].label]!r}"
         yield Finding("single_class", file, what, video=name)
         return
-    last = len(segments) - 1
-    for position, segment in enumerate(segments):
-        if segment.end - segment.start > 1 or not last:
-            continue
-        kind = "edge" if position in (0, last) else "flicker"
+    short = [n for n, s in enumerate(segments) if s.end - s.start == 1]
+    short = short if len(segments) > 1 else []
+    for position in short[:_MOST_SLIPS]:
+        segment = segments[position]
+        kind = "edge" if position in (0, len(segments) - 1) else "flicker"
         what = f"{data.classes[segment.label]!r} has one frame"
         span = (segment.start, segment.end)
         place = f"line {segment.start + 1}"
         yield Finding(kind, file, what, place, video=name, frames=span)
+    if (more := len(short) - _MOST_SLIPS) > 0:
+        what = f"{more} other segments, of {len(segments)}, have one frame, too"
+        yield Finding("flicker", file, what, video=name)
 
 
 def _classes(data: DataSet) -> Iterator[Finding]:

@@ -38,12 +38,14 @@ class Job:
     Attributes:
         name: of the video.
         path: of its file.
+        num_frames: that it should have, 0 if unknown; tells how far the work is.
         thumbs: frames of which a small picture is wanted.
         record: of a prepared video, which has no file of its own.
     """
 
     name: str
     path: str
+    num_frames: int = 0
     thumbs: tuple[int, ...] = ()
     record: VideoRecord | None = None
 
@@ -110,12 +112,24 @@ class Scan:
 Scanner = Callable[[Sequence[Job]], Iterable[tuple[Job, Scan]]]
 
 
-def in_threads(num_threads: int) -> Scanner:
-    """Returns what scans videos side by side: PyAV decodes without Python's lock."""
+Tick = Callable[[int], None]
+
+
+def _no_tick(num_frames: int) -> None:
+    """Tells nobody."""
+
+
+def in_threads(num_threads: int, tick: Tick = _no_tick) -> Scanner:
+    """Returns what scans videos side by side: PyAV decodes without Python's lock.
+
+    Args:
+        num_threads: videos at a time.
+        tick: is called in any thread with the number of frames that were decoded.
+    """
 
     def scan_all(jobs: Sequence[Job]) -> Iterator[tuple[Job, Scan]]:
         with concurrent.futures.ThreadPoolExecutor(num_threads) as pool:
-            tasks = {pool.submit(scan, job): job for job in jobs}
+            tasks = {pool.submit(scan, job, tick): job for job in jobs}
             try:
                 for task in concurrent.futures.as_completed(tasks):
                     yield tasks[task], task.result()
@@ -125,10 +139,10 @@ def in_threads(num_threads: int) -> Scanner:
     return scan_all
 
 
-def scan(job: Job) -> Scan:
+def scan(job: Job, tick: Tick = _no_tick) -> Scan:
     """Looks at every frame of a video; what is wrong with it is in the result."""
     if job.record is not None:
-        return _scan_prepared(job, job.record)
+        return _scan_prepared(job, job.record, tick)
     try:
         decoder = video.open_film(job.path)
     except NoFilmError as error:
@@ -136,10 +150,10 @@ def scan(job: Job) -> Scan:
     except InputError as error:
         return Scan(failure=("unreadable_video", str(error)))
     with contextlib.closing(decoder):
-        return _scan_film(job, decoder)
+        return _scan_film(job, decoder, tick)
 
 
-def _scan_film(job: Job, decoder: Decoder) -> Scan:
+def _scan_film(job: Job, decoder: Decoder, tick: Tick) -> Scan:
     watch, pictures, wanted = Watch(), _Pictures(), frozenset(job.thumbs)
     header, failure = None, None
     try:
@@ -148,6 +162,7 @@ def _scan_film(job: Job, decoder: Decoder) -> Scan:
         for index, frame in enumerate(decoder.frames()):
             pictures.add(index, frame)
             watch.add(_gray(frame, decoder, pictures), clock.time_of(frame))
+            tick(1)
             if index in wanted:
                 watch.keep(index, decoder.picture(frame))
     except DecodingError as error:
@@ -204,7 +219,7 @@ class _Pictures:
         return (height, width) if self.turn[0] else (width, height)
 
 
-def _scan_prepared(job: Job, record: VideoRecord) -> Scan:
+def _scan_prepared(job: Job, record: VideoRecord, tick: Tick) -> Scan:
     assert record.prepared is not None
     step = record.prepared.frame_stride or 1
     watch, info, failure = Watch(), None, None
@@ -218,6 +233,7 @@ def _scan_prepared(job: Job, record: VideoRecord) -> Scan:
                 height, width, _ = picture.shape
                 info = VideoInfo(record.num_frames, record.fps, width, height)
             watch.add(_gray_of(picture), index / fps)
+            tick(step)
             if index in wanted:
                 watch.keep(index, picture)
     except InputError as error:

@@ -1,22 +1,23 @@
 """The command: what it writes, and with which code it exits."""
 
 import json
+import os
 import pathlib
 import subprocess
 import sys
 
+import numpy as np
 import pytest
 from absl import logging
 
-from data_pipeline import check
-from data_pipeline.checking import scan
+from data_pipeline import check, video
 from svtas_jax.errors import InputError
 
 ROOT = pathlib.Path(__file__).parents[3]
 
 
 def run(data, output, **more):
-    return check.check(data.config, scan.in_threads(2), output=output, **more)
+    return check.check(data.config, check.followed(2), output=output, **more)
 
 
 def test_a_good_set_is_written_down(good, tmp_path, caplog):
@@ -29,7 +30,7 @@ def test_a_good_set_is_written_down(good, tmp_path, caplog):
     assert facts["splits"]["1"]["test"] == ["S3_a", "S3_b"]
     text = (tmp_path / "out" / "check.html").read_text(encoding="utf-8")
     assert text.count("data:image/jpeg") == 2 * 6 * 4
-    assert "step 6/6 (100%) videos decoded" in caplog.text
+    assert "step 270/270 (100%) 6 of 6 videos decoded | " in caplog.text
     assert "6 videos, 270 frames at 15 fps, 30 segments" in caplog.text
 
 
@@ -40,6 +41,26 @@ def test_the_background_is_a_class(good, tmp_path):
     good.config.eval.background = ("background", "None")
     assert [f.kind for f in found] == ["unknown_background"] and not ignored
     assert "did you mean 'background'" in found[0].what
+
+
+def test_the_frames_need_not_be_counted_again(good, tmp_path, monkeypatch):
+    path = good.video("S1_a")
+    expected = video.frame_times(path)
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "new"))
+    assert not video.is_counted(path)
+    run(good, tmp_path)
+    assert video.is_counted(path)
+    np.testing.assert_array_equal(video.frame_times(path), expected)
+
+
+def test_a_name_may_be_any_bytes(damaged, tmp_path, shoot):
+    name = os.fsdecode(b"caf\xe9.mp4")
+    shoot(damaged.root / "Videos" / "c.mp4").rename(damaged.root / "Videos" / name)
+    (damaged.root / "Videos" / "._S1_a.mp4").write_bytes(b"hidden")
+    (found,) = run(damaged, tmp_path / "out").findings
+    assert found.kind == "unlabelled_video"
+    text = (tmp_path / "out" / "check.html").read_text(encoding="utf-8")
+    assert "caf\\udce9.mp4" in text
 
 
 def test_kinds_can_be_left_out(damaged, tmp_path):

@@ -370,6 +370,12 @@ DAMAGES = [
     ),
     # Video files
     ("no video", remove(f"Videos/{FIRST}.mp4"), "no_video", f"Videos/{FIRST}"),
+    (
+        "video misnamed",
+        lambda data, film: os.replace(data.video(FIRST), data.video("S1_aa")),
+        "no_video",
+        "is it 'S1_aa'?",
+    ),
     ("no folder of videos", "Videos", "missing_file", "no such folder"),
     ("two videos", two_films, "two_videos", "2 times"),
     ("video alone", extra_video, "unlabelled_video", "new.mp4"),

@@ -94,5 +94,6 @@ def test_long_films_are_thinned(monkeypatch):
     monkeypatch.setattr(fingerprints, "_TYPICAL", 64)
     monkeypatch.setattr(fingerprints, "_MOST", 128)
     one, other = films(1, 2, length=400)
-    found = matches({"a": one, "b": other, "c": one[::-1].copy(), "d": one.copy()})
+    found = matches({"a": one, "b": other, "c": one[::-1].copy(), "d": one[41:370]})
     assert [set(match.names) for match in found] == [{"a", "d"}]
+    assert abs(found[0].delay_s) == pytest.approx(41 * fingerprints.STEP_S)
