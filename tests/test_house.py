@@ -22,8 +22,10 @@ FLOORS = (
     {"svtas_jax.structs", "svtas_jax.runtime", "svtas_jax.pages"},
     {"svtas_jax.config", "svtas_jax.stitching"},
     {"data_pipeline", "data_pipeline.demo", "data_pipeline.prepared"},
-    {"data_pipeline.checking"},
-    {"svtas_jax.models", "svtas_jax.checkpoints", "svtas_jax.folding"},
+    {
+        *("svtas_jax.models", "svtas_jax.checkpoints", "svtas_jax.folding"),
+        "data_pipeline.checking",
+    },
     {"svtas_jax.run_config", "svtas_jax.streaming", "svtas_jax.weights"},
     {"svtas_jax.evaluation", "svtas_jax.export"},
     {"svtas_jax.live", "svtas_jax.runs"},

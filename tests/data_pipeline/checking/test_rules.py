@@ -1,6 +1,7 @@
 """What training refuses is an error here, whatever the files hold."""
 
 import pathlib
+import re
 import shutil
 
 import numpy as np
@@ -136,6 +137,17 @@ def test_every_kind_says_what_to_do():
     for kind in KINDS.values():
         assert kind.severity in Severity
         assert kind.rule.endswith(".") and kind.remedy[0].isupper()
+
+
+def test_the_docs_name_every_kind():
+    text = (pathlib.Path(__file__).parents[3] / "docs" / "data.md").read_text("utf-8")
+    table = text.split("## Checking a data set")[1]
+    columns = list(Severity)
+    for line in table.split("| kinds |")[1].split("\n\n")[0].splitlines()[2:]:
+        for severity, cell in zip(columns, line.split("|")[2:], strict=False):
+            for kind in re.findall(r"`(\w+)`", cell):
+                assert KINDS[kind].severity == severity, kind
+    assert not [kind for kind in KINDS if f"`{kind}`" not in table]
 
 
 def test_a_missing_folder_is_the_usages_fault(damaged):
