@@ -9,6 +9,7 @@ and other films of the same person in the same room to 0.9 at the most.
 import dataclasses
 from collections.abc import Mapping, Sequence
 
+import cv2
 import numpy as np
 
 STEP_S = 0.2  # between two pictures of a fingerprint
@@ -40,9 +41,7 @@ class Match:
 
 def shrink(gray: np.ndarray) -> np.ndarray:
     """Returns a picture of a fingerprint, (SIZE, SIZE), of one n times as large."""
-    block = len(gray) // SIZE
-    parts = gray.reshape(SIZE, block, SIZE, block)
-    return parts.mean((1, 3)).round().astype(np.uint8)
+    return cv2.resize(gray, (SIZE, SIZE), interpolation=cv2.INTER_AREA)
 
 
 def matches(prints: Mapping[str, np.ndarray]) -> list[Match]:

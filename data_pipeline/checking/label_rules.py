@@ -27,6 +27,7 @@ def check(data: DataSet) -> Iterator[Finding]:
         yield from _classes(data)
     for number, split in data.splits.items():
         yield from _split(data, number, split)
+    yield from _unlabelled(data)
     yield from _unlisted(data)
 
 
@@ -104,10 +105,6 @@ def _split(
 ) -> Iterator[Finding]:
     train, test = (split.get(subset, ()) for subset in SUBSETS)
     file = f"splits, split {number}"
-    for name in dict.fromkeys((*train, *test)):
-        if name not in data.labels:
-            what = f"split {number} lists it, but it has no labels"
-            yield Finding("no_labels", data.label_file(name), what, video=name)
     for name in sorted(set(train) & set(test)):
         what = f"{name!r} is in train and in test"
         yield Finding("in_train_and_test", file, what, video=name)
@@ -137,6 +134,18 @@ def _coverage(data: DataSet, file: str, train, test) -> Iterator[Finding]:
         if count < _LEAST_EXAMPLES and index < data.num_classes:
             what = f"{data.classes[index]!r} has {many(count, 'segment')} in train"
             yield Finding("rare_class", file, what)
+
+
+def _unlabelled(data: DataSet) -> Iterator[Finding]:
+    for name in sorted(set(data.listed) - data.labels.keys()):
+        listing = [
+            str(number)
+            for number, split in data.splits.items()
+            if any(name in names for names in split.values())
+        ]
+        which = "split" if len(listing) == 1 else "splits"
+        what = f"does not exist, but is listed in {which} {', '.join(listing)}"
+        yield Finding("no_labels", data.label_file(name), what, video=name)
 
 
 def _unlisted(data: DataSet) -> Iterator[Finding]:

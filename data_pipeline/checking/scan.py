@@ -4,6 +4,7 @@ import concurrent.futures
 import contextlib
 import dataclasses
 import fractions
+import threading
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from typing import Any
 
@@ -128,15 +129,27 @@ def in_threads(num_threads: int, tick: Tick = _no_tick) -> Scanner:
     """
 
     def scan_all(jobs: Sequence[Job]) -> Iterator[tuple[Job, Scan]]:
+        stopped = threading.Event()
+
+        def tick_or_stop(num_frames: int) -> None:
+            if stopped.is_set():
+                raise _StoppedError
+            tick(num_frames)
+
         with concurrent.futures.ThreadPoolExecutor(num_threads) as pool:
-            tasks = {pool.submit(scan, job, tick): job for job in jobs}
+            tasks = {pool.submit(scan, job, tick_or_stop): job for job in jobs}
             try:
                 for task in concurrent.futures.as_completed(tasks):
                     yield tasks[task], task.result()
-            finally:
+            finally:  # also where the user interrupts: nobody waits for long films
+                stopped.set()
                 pool.shutdown(cancel_futures=True)
 
     return scan_all
+
+
+class _StoppedError(Exception):
+    """Nobody wants the result any more."""
 
 
 def scan(job: Job, tick: Tick = _no_tick) -> Scan:

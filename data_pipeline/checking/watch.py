@@ -40,7 +40,7 @@ class Watch:
         """Looks at the next frame, (GRAY, GRAY) uint8."""
         index = len(self.times)
         self.times.append(time_s)
-        self._look(gray.astype(np.int16), index)
+        self._look(gray, index)
         while time_s >= self._next_s - 1e-6:
             self._prints.append(fingerprints.shrink(gray))
             # A gap does not count for more than one step.
@@ -52,13 +52,14 @@ class Watch:
         self.thumbs[index] = thumbnail(picture)
 
     def _look(self, gray: np.ndarray, index: int) -> None:
-        lowest, highest = int(gray.min()), int(gray.max())
+        lowest, highest, *_ = cv2.minMaxLoc(gray)
         is_black = highest < _BLACK
         is_plain = is_black or highest - lowest <= _PLAIN_LEVELS
         if is_plain:
             _extend(self._plain, index, is_black)
         if self._last is not None:
-            self._changes.append(float(np.abs(gray - self._last).mean()))
+            change = cv2.norm(gray, self._last, cv2.NORM_L1) / gray.size
+            self._changes.append(change)
         self._last = gray
         if is_plain:
             self._still = None
@@ -112,7 +113,7 @@ def thumbnail(picture: np.ndarray) -> bytes:
 
 
 def _differ(one: np.ndarray, other: np.ndarray) -> bool:
-    return int(np.abs(one - other).max()) > _SAME_LEVELS
+    return cv2.norm(one, other, cv2.NORM_INF) > _SAME_LEVELS
 
 
 def _extend(runs: list[tuple[int, int, bool]], index: int, is_black: bool) -> None:

@@ -307,7 +307,7 @@ DAMAGES = [
     ("twin by a space", new_class("back ground", 9), "twin_classes", "spaces"),
     ("twin by a letter", new_class("backgroud", 1), "twin_classes", "alike"),
     # Labels
-    ("no labels", remove(LABELS), "no_labels", "split 1"),
+    ("no labels", remove(LABELS), "no_labels", "listed in split 1"),
     ("no folder of labels", "groundTruth", "missing_file", "no such folder"),
     ("empty labels", write(LABELS), "empty_file", "no line"),
     ("misspelt class", relabel(9, 12, "oppen"), "unknown_class", "'open'?"),
@@ -354,7 +354,7 @@ DAMAGES = [
     ("line with a folder", add(TRAIN, "../a.txt"), "split_line", "folder"),
     ("wrong extension", add(TRAIN, f"{FIRST}.avi"), "split_line", f"{FIRST}.mp4"),
     ("unknown name", add(TRAIN, "S1_z.txt"), "no_video", "Videos/S1_z"),
-    ("unknown video", add(TRAIN, "S1_z.mp4"), "no_labels", "S1_z.txt"),
+    ("unknown video", add(TRAIN, "S1_z.mp4"), "no_labels", "S1_z.txt: does not exist"),
     ("blank in a split", write(TRAIN, FIRST, "", OTHER), "blank_line", "line 2"),
     (
         "two lists",
@@ -470,6 +470,25 @@ def test_the_good_set_has_no_finding(good):
     examined = good.examine()
     assert not [f for f in examined.findings if f.severity < Severity.NOTE]
     assert not examined.findings
+
+
+def test_it_goes_on_after_every_fault(damaged, shoot):
+    """Also if the mapping and a split cannot be read."""
+    damages = [
+        *(remove("mapping.txt"), cut(0.0), add(TRAIN, f"{OTHER}.txt")),
+        *(extra_video, extra_labels, write("groundTruth/S2_a.txt")),
+        write(TEST, f"{TESTED}.txt", "größe.txt", encoding="latin-1"),
+        relabel(9, 10, "", OTHER),
+        relabel(4, 5, "stir", TESTED),
+        lambda data, film: film(data.video("S2_b"), seed=0, numbers=range(40)),
+    ]
+    for damage in damages:
+        damage(damaged, shoot)
+    expected = {
+        *("missing_file", "unreadable_video", "listed_twice", "in_no_split"),
+        *("empty_file", "not_utf8", "blank_line", "flicker", "length", "no_labels"),
+    }
+    assert expected <= {f.kind for f in damaged.examine().findings}
 
 
 def test_every_kind_has_a_damage():

@@ -116,6 +116,18 @@ def test_files_from_the_field(file, kinds):
     assert {f.kind for f in video_rules.check(data, {"a": found})} == kinds
 
 
+def test_what_nobody_waits_for_is_not_decoded(good):
+    """As where the user interrupts the command."""
+    path, ticks = good.video("S1_a"), []
+    jobs = [scan.Job(str(n), str(path)) for n in range(50)]
+    scanner = scan.in_threads(2, ticks.append)
+    scans = iter(scanner(jobs))
+    next(scans)
+    scans.close()
+    assert 45 <= len(ticks) < 20 * 45
+    assert len(list(scanner(jobs[:3]))) == 3
+
+
 @given(st.integers(0, 99), st.integers(1, 99), st.integers(1, 20))
 def test_sampled_frames_are_those_of_the_stride(start, length, stride):
     segment = Segment(0, start, start + length)
