@@ -21,8 +21,10 @@ from absl import flags, logging
 
 from data_pipeline.checking import page, report
 from data_pipeline.checking.examine import Examination, examine
-from data_pipeline.checking.findings import KINDS, Finding, Severity
-from data_pipeline.checking.scan import Job, Scan, Scanner, in_threads
+from data_pipeline.checking.facts import Job, Scan
+from data_pipeline.checking.findings import Finding
+from data_pipeline.checking.kinds import KINDS, Severity
+from data_pipeline.checking.scan import Scanner, in_threads
 from data_pipeline.demo import render
 from svtas_jax.config import validate_config
 from svtas_jax.errors import InputError

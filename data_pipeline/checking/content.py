@@ -3,14 +3,15 @@ pictures in another file."""
 
 import collections
 import hashlib
+import itertools
 import os
 import pathlib
 from collections.abc import Iterator, Mapping
 
 from data_pipeline.checking import fingerprints
-from data_pipeline.checking.dataset import DataSet
+from data_pipeline.checking.dataset import DataSet, file_size
+from data_pipeline.checking.facts import Scan
 from data_pipeline.checking.findings import Finding
-from data_pipeline.checking.scan import Scan
 
 
 def check(data: DataSet, scans: Mapping[str, Scan]) -> Iterator[Finding]:
@@ -53,20 +54,23 @@ def _equal_files(videos: Mapping[str, pathlib.Path]) -> dict[tuple[str, str], st
     """Returns the pairs that are one file, or two of the same bytes."""
     by_size = collections.defaultdict(list)
     for name in sorted(videos):
-        if size := os.stat(videos[name]).st_size:
-            by_size[size].append(name)
+        by_size[file_size(videos[name])].append(name)
+    by_size.pop(0, None)
     pairs = {}
     for names in by_size.values():
         marks = {n: _mark(videos[n]) for n in names} if len(names) > 1 else {}
-        for position, name in enumerate(names):
-            for other in names[position + 1 :]:
-                if os.path.samefile(videos[name], videos[other]):
-                    pairs[name, other] = "is the same file"
-                elif marks[name] == marks[other]:
-                    pairs[name, other] = "has the same bytes"
+        for name, other in itertools.combinations(names, 2):
+            if marks[name] and marks[name] == marks[other]:
+                is_one = os.path.samefile(videos[name], videos[other])
+                what = "is the same file" if is_one else "has the same bytes"
+                pairs[name, other] = what
     return pairs
 
 
 def _mark(path: pathlib.Path) -> bytes:
-    with open(path, "rb") as file:
-        return hashlib.file_digest(file, "sha256").digest()
+    """Returns what only equal files share; nothing of one that cannot be read."""
+    try:
+        with open(path, "rb") as file:
+            return hashlib.file_digest(file, "sha256").digest()
+    except OSError:
+        return b""

@@ -119,6 +119,14 @@ def read(data_config: ml_collections.ConfigDict, found: list[Finding]) -> DataSe
     return DataSet(data_config, root, classes, len(mapping), labels, splits, videos)
 
 
+def file_size(path: pathlib.Path) -> int:
+    """Returns the bytes of a file, 0 if it has gone."""
+    try:
+        return path.stat().st_size
+    except OSError:
+        return 0
+
+
 def _prepared(
     data_config: ml_collections.ConfigDict, root: pathlib.Path, found: list[Finding]
 ) -> DataSet:
@@ -129,6 +137,9 @@ def _prepared(
     except InputError as error:
         found.append(Finding("refused", prepared_index.INDEX_FILE, str(error)))
         return DataSet(data_config, root, (), 0, {}, {}, {})
+    if data_config.split not in index.splits:
+        what = f"split {data_config.split} was not prepared"
+        found.append(Finding("no_split", prepared_index.INDEX_FILE, what))
     return DataSet(
         *(data_config, root, index.classes, len(index.classes)),
         labels={name: entry.labels() for name, entry in index.videos.items()},

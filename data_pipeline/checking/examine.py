@@ -8,9 +8,11 @@ import ml_collections
 
 from data_pipeline import annotations, features, video
 from data_pipeline.checking import content, dataset, label_rules, video_rules
-from data_pipeline.checking.dataset import DataSet
-from data_pipeline.checking.findings import Finding, Severity, in_order
-from data_pipeline.checking.scan import Job, Scan, Scanner
+from data_pipeline.checking.dataset import DataSet, file_size
+from data_pipeline.checking.facts import Job, Scan
+from data_pipeline.checking.findings import Finding, in_order
+from data_pipeline.checking.kinds import Severity
+from data_pipeline.checking.scan import Scanner
 from data_pipeline.dataset import feature_width
 from svtas_jax.errors import InputError
 
@@ -100,7 +102,7 @@ def _jobs(data: DataSet) -> list[Job]:
         jobs.append(Job(name, str(path), num_frames, tuple(thumbs), record))
     if data.is_prepared:
         return jobs
-    return sorted(jobs, key=lambda job: -pathlib.Path(job.path).stat().st_size)
+    return sorted(jobs, key=lambda job: -file_size(pathlib.Path(job.path)))
 
 
 def _features(data: DataSet) -> Iterator[Finding]:

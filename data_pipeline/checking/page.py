@@ -6,16 +6,11 @@ from typing import Any
 
 import numpy as np
 
-from data_pipeline.checking import films, report
+from data_pipeline.checking import cards, report
+from data_pipeline.checking.cards import paint_of
 from data_pipeline.checking.examine import Examination
-from data_pipeline.checking.films import paint_of
-from data_pipeline.checking.findings import (
-    KINDS,
-    Finding,
-    Severity,
-    counted,
-    grouped,
-)
+from data_pipeline.checking.findings import Finding, counted, grouped
+from data_pipeline.checking.kinds import KINDS, Severity
 from svtas_jax.pages import colours
 from svtas_jax.pages.skeleton import escape, page, table
 
@@ -25,13 +20,13 @@ _BAR_EM = 12  # width of the largest class's bar
 
 def render(examined: Examination) -> str:
     """Returns the page of a check."""
-    data, anchors = examined.data, films.anchors_of(examined)
+    data, anchors = examined.data, cards.anchors_of(examined)
     body = [
         f'<p class="pale">{escape(str(data.root))}</p>',
         f"<section><h2>Findings</h2>{_findings(examined, anchors)}</section>",
         f"<section><h2>Classes</h2>{_classes(examined)}</section>",
         f"<section><h2>Splits</h2>{_splits(examined)}</section>",
-        f"<section><h2>Videos</h2>{films.section(examined, anchors)}</section>",
+        f"<section><h2>Videos</h2>{cards.section(examined, anchors)}</section>",
     ]
     head = f"<style>\n{_style(examined)}</style>"
     return page(f"Check of {data.config.dataset}", "\n".join(body), head=head)
@@ -40,7 +35,7 @@ def render(examined: Examination) -> str:
 def _style(examined: Examination) -> str:
     """Returns the style sheet, with a rule for every class: .k0 {...}"""
     data = examined.data
-    known = data.classes[: data.num_classes or films.MOST_COLOURS]
+    known = data.classes[: data.num_classes or cards.MOST_COLOURS]
     sheet = importlib.resources.files("data_pipeline.checking") / "check.css"
     rules = [
         f".k{index} {{ --paint: {colour}; }}"
@@ -85,7 +80,7 @@ def _classes(examined: Examination) -> str:
     order = sorted(range(len(figures)), key=lambda k: -figures[k]["frames"])
     rows = [
         _class_row(figures[k], paint_of(examined.data, k), total, most)
-        for k in order[: films.MOST_COLOURS]
+        for k in order[: cards.MOST_COLOURS]
     ]
     head = ("class", "share", "frames", "segments", "median", "shortest", "seen twice")
     stride = examined.data.config.frame_stride

@@ -7,13 +7,8 @@ import numpy as np
 
 from data_pipeline import checks
 from data_pipeline.checking.examine import Examination
-from data_pipeline.checking.findings import (
-    KINDS,
-    Finding,
-    Severity,
-    counted,
-    grouped,
-)
+from data_pipeline.checking.findings import Finding, counted, grouped
+from data_pipeline.checking.kinds import KINDS, Severity
 from data_pipeline.checking.label_rules import sampled
 from svtas_jax.structs import VideoRecord
 

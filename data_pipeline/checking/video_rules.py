@@ -7,8 +7,8 @@ import numpy as np
 
 from data_pipeline import lengths
 from data_pipeline.checking.dataset import DataSet
+from data_pipeline.checking.facts import Scan
 from data_pipeline.checking.findings import Finding, frames_of, many
-from data_pipeline.checking.scan import Scan
 from data_pipeline.stamps import is_gap
 from svtas_jax.errors import DamagedVideoError, InputError
 

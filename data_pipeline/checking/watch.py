@@ -102,6 +102,12 @@ class Watch:
         )
 
 
+def gray_of(picture: np.ndarray) -> np.ndarray:
+    """Returns a picture (H, W, 3) uint8 RGB as (GRAY, GRAY) uint8."""
+    small = cv2.resize(picture, (GRAY, GRAY), interpolation=cv2.INTER_AREA)
+    return cv2.cvtColor(small, cv2.COLOR_RGB2GRAY)
+
+
 def thumbnail(picture: np.ndarray) -> bytes:
     """Returns a small JPEG of a picture (H, W, 3) uint8 RGB, in its own shape."""
     height, width, _ = picture.shape

@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 
 from data_pipeline.checking import page, report
-from data_pipeline.checking.findings import KINDS, Severity
+from data_pipeline.checking.kinds import KINDS, Severity
 
 FIRST, OTHER, TESTED = "S1_a", "S1_b", "S3_a"
 TRAIN, TEST = "splits/train.split1.bundle", "splits/test.split1.bundle"

@@ -5,12 +5,12 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from data_pipeline.checking import fingerprints, scan
+from data_pipeline.checking import facts, fingerprints, scan
 from data_pipeline.checking.fingerprints import matches
 
 
 def print_of(path):
-    found = scan.scan(scan.Job("a", str(path)))
+    found = scan.scan(facts.Job("a", str(path)))
     assert found.failure is None
     return found.prints
 

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from data_pipeline.checking import page, report
-from data_pipeline.checking.findings import Severity
+from data_pipeline.checking.kinds import Severity
 from data_pipeline.prepared import builder, workers
 
 # TFDS reads its own description through a call that newer protobuf warns of.
@@ -105,7 +105,9 @@ def test_damaged_records_are_found(prepared):
 
 @pytest.mark.parametrize("prepared", ["jpeg"], indirect=True)
 def test_what_does_not_fit_prepared_data_is_found(prepared):
-    prepared.data.frame_stride = 3
+    prepared.data.split = 2
+    assert "split 2 was not prepared" in kinds_of(prepared)["no_split"]
+    prepared.data.update(split=1, frame_stride=3)
     assert "not a multiple of 2" in kinds_of(prepared)["refused"]
     (prepared.root / "videos.json").write_text("{", encoding="utf-8")
     found = prepared.examine().findings

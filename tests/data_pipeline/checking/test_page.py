@@ -6,7 +6,7 @@ import re
 import numpy as np
 import pytest
 
-from data_pipeline.checking import examine, films, page
+from data_pipeline.checking import cards, examine, page
 
 CHROMIUM = pathlib.Path("/usr/bin/chromium")
 
@@ -31,7 +31,7 @@ def test_videos_with_errors_come_first(damaged):
     lines = damaged.lines("groundTruth/S2_b.txt")
     damaged.write("groundTruth/S2_b.txt", [*lines[:3], "open", *lines[4:]])
     examined = damaged.examine()
-    assert list(films.anchors_of(examined))[:3] == ["S3_a", "S2_b", "S1_a"]
+    assert list(cards.anchors_of(examined))[:3] == ["S3_a", "S2_b", "S1_a"]
     html = page.render(examined)
     order = re.findall(r"<h3>(\w+)", html)
     assert order[:3] == ["S3_a", "S2_b", "S1_a"]
@@ -50,7 +50,7 @@ def test_names_are_text(damaged):
 
 
 def test_the_page_stays_small(good, monkeypatch):
-    monkeypatch.setattr(films, "_MOST_BYTES", 30_000)
+    monkeypatch.setattr(cards, "_MOST_BYTES", 30_000)
     html = page.render(good.examine())
     shown = len(figures_of(html))
     assert 0 < shown < 24 and f"both sides of {shown} of 24 borders" in html
@@ -73,7 +73,7 @@ def test_labels_that_change_with_every_frame_are_drawn_in_columns(damaged):
     np.save(damaged.root / "features" / "S1_a.npy", np.ones((5000, 3), "f4"))
     damaged.write("groundTruth/S1_a.txt", ["open", "pour"] * 2500)
     examined = damaged.examine()
-    assert films._strip(examined, "S1_a", ()).count("<rect") <= 1200
+    assert cards._strip(examined, "S1_a", ()).count("<rect") <= 1200
     assert len(page.render(examined)) < 200_000
     slips = [f for f in examined.findings if f.kind in ("flicker", "edge")]
     assert len(slips) == 11 and "4990 other segments, of 5000" in slips[9].what

@@ -10,8 +10,17 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from data_pipeline import annotations, video
-from data_pipeline.checking import dataset, label_rules, page, report, scan, video_rules
-from data_pipeline.checking.findings import KINDS, Finding, Severity, in_order
+from data_pipeline.checking import (
+    dataset,
+    facts,
+    label_rules,
+    page,
+    report,
+    scan,
+    video_rules,
+)
+from data_pipeline.checking.findings import Finding, in_order
+from data_pipeline.checking.kinds import KINDS, Severity
 from svtas_jax.config import default_config
 from svtas_jax.errors import InputError
 from svtas_jax.structs import Segment
@@ -105,7 +114,7 @@ def test_no_scratch_ends_the_check(damaged, shoot, ending):
 )
 def test_files_from_the_field(file, kinds):
     path = pathlib.Path(__file__).parents[1] / "cases" / file
-    found = scan.scan(scan.Job("a", str(path)))
+    found = scan.scan(facts.Job("a", str(path)))
     assert found.num_frames == video.count_frames(path)
     labels = np.repeat([0, 1], [30, found.num_frames - 30]).astype(np.int32)
     config = default_config().data
@@ -119,7 +128,7 @@ def test_files_from_the_field(file, kinds):
 def test_what_nobody_waits_for_is_not_decoded(good):
     """As where the user interrupts the command."""
     path, ticks = good.video("S1_a"), []
-    jobs = [scan.Job(str(n), str(path)) for n in range(50)]
+    jobs = [facts.Job(str(n), str(path)) for n in range(50)]
     scanner = scan.in_threads(2, ticks.append)
     scans = iter(scanner(jobs))
     next(scans)

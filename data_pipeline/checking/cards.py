@@ -8,8 +8,9 @@ import numpy as np
 
 from data_pipeline.checking.dataset import DataSet
 from data_pipeline.checking.examine import Examination, borders
-from data_pipeline.checking.findings import Finding, Severity, frames_of
-from data_pipeline.checking.scan import Scan
+from data_pipeline.checking.facts import Scan
+from data_pipeline.checking.findings import Finding, frames_of
+from data_pipeline.checking.kinds import Severity
 from svtas_jax.pages.skeleton import escape
 from svtas_jax.structs import Segment, labels_to_segments
 
