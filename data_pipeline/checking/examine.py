@@ -16,8 +16,8 @@ from data_pipeline.checking.scan import Scanner
 from data_pipeline.dataset import feature_width
 from svtas_jax.errors import InputError
 
-_MOST_BORDERS = 500  # of which the page shows pictures, in all videos together
-_BORDERS_A_VIDEO = 24
+_MOST_BORDERS = 900  # of which the page shows pictures, in all videos together
+_BORDERS_A_VIDEO = 40
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
