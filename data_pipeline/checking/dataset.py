@@ -270,12 +270,16 @@ def _files(
 ) -> list[pathlib.Path]:
     if data_config.features:
         return sorted(folder.glob("*.npy"))
-    paths = folder.rglob("*") if data_config.layout == "breakfast" else folder.glob("*")
+    is_flat = data_config.layout != "breakfast"
     return sorted(
         path
-        for path in paths
-        # Some systems leave a hidden file beside each: ._a.mp4.
-        if is_video_name(path.name) and path.name[0] != "." and path.is_file()
+        for path in (folder.glob("*") if is_flat else folder.rglob("*"))
+        # Some systems leave a hidden file beside each, ._a.mp4; Breakfast's stereo
+        # cameras have a second channel, which nobody labelled.
+        if is_video_name(path.name)
+        and path.name[0] != "."
+        and (is_flat or not path.stem.endswith("_ch1"))
+        and path.is_file()
     )
 
 

@@ -112,3 +112,27 @@ def test_what_does_not_fit_prepared_data_is_found(prepared):
     (prepared.root / "videos.json").write_text("{", encoding="utf-8")
     found = prepared.examine().findings
     assert [f.severity for f in found if f.kind == "refused"] == [Severity.ERROR]
+
+
+def test_the_folders_of_breakfast_are_searched(damaged):
+    damaged.data.layout = "breakfast"
+    videos, labels = (damaged.root / name for name in ("Videos", "groundTruth"))
+    moved = {
+        "S1_a": ("P03_cam01_P03_milk", "P03/cam01/P03_milk.mp4"),
+        "S3_a": ("P04_stereo01_P04_milk", "P04/stereo/P04_milk_ch0.mp4"),
+        "S1_b": ("", "P04/stereo/P04_milk_ch1.mp4"),  # as nobody labelled it
+        "S2_a": ("", "P05/cam01/P05_milk.mp4"),
+    }
+    for name, (label, file) in moved.items():
+        (videos / file).parent.mkdir(parents=True, exist_ok=True)
+        (videos / f"{name}.mp4").rename(videos / file)
+        if label:
+            (labels / f"{name}.txt").rename(labels / f"{label}.txt")
+    for name in ("S1_b", "S2_a", "S2_b", "S3_b"):
+        (labels / f"{name}.txt").unlink()
+        (videos / f"{name}.mp4").unlink(missing_ok=True)
+    damaged.write("splits/train.split1.bundle", ["P03_cam01_P03_milk.txt"])
+    damaged.write("splits/test.split1.bundle", ["P04_stereo01_P04_milk.txt"])
+    found = kinds_of(damaged)
+    assert found.pop("unlabelled_video").startswith("Videos/P05/cam01/P05_milk.mp4")
+    assert found.keys() == {"rare_class"}
