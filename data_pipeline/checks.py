@@ -72,10 +72,10 @@ def describe(records: Sequence[VideoRecord], class_names: Sequence[str]) -> str:
         first = np.flatnonzero(np.diff(record.labels, prepend=-1))
         frames += np.bincount(record.labels, minlength=len(class_names))
         segments += np.bincount(record.labels[first], minlength=len(class_names))
-    rates = " ".join(f"{rate:g}" for rate in sorted({r.fps for r in records}))
-    width = max(len("class"), *map(len, class_names))
+    rates = " ".join(f"{rate:g}" for rate in sorted({r.fps for r in records} - {0}))
+    width = max(map(len, ["class", *class_names]))
     lines = [
-        f"{len(records)} videos, {frames.sum()} frames at {rates} fps, "
+        f"{len(records)} videos, {frames.sum()} frames at {rates or 'unknown'} fps, "
         f"{segments.sum()} segments",
         f"{'class':<{width}}  {'frames':>8}  {'share':>6}  {'segments':>8}",
     ]

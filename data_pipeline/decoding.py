@@ -24,7 +24,7 @@ from svtas_jax.errors import InputError
 
 _LOG_LOCK = threading.Lock()  # the log level is one for the whole process
 _LAST_FRAMES = 16  # the longest reordering: fewer after a damage are a cut-off end
-_STILL_CODECS = ("mjpeg", "png", "bmp", "gif", "tiff", "webp", "jpeg2000", "jpegls")
+STILL_CODECS = ("mjpeg", "png", "bmp", "gif", "tiff", "webp", "jpeg2000", "jpegls")
 # Where a packet marked as corrupt may be whole: recordings are joined in the middle.
 _JOINED_FORMATS = ("mpegts", "mpeg")
 _TEXT_FORMATS = ("tty",)  # shows any text file as a film
@@ -273,7 +273,7 @@ class Decoder:
         self._packets = self._demux(streams)
         best = self.container.streams.best("video")
         self.stream = best if best in streams else streams[0]
-        if len(streams) > 1 and self.stream.codec_context.name in _STILL_CODECS:
+        if len(streams) > 1 and self.stream.codec_context.name in STILL_CODECS:
             first = [
                 p for p in itertools.islice(self._packets, _COVER_SEARCH) if p.size
             ]

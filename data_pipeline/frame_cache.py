@@ -125,6 +125,6 @@ def _file_of(
     record: VideoRecord, indices: np.ndarray, resize: tuple[int, int], folder: str
 ) -> pathlib.Path:
     identity = hashlib.sha256(indices.astype("<i8").tobytes())
-    identity.update(f"{tuple(resize)}\n{file_identity(record.video_path)}".encode())
+    identity.update(os.fsencode(f"{tuple(resize)}\n{file_identity(record.video_path)}"))
     name = pathlib.Path(record.video_path).stem
     return pathlib.Path(folder) / f"{name}-{identity.hexdigest()[:16]}.npy"

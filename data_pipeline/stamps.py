@@ -111,6 +111,10 @@ def rate_of(stamps_s: Iterable[float | None]) -> float:
     steps = np.diff(stamps)
     if not len(steps):
         return 0.0
-    is_gap = (steps > _GAP_S) & (steps > _GAP_STEPS * np.median(steps))
-    rate = 1 / steps[~is_gap].mean()
+    rate = 1 / steps[~is_gap(steps)].mean()
     return float(rate) if rate <= _MAX_STAMPED_FPS else 0.0
+
+
+def is_gap(steps_s: np.ndarray) -> np.ndarray:
+    """Returns which steps between frames, (n,) seconds, are gaps: (n,) bool."""
+    return (steps_s > _GAP_S) & (steps_s > _GAP_STEPS * np.median(steps_s))

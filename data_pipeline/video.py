@@ -388,7 +388,7 @@ def _last_stamp(decoder: Decoder) -> int | None:
 
 def _cache_entry(path: str | os.PathLike) -> pathlib.Path:
     base = os.environ.get("XDG_CACHE_HOME") or pathlib.Path.home() / ".cache"
-    name = hashlib.sha256(file_identity(path).encode()).hexdigest()
+    name = hashlib.sha256(os.fsencode(file_identity(path))).hexdigest()
     return pathlib.Path(base) / "svtas_jax" / _CACHE / name
 
 

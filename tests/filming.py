@@ -2,7 +2,7 @@
 
 import fractions
 import pathlib
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 
 import av
 import numpy as np
@@ -46,6 +46,7 @@ def write_film(
     turn: tuple[float, bool, bool] | None = None,
     interlaced: bool = False,
     sound: bool = False,
+    draw: Callable[..., np.ndarray] = picture,
 ) -> pathlib.Path:
     """Encodes numbered frames.
 
@@ -63,6 +64,7 @@ def write_film(
         turn: degrees counter-clockwise, horizontal and vertical flip for showing.
         interlaced: marks the frames so.
         sound: adds a track of silence.
+        draw: makes the picture of a number, height and width.
     """
     with av.open(str(path), "w", options=muxer or {}) as container:
         stream = container.add_stream(codec, rate=rate, options=options or {})
@@ -77,7 +79,7 @@ def write_film(
             stream.codec_context.flags |= int(av.codec.context.Flags.interlaced_me)
         track = container.add_stream("aac", rate=8000) if sound else None
         for place, number in enumerate(numbers):
-            frame = av.VideoFrame.from_ndarray(picture(number, *size), format="rgb24")
+            frame = av.VideoFrame.from_ndarray(draw(number, *size), format="rgb24")
             frame = frame.reformat(format=pix_fmt)
             frame.pts = place if stamps is None else stamps[place]
             frame.time_base = time_base or 1 / fractions.Fraction(rate)
