@@ -1,7 +1,6 @@
 """Draws labels over time: ground truth, prediction, errors and confidence."""
 
 import dataclasses
-import functools
 import os
 import pathlib
 from collections.abc import Callable, Sequence
@@ -9,11 +8,11 @@ from collections.abc import Callable, Sequence
 import cv2
 import numpy as np
 
+from svtas_jax.pages.colours import BACKGROUND, WHITE, class_colours
 from svtas_jax.runtime.files import write_atomic
 from svtas_jax.structs import IGNORE_LABEL, labels_to_segments
 
 WIDTH = 1200
-BACKGROUND = ("background", "None")
 _MARGIN = 24
 _LEFT = 110  # width of the column with the rows' names
 _BAR_HEIGHT = 44
@@ -27,31 +26,9 @@ _SWATCH = 16
 _TICK_SPACING = 90  # smallest distance of two ticks in pixels
 _TICKS_S = (0.1, 0.2, 0.5, 1, 2, 5, 10, 15, 30, 60, 120, 300, 600, 1800, 3600, 7200)
 
-_WHITE, _INK, _PALE = (255, 255, 255), (34, 34, 34), (233, 233, 233)
-_BACKGROUND, _WRONG, _LINE = (205, 205, 205), (200, 30, 30), (110, 110, 110)
-_LEAST_LIGHTNESS = 20  # in CIELAB; darker colours all look black
+_INK, _PALE = (34, 34, 34), (233, 233, 233)
+_WRONG, _LINE = (200, 30, 30), (110, 110, 110)
 _FONT = cv2.FONT_HERSHEY_SIMPLEX
-
-# Okabe and Ito's colours, which also colour-blind people can distinguish.
-_FIRST_COLOURS = (
-    (230, 159, 0),
-    (86, 180, 233),
-    (0, 158, 115),
-    (240, 228, 66),
-    (0, 114, 178),
-    (213, 94, 0),
-    (204, 121, 167),
-)
-# Maps linear RGB to what red-green blind people (deuteranopia) see: Machado, Oliveira,
-# Fernandes, "A Physiologically-based Model for Simulation of Color Vision Deficiency",
-# 2009, severity 1.
-_DEUTERANOPIA = np.array(
-    [
-        [0.367322, 0.860646, -0.227968],
-        [0.280085, 0.672501, 0.047413],
-        [-0.011820, 0.042940, 0.968881],
-    ]
-)
 
 
 def draw_timeline(
@@ -133,7 +110,7 @@ def _plot_width() -> int:
 
 
 def _blank(height: int, width: int = WIDTH) -> np.ndarray:
-    return np.full((height, width, 3), _WHITE, np.uint8)
+    return np.full((height, width, 3), WHITE, np.uint8)
 
 
 def _text(image: np.ndarray, text: str, at: tuple[float, float], **style) -> None:
@@ -194,7 +171,7 @@ def _bar(
             continue
         size = segment.end - segment.start
         if size > 3 and segment.start:
-            bar[:, segment.start] = _WHITE
+            bar[:, segment.start] = WHITE
         name = class_names[segment.label]
         if _text_width(name, 0.42) + 8 <= size:
             middle = (segment.start + segment.end) / 2
@@ -219,7 +196,7 @@ def _curve(confidence: np.ndarray) -> np.ndarray:
     heights = np.clip(_column_means(np.asarray(confidence, np.float64), width), 0, 1)
     level = np.linspace(1, 0, _CURVE_HEIGHT)[:, None]
     image = np.where((level <= heights)[..., None], (150, 170, 190), _PALE)
-    image[_CURVE_HEIGHT // 2] = _WHITE
+    image[_CURVE_HEIGHT // 2] = WHITE
     return image.astype(np.uint8)
 
 
@@ -288,55 +265,4 @@ def _legend(
 
 def _readable_on(colour: np.ndarray) -> tuple[int, int, int]:
     luminance = colour @ np.array([0.2126, 0.7152, 0.0722])
-    return _INK if luminance > 120 else _WHITE
-
-
-def class_colours(
-    class_names: Sequence[str], background: Sequence[str] = BACKGROUND
-) -> np.ndarray:
-    """Returns each class's colour, then white: (K + 1, 3) uint8."""
-    actions = [k for k, name in enumerate(class_names) if name not in background]
-    colours = np.full((len(class_names), 3), _BACKGROUND, np.uint8)
-    colours[actions] = distinct_colours(len(actions))
-    return np.concatenate([colours, np.array([_WHITE], np.uint8)])
-
-
-@functools.cache
-def distinct_colours(num_colours: int) -> np.ndarray:
-    """Returns colours that differ as much as possible, also for red-green blind people.
-
-    The first seven are Okabe and Ito's. Each further colour is the one in a grid with
-    the largest distance, in full and in red-green blind vision, to all previous ones,
-    white, black and the background's grey. No colour is nearly black.
-
-    Returns:
-        (num_colours, 3) uint8 RGB.
-    """
-    chosen = [np.array(colour) for colour in _FIRST_COLOURS[:num_colours]]
-    levels = np.arange(16, 256, 24)
-    grid = np.stack(np.meshgrid(levels, levels, levels), axis=-1).reshape(-1, 3)
-    grid = grid[_perceived(grid)[:, 0, 0] >= _LEAST_LIGHTNESS]
-    seen_grid = _perceived(grid)
-    taken = _perceived(np.array([*chosen, _WHITE, _BACKGROUND, (0, 0, 0)]))
-    distance = np.min([_distance(seen_grid, one) for one in taken], axis=0)
-    while len(chosen) < num_colours:
-        best = int(distance.argmax())
-        chosen.append(grid[best])
-        distance = np.minimum(distance, _distance(seen_grid, seen_grid[best]))
-    return np.array(chosen, np.uint8).reshape(num_colours, 3)
-
-
-def _distance(colours: np.ndarray, one: np.ndarray) -> np.ndarray:
-    """Returns the distances of colours to one, in the vision where they are smaller."""
-    return np.linalg.norm(colours - one, axis=-1).min(axis=-1)
-
-
-def _perceived(colours: np.ndarray) -> np.ndarray:
-    """Returns CIELAB coordinates in full and in red-green blind vision, (n, 2, 3)."""
-    srgb = colours / 255.0
-    linear = np.where(srgb <= 0.04045, srgb / 12.92, ((srgb + 0.055) / 1.055) ** 2.4)
-    visions = np.stack([linear, np.clip(linear @ _DEUTERANOPIA.T, 0, 1)], axis=1)
-    encoded = np.where(
-        visions <= 0.0031308, visions * 12.92, 1.055 * visions ** (1 / 2.4) - 0.055
-    )
-    return cv2.cvtColor(encoded.astype(np.float32), cv2.COLOR_RGB2LAB)
+    return _INK if luminance > 120 else WHITE

@@ -8,13 +8,13 @@ from collections.abc import Sequence
 import numpy as np
 from absl import logging
 
-from svtas_jax.evaluation.timeline import class_colours
 from svtas_jax.live.lines import Line, Lines, lines_of
 from svtas_jax.live.overlay import History, draw_overlay
 from svtas_jax.live.overlay_output import FORMATS, OPTION, OverlayWindow, OverlayWriter
 from svtas_jax.live.results import SourceEnd, StepResult
 from svtas_jax.live.smoothing import Smoother, Smoothing
 from svtas_jax.live.writing import PredictionWriter, paths_for
+from svtas_jax.pages.colours import class_colours
 from svtas_jax.runtime.files import writing
 
 

@@ -75,7 +75,7 @@ def draw_overlay(
         picture: (H, W, 3) uint8 RGB; it stays as it is.
         step: what the panel shows.
         history: of the source up to this step.
-        colours: see `evaluation.timeline.class_colours`.
+        colours: see `pages.colours.class_colours`.
 
     Returns:
         (H, W, 3) uint8 RGB.

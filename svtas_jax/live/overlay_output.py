@@ -44,7 +44,7 @@ class OverlayWriter:
 
     Args:
         path: ends in one of `FORMATS`; an older file is replaced by `close`.
-        colours: see `evaluation.timeline.class_colours`.
+        colours: see `pages.colours.class_colours`.
 
     Raises:
         InputError: if the path cannot be written, here and from `add` and `close`, if

@@ -12,8 +12,8 @@ from typing import Any
 
 from data_pipeline.reader import GAP_RESET_S
 from data_pipeline.sources import TIMEOUT_S
-from svtas_jax.evaluation import timeline
 from svtas_jax.live.run import Run
+from svtas_jax.pages.colours import css_colours
 from svtas_jax.serving.cameras import Camera, Cameras
 from svtas_jax.serving.history import History
 from svtas_jax.serving.hub import Hub
@@ -49,8 +49,7 @@ class State:
     def about(self) -> dict[str, Any]:
         """The model, and what the page needs to know of the server."""
         names = self.run.class_names
-        background = tuple(self.run.config.eval.background)
-        colours = timeline.class_colours(names, background)[: len(names)].tolist()
+        colours = css_colours(names, tuple(self.run.config.eval.background))
         return {
             "model": {
                 "system": self.run.config.model.system,
@@ -61,7 +60,7 @@ class State:
                 "steps_per_answer": self.seats.session.steps_per_answer,
             },
             "classes": [
-                {"name": name, "colour": "#{:02x}{:02x}{:02x}".format(*colour)}
+                {"name": name, "colour": colour}
                 for name, colour in zip(names, colours, strict=True)
             ],
             "max_upload_bytes": self.most_bytes,

@@ -2,10 +2,11 @@ import cv2
 import numpy as np
 
 from svtas_jax.evaluation import timeline
+from svtas_jax.pages import colours
 from svtas_jax.structs import IGNORE_LABEL
 
 CLASS_NAMES = ["take", "pour", "background"]
-GREY = timeline._BACKGROUND
+GREY = colours.GREY
 MIDDLE = timeline._BAR_HEIGHT // 4  # above the text in a bar
 FIRST_ROW = timeline._TITLE_HEIGHT
 SECOND_ROW = FIRST_ROW + timeline._BAR_HEIGHT + timeline._GAP
@@ -26,7 +27,7 @@ def pixel(image, row, share):
 
 def test_timeline_has_the_classes_colours_at_their_times():
     image = picture_of([0] * 50 + [2] * 50, [0] * 30 + [1] * 70)
-    take, pour = (tuple(c) for c in timeline.distinct_colours(2).tolist())
+    take, pour = (tuple(c) for c in colours.distinct_colours(2).tolist())
     assert image.shape[1:] == (timeline.WIDTH, 3) and image.dtype == np.uint8
     assert pixel(image, FIRST_ROW + MIDDLE, 0.25) == take
     assert pixel(image, FIRST_ROW + MIDDLE, 0.75) == GREY
@@ -39,14 +40,14 @@ def test_timeline_has_the_classes_colours_at_their_times():
 def test_timeline_of_a_prediction_alone_has_one_bar():
     image = picture_of(None, [1] * 100)
     assert pixel(image, FIRST_ROW + MIDDLE, 0.5) == tuple(
-        timeline.distinct_colours(2)[1]
+        colours.distinct_colours(2)[1]
     )
     assert len(image) < len(picture_of([1] * 100, [1] * 100))
 
 
 def test_timeline_leaves_unlabelled_frames_white_and_counts_no_error():
     image = picture_of([IGNORE_LABEL] * 50 + [0] * 50, [1] * 50 + [0] * 50)
-    assert pixel(image, FIRST_ROW + MIDDLE, 0.25) == timeline._WHITE
+    assert pixel(image, FIRST_ROW + MIDDLE, 0.25) == colours.WHITE
     assert pixel(image, ERRORS + 2, 0.25) == timeline._PALE
 
 
@@ -83,18 +84,6 @@ def test_colour_of_a_class_does_not_depend_on_the_video():
     assert pixel(full, FIRST_ROW + MIDDLE, 0.75) == pixel(
         only_pour, FIRST_ROW + MIDDLE, 0.75
     )
-
-
-def test_distinct_colours_differ_for_red_green_blind_people_too():
-    for num_colours, least in ((0, None), (1, None), (11, 15), (20, 12), (48, 5)):
-        colours = timeline.distinct_colours(num_colours)
-        assert colours.shape == (num_colours, 3)
-        if least is None:
-            continue
-        taken = np.concatenate([colours, [timeline._BACKGROUND, timeline._WHITE]])
-        seen = timeline._perceived(taken)
-        apart = np.array([timeline._distance(seen, one) for one in seen])
-        assert apart[~np.eye(len(taken), dtype=bool)].min() > least
 
 
 def test_time_labels_suit_the_length():

@@ -9,11 +9,11 @@ import numpy as np
 import pytest
 
 from svtas_jax.errors import InputError
-from svtas_jax.evaluation.timeline import class_colours
 from svtas_jax.live import overlay, overlay_output
 from svtas_jax.live.overlay import History, draw_overlay
 from svtas_jax.live.overlay_output import OverlayWriter
 from svtas_jax.live.results import Latency, StepResult
+from svtas_jax.pages.colours import class_colours
 
 NAMES = ("take", "gießen", "切る", "background", "pour the milk into the small bowl")
 COLOURS = class_colours(NAMES)
