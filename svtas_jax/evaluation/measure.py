@@ -12,6 +12,8 @@ from absl import logging
 from data_pipeline.pace import uneven_times
 from svtas_jax.checkpoints.store import Meta
 from svtas_jax.evaluation import metrics, online, report, timeline
+from svtas_jax.evaluation.details import Details, VideoDetails, details_of
+from svtas_jax.evaluation.page.report_page import write_pages
 from svtas_jax.evaluation.scoring import VideoScores, make_scorer, share_videos
 from svtas_jax.runtime import hosts, provenance
 from svtas_jax.stitching import logits_to_confidence, logits_to_scores
@@ -41,12 +43,13 @@ def evaluate(
         total=len(share),
         frames_at_once=frames_at_once,
     )
-    counts, videos = metrics.new_counts(config, meta.class_names), {}
+    counts, videos, details = metrics.new_counts(config, meta.class_names), {}, {}
     timed = online.new_counts(config, meta.class_names)
-    for part, timed_part, rows in hosts.gather(measured):
+    for part, timed_part, rows, own in hosts.gather(measured):
         counts, videos = counts.merge(part), videos | rows
-        timed = timed.merge(timed_part)
+        timed, details = timed.merge(timed_part), details | own
     videos = {record.name: videos[record.name] for record in records}
+    details = {record.name: details[record.name] for record in records}
     num_frames = sum(record.num_frames for record in records)
     seconds = time.perf_counter() - start
     result = report.EvalReport(
@@ -68,7 +71,10 @@ def evaluate(
     )
     if hosts.is_first():
         report.write_report(result, folder)
-    logging.info("report: %s", folder / "report.md")
+        write_pages(
+            result, Details(meta.class_names, counts.background, details), folder
+        )
+    logging.info("report: %s and report.html", folder / "report.md")
     return result
 
 
@@ -80,39 +86,59 @@ def measure(
     *,
     total: int,
     frames_at_once: int | None = None,
-) -> tuple[metrics.SegmentCounts, online.OnlineCounts, dict[str, dict[str, float]]]:
+) -> tuple[
+    metrics.SegmentCounts,
+    online.OnlineCounts,
+    dict[str, dict[str, float]],
+    dict[str, VideoDetails],
+]:
     """Writes each video's predictions; returns the counts, the online counts, which are
-    empty without `frames_at_once`, and each video's metrics by name."""
+    empty without `frames_at_once`, and each video's metrics and details by name."""
     counts = none = metrics.new_counts(config, meta.class_names)
-    timed = online.new_counts(config, meta.class_names)
-    rows, num_frames, start = {}, 0, time.perf_counter()
+    timed = no_times = online.new_counts(config, meta.class_names)
+    rows, details, num_frames, start = {}, {}, 0, time.perf_counter()
     for video in videos:
         record = video.record
         alone = none.add(video.labels, record.labels, video.logits)
         counts = counts.merge(alone)
-        if frames_at_once is not None:
-            timed = _with_video(timed, video, frames_at_once)
+        delays_s, times_s = _delays(record, frames_at_once), _uneven_times(record)
+        answered = _answered(no_times, video, delays_s)
+        timed = timed.merge(answered)
         own = alone.compute() if alone.num_videos else {}
         rows[record.name] = {"num_frames": record.num_frames, **own}
-        write_video(folder, video, meta.class_names, config.eval.background)
+        details[record.name] = details_of(
+            *(record, video.labels, alone),
+            confidence=logits_to_confidence(video.logits),
+            online=None if delays_s is None else answered,
+            delays_s=delays_s,
+            times_s=times_s,
+        )
+        write_video(folder, video, meta.class_names, config.eval.background, times_s)
         num_frames += record.num_frames
         rate = num_frames / (time.perf_counter() - start)
         logging.info(
             "video %d/%d %s | %.0f frames/s", len(rows), total, record.name, rate
         )
-    return counts, timed, rows
+    return counts, timed, rows, details
 
 
-def _with_video(
-    counts: online.OnlineCounts, video: VideoScores, frames_at_once: int
+def _delays(record: VideoRecord, frames_at_once: int | None) -> np.ndarray | None:
+    if frames_at_once is None:
+        return None
+    return online.emission_delays(record.num_frames, frames_at_once, record.fps)
+
+
+def _answered(
+    none: online.OnlineCounts, video: VideoScores, delays_s: np.ndarray | None
 ) -> online.OnlineCounts:
-    record = video.record
-    return counts.add(
+    if delays_s is None:
+        return none
+    return none.add(
         video.labels,
-        record.labels,
+        video.record.labels,
         logits_to_scores(video.logits),
-        delays_s=online.emission_delays(record.num_frames, frames_at_once, record.fps),
-        fps=record.fps,
+        delays_s=delays_s,
+        fps=video.record.fps,
     )
 
 
@@ -130,11 +156,16 @@ def write_video(
     video: VideoScores,
     class_names: tuple[str, ...],
     background: tuple[str, ...],
+    times_s: np.ndarray | None = None,
 ) -> None:
-    """Writes a video's predictions, as text and as a picture."""
+    """Writes a video's predictions, as text and as a picture.
+
+    `times_s`, (num_frames + 1,), is when frames begin and the last one ends, at a
+    variable rate.
+    """
     record = video.record
     report.write_predictions(folder, record.name, video.labels, class_names)
-    shown, fps = _seen_over_time(record)
+    shown, fps = _seen_over_time(record, times_s)
     picture = timeline.draw_timeline(
         record.labels[shown],
         video.labels[shown],
@@ -147,17 +178,26 @@ def write_video(
     timeline.write_picture(folder, record.name, picture)
 
 
-def _seen_over_time(record: VideoRecord) -> tuple[np.ndarray, float]:
+def _seen_over_time(
+    record: VideoRecord, times_s: np.ndarray | None
+) -> tuple[np.ndarray, float]:
     """Returns the frames that a time axis shows, and how many of them a second."""
-    times = None
-    if record.features is None and record.prepared is None:
-        times = uneven_times(record.video_path)
-    if times is None:
+    if times_s is None:
         return np.arange(record.num_frames), record.fps
+    shown = timeline.frames_at_even_times(times_s[:-1], times_s[-1])
+    return shown, record.num_frames / (times_s[-1] - times_s[0])
+
+
+def _uneven_times(record: VideoRecord) -> np.ndarray | None:
+    """Returns when frames begin and the last one ends, (num_frames + 1,) seconds; None
+    if the rate does not vary."""
+    if record.features is not None or record.prepared is not None:
+        return None
+    times = uneven_times(record.video_path)
+    if times is None:
+        return None
     starts_s = times[: record.num_frames]
-    end_s = starts_s[-1] + np.median(np.diff(times))
-    shown = timeline.frames_at_even_times(starts_s, end_s)
-    return shown, record.num_frames / (end_s - starts_s[0])
+    return np.append(starts_s, starts_s[-1] + np.median(np.diff(times)))
 
 
 def warn_if_known(records: Sequence[VideoRecord], meta: Meta) -> int:

@@ -1,0 +1,44 @@
+"""The longest wrong stretches of a report, with a picture of each."""
+
+from svtas_jax.evaluation.details import Details
+from svtas_jax.evaluation.mistakes import Stretch, longest_stretches
+from svtas_jax.evaluation.page.thumbnails import thumbnails
+from svtas_jax.evaluation.page.timelines import swatch
+from svtas_jax.pages.skeleton import escape
+
+_COUNT = 24
+
+
+def section(details: Details) -> str:
+    """Returns the section, "" if no label is wrong."""
+    stretches = longest_stretches(details, _COUNT)
+    if not stretches:
+        return ""
+    pictures = thumbnails((details.videos[s.video], s.middle) for s in stretches)
+    place = {name: index for index, name in enumerate(details.videos)}
+    cards = "\n".join(
+        _card(details, stretch, picture, place[stretch.video])
+        for stretch, picture in zip(stretches, pictures, strict=True)
+    )
+    return f"""<section><h2>Longest mistakes</h2>
+<p class="pale">Stretches of one true class and one wrong label. Click one for the frame
+in its middle.</p>
+<div class="mistakes">
+{cards}
+</div></section>"""
+
+
+def _card(details: Details, stretch: Stretch, picture: str, index: int) -> str:
+    video = details.videos[stretch.video]
+    start, end = video.time_of(stretch.start), video.time_of(stretch.end)
+    unit = "s" if video.fps or len(video.times_s) else "frames"
+    image = (
+        f'<img src="{picture}" alt="" loading="lazy">'
+        if picture
+        else '<span class="blank">no picture</span>'
+    )
+    return f"""<button type="button" data-video="{index}" data-frame="{stretch.middle}">
+{image}<span><b>{escape(stretch.video)}</b></span>
+<span class="pale">{start:.1f} to {end:.1f} {unit}</span>
+<span>true: {swatch(details, stretch.truth)}</span>
+<span>said: {swatch(details, stretch.prediction)}</span></button>"""
