@@ -70,11 +70,10 @@ class Statistics:
         found["acc_balanced"] = 100 * _mean_of_known(recall)
         for name, (seconds, video) in self.delays.items():
             parts = np.array_split(weights, -(-len(weights) // _CHUNK))
-            for word, share in _QUANTILES.items():
-                values = [
-                    _weighted_quantile(seconds, p[:, video], share) for p in parts
-                ]
-                found[f"{name}_{word}_s"] = np.concatenate(values)
+            shares = list(_QUANTILES.values())
+            values = [_quantiles(seconds, part[:, video], shares) for part in parts]
+            for word, column in zip(_QUANTILES, np.concatenate(values).T, strict=True):
+                found[f"{name}_{word}_s"] = column
         return found
 
 
@@ -188,22 +187,22 @@ def _mean_of_known(values: np.ndarray) -> np.ndarray:
     return np.where(known, values, 0).sum(axis=1) / np.maximum(1, known.sum(axis=1))
 
 
-def _weighted_quantile(
-    values: np.ndarray, counts: np.ndarray, share: float
+def _quantiles(
+    values: np.ndarray, counts: np.ndarray, shares: Sequence[float]
 ) -> np.ndarray:
-    """Returns NumPy's linear percentile of values that count several times, (R,).
+    """Returns NumPy's linear quantiles of values that count several times, (R, shares).
 
     Args:
         values: (d,) ascending.
         counts: (R, d) how often each counts.
-        share: 0.5 is the median.
+        shares: 0.5 is the median.
     """
     ends = np.cumsum(counts, axis=1)
     totals = ends[:, -1] if len(values) else np.zeros(len(counts), np.int64)
-    found = np.full(len(counts), np.nan)
+    found = np.full((len(counts), len(shares)), np.nan)
     for row in np.flatnonzero(totals):
-        place = share * (totals[row] - 1)
-        at = [np.floor(place), np.ceil(place)]
-        low, high = values[np.searchsorted(ends[row], at, side="right")]
-        found[row] = low + (high - low) * (place - at[0])
+        places = np.array(shares) * (totals[row] - 1)
+        low = values[np.searchsorted(ends[row], np.floor(places), side="right")]
+        high = values[np.searchsorted(ends[row], np.ceil(places), side="right")]
+        found[row] = low + (high - low) * (places - np.floor(places))
     return found

@@ -19,7 +19,7 @@ from svtas_jax.evaluation.metrics import SegmentCounts
 from svtas_jax.evaluation.online import OnlineCounts
 from svtas_jax.evaluation.sums import Sums, sums_of
 from svtas_jax.runtime.files import write_atomic
-from svtas_jax.structs import VideoRecord, labels_to_segments
+from svtas_jax.structs import VideoRecord
 
 FILE = "videos.json"
 FORMAT = 1
@@ -123,8 +123,11 @@ def details_of(
 
 def to_runs(labels: np.ndarray) -> np.ndarray:
     """Returns (n, 2) int32: the label and the length of each run of equal labels."""
-    runs = [(s.label, s.end - s.start) for s in labels_to_segments(labels)]
-    return np.array(runs, np.int32).reshape(-1, 2)
+    labels = np.asarray(labels)
+    starts = np.flatnonzero(np.append(labels[:1] == labels[:1], np.diff(labels) != 0))
+    return np.stack([labels[starts], np.diff(starts, append=len(labels))], 1).astype(
+        np.int32
+    )
 
 
 def from_runs(runs: np.ndarray) -> np.ndarray:

@@ -11,6 +11,7 @@ Colours of text and lines are set by the page's style sheet, light or dark.
 """
 
 import json
+import math
 import re
 from collections.abc import Mapping, Sequence
 from typing import Any
@@ -166,7 +167,10 @@ def interval_chart(
     colour = {"field": "run", "type": "nominal", "sort": None, **_GROUPS}
     if not many:
         colour["legend"] = None
-    x = {"type": "quantitative", "title": None, "scale": {"domain": [0, 100]}}
+    least = 10 * math.floor(min(row["low"] for row in values) / 10) if values else 0
+    scale = {"domain": [max(0, least), 100]}
+    axis = {"tickCount": 6}
+    x = {"type": "quantitative", "title": None, "scale": scale, "axis": axis}
     return {
         "data": {"values": values},
         "width": 380,
@@ -185,10 +189,10 @@ def interval_chart(
     }
 
 
-# Okabe and Ito's blue, orange and so on, of which none is close to a page's ground.
+# Close to Okabe and Ito's; to be seen on white and on black.
 _GROUPS = {
     "scale": {
-        "range": ["#0072b2", "#e69f00", "#009e73", "#cc79a7", "#d55e00", "#56b4e9"]
+        "range": ["#2b83c6", "#e69f00", "#009e73", "#cc79a7", "#d55e00", "#56b4e9"]
     }
 }
 

@@ -107,7 +107,7 @@ def _facts(result: EvalReport) -> str:
         "Step": run.get("checkpoint_step"),
         "Videos": len(result.videos),
         "Frames": f"{sum(v['num_frames'] for v in result.videos.values()):,}",
-        "Date": run.get("date"),
+        "Date": str(run.get("date", ""))[:16].replace("T", " "),
         "Version": run.get("versions", {}).get("svtas_jax"),
         "Commit": (run.get("git_commit") or "")[:12],
         "Machine": device.get("kind")
@@ -148,7 +148,7 @@ def _metrics_section(
     chart = charts.draw(charts.interval_chart(rows), name="Metrics with intervals")
     listed = tables.metrics_table(result.metrics, found)
     return f"""<section><h2>Metrics</h2><p class="pale">{said}</p>
-<div class="columns"><div>{listed}</div><div class="chart">{chart}</div></div>
+<div class="columns"><div>{listed}</div><div class="chart fits">{chart}</div></div>
 </section>"""
 
 
@@ -206,10 +206,10 @@ def _borders_section(result: EvalReport, details: Details) -> str:
     return f"""<section><h2>Borders and over-segmentation</h2>
 <div class="columns"><div><h3>Borders of found segments</h3>
 <p class="pale">{tables.border_words(every, unit)}</p>
-<div class="chart">{drawn}</div></div>
+<div class="chart fits">{drawn}</div></div>
 <div><h3>Lengths of segments</h3>
 <p class="pale">{ratio:.2f} predicted segments for each true one.</p>
-<div class="chart">{times}</div></div></div></section>"""
+<div class="chart fits">{times}</div></div></div></section>"""
 
 
 def _settings_section(result: EvalReport) -> str:

@@ -2,6 +2,7 @@
 
 import base64
 import contextlib
+import os
 import time
 from collections.abc import Iterable
 
@@ -38,7 +39,7 @@ def thumbnails(frames: Iterable[tuple[VideoDetails, int]]) -> list[str]:
 
 
 def _thumbnail(video: VideoDetails, frame: int, limit_s: float) -> str:
-    if not video.path:
+    if not os.path.isfile(video.path):
         return ""
     # The middle of the frame, so that rounding finds no other one.
     moment_s = (video.time_of(frame) + video.time_of(frame + 1)) / 2

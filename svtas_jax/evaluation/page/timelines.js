@@ -83,7 +83,7 @@ class Timeline {
     this.canvas.addEventListener("keydown", e => this.press(e));
   }
 
-  get left() { return this.canvas.clientWidth < 560 ? 64 : 92; }
+  get left() { return this.canvas.clientWidth < 560 ? 76 : 92; }
 
   get width() { return this.canvas.clientWidth - this.left - 1; }
 
@@ -201,13 +201,18 @@ class Timeline {
     this.name(pen, "confidence", y + CURVE / 2);
     pen.fillStyle = this.page.style.raised;
     pen.fillRect(this.left, y, this.width, CURVE);
+    const step = this.width / sure.length;
+    pen.beginPath();
+    pen.moveTo(this.left, y + CURVE);
+    sure.forEach((percent, n) => {
+      const top = y + CURVE * (1 - percent / 100);
+      pen.lineTo(this.left + n * step, top);
+      pen.lineTo(this.left + (n + 1) * step, top);
+    });
+    pen.lineTo(this.left + this.width, y + CURVE);
     pen.fillStyle = this.page.style.accent;
     pen.globalAlpha = 0.55;
-    const step = this.width / sure.length;
-    sure.forEach((percent, n) => {
-      const height = CURVE * percent / 100;
-      pen.fillRect(this.left + n * step, y + CURVE - height, step + 0.3, height);
-    });
+    pen.fill();
     pen.globalAlpha = 1;
   }
 
@@ -303,7 +308,7 @@ class Viewer {
     this.video.hidden = true;
     const {src} = this.timeline.video;
     this.report(`${decodeURIComponent(src)} is not there as seen from this page, or this `
-      + "browser cannot play its format.");
+      + "browser cannot play its format; H.264 in MP4 plays everywhere.");
   }
 
   report(text) {

@@ -162,4 +162,4 @@ def _address(video: VideoDetails, folder: pathlib.Path) -> str:
 def _pack(content: Mapping[str, Any]) -> str:
     text = json.dumps(content, separators=(",", ":"), ensure_ascii=False)
     # Without the time, the same report is the same file.
-    return base64.b64encode(gzip.compress(text.encode(), 9, mtime=0)).decode()
+    return base64.b64encode(gzip.compress(text.encode(), 6, mtime=0)).decode()

@@ -38,7 +38,7 @@ def _card(details: Details, stretch: Stretch, picture: str, index: int) -> str:
         else '<span class="blank">no picture</span>'
     )
     return f"""<button type="button" data-video="{index}" data-frame="{stretch.middle}">
-{image}<span><b>{escape(stretch.video)}</b></span>
-<span class="pale">{start:.1f} to {end:.1f} {unit}</span>
-<span>true: {swatch(details, stretch.truth)}</span>
-<span>said: {swatch(details, stretch.prediction)}</span></button>"""
+{image}<span class="line"><b>{escape(stretch.video)}</b></span>
+<span class="line pale">{start:.1f} to {end:.1f} {unit}</span>
+<span class="line">true: {swatch(details, stretch.truth)}</span>
+<span class="line">said: {swatch(details, stretch.prediction)}</span></button>"""
