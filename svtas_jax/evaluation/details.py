@@ -23,7 +23,8 @@ from svtas_jax.structs import VideoRecord
 
 FILE = "videos.json"
 FORMAT = 1
-_POINTS = 240  # of the confidence, and of the times at a variable rate
+_POINTS = 240  # of the confidence
+_MOMENTS = 1000  # whose times are kept at a variable rate
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
@@ -254,5 +255,5 @@ def _sampled(times_s: np.ndarray | None) -> np.ndarray:
     if times_s is None:
         return np.zeros(0)
     last = len(times_s) - 1
-    points = np.linspace(0, last, min(_POINTS, last) + 1)
+    points = np.linspace(0, last, min(_MOMENTS, last) + 1)
     return np.interp(points, np.arange(len(times_s)), times_s)

@@ -22,6 +22,7 @@ from svtas_jax.pages.skeleton import escape
 
 _MOST_CELLS = 2000  # of a confusion matrix; about 200 bytes each
 _MOST_BINS = 40
+_NOT_IN_XML = re.compile("[^\t\n\r\x20-\ud7ff\ue000-\ufffd\U00010000-\U0010ffff]")
 _CONFIG = {
     "background": None,
     "font": "system-ui, sans-serif",
@@ -40,7 +41,7 @@ def draw(spec: Mapping[str, Any], *, name: str) -> str:
     """
     import vl_convert  # loads V8
 
-    whole = {"config": _CONFIG, **spec}
+    whole = _printable({"config": _CONFIG, **spec})
     svg = vl_convert.vegalite_to_svg(whole, allowed_base_urls=[])
     start = svg.index("<svg")
     label = escape(name)
@@ -57,6 +58,7 @@ def confusion_chart(
         confusion: (K, K) frames, by true class (row) and predicted class (column).
         class_names: names in the order of the class indices.
     """
+    class_names = [_printable(name) for name in class_names]
     totals = confusion.sum(axis=1, keepdims=True)
     shares = confusion / np.maximum(1, totals)
     rows, columns = np.nonzero(confusion)
@@ -248,6 +250,17 @@ _OPACITY = {
     "scale": {"domain": [0, 1], "range": [0.06, 1]},
     "legend": None,
 }
+
+
+def _printable(part: Any) -> Any:
+    """Replaces what XML cannot hold, for which vl-convert would abort the process."""
+    if isinstance(part, str):
+        return _NOT_IN_XML.sub("\ufffd", part)
+    if isinstance(part, Mapping):
+        return {_printable(name): _printable(item) for name, item in part.items()}
+    if isinstance(part, list):
+        return [_printable(item) for item in part]
+    return part
 
 
 def _label(name: str, most: int = 26) -> str:

@@ -96,7 +96,9 @@ def sound_intervals(
 def _name(result: EvalReport, folder: pathlib.Path) -> str:
     run = result.run
     known = f"{run.get('dataset', 'a data set')}, split {run.get('split', '?')}"
-    return f"{folder.resolve().parent.name} on {known}"
+    # A name of bytes that are no UTF-8 cannot be written.
+    run_name = folder.resolve().parent.name.encode("utf-8", "replace").decode()
+    return f"{run_name} on {known}"
 
 
 def _facts(result: EvalReport) -> str:

@@ -307,7 +307,9 @@ class Viewer {
   fail() {
     this.video.hidden = true;
     const {src} = this.timeline.video;
-    this.report(`${decodeURIComponent(src)} is not there as seen from this page, or this `
+    let path = src;
+    try { path = decodeURIComponent(src); } catch { /* no UTF-8: as it is written */ }
+    this.report(`${path} is not there as seen from this page, or this `
       + "browser cannot play its format; H.264 in MP4 plays everywhere.");
   }
 

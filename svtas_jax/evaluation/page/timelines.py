@@ -156,7 +156,7 @@ def _address(video: VideoDetails, folder: pathlib.Path) -> str:
         path = os.path.relpath(video.path, folder.resolve())
     except ValueError:  # on another drive
         return pathlib.Path(video.path).as_uri()
-    return urllib.parse.quote(pathlib.Path(path).as_posix())
+    return urllib.parse.quote(pathlib.Path(path).as_posix(), errors="surrogateescape")
 
 
 def _pack(content: Mapping[str, Any]) -> str:
