@@ -77,14 +77,10 @@ class Statistics:
         return found
 
 
-def statistics_of(details: Details, names: Sequence[str] | None = None) -> Statistics:
-    """Returns what metrics are made of.
-
-    Args:
-        details: of a report.
-        names: of the videos, in order; all by default.
-    """
-    videos = [details.videos[name] for name in names or details.videos]
+def statistics_of(details: Details) -> Statistics:
+    """Returns what metrics are made of, videos in the order of their names, so that
+    the same resamples come from every report on them."""
+    videos = [details.videos[name] for name in sorted(details.videos)]
     videos = [video for video in videos if video.sums]  # those with a labelled frame
     frames = [
         _class_frames(v.prediction, v.truth, len(details.class_names)) for v in videos
@@ -125,9 +121,15 @@ def intervals(statistics: Statistics, **options) -> dict[str, tuple[float, float
     """
     if statistics.num_videos < FEWEST_VIDEOS:
         return {}
-    found = statistics.compute(resample(statistics.num_videos, **options))
+    drawn = resample(statistics.num_videos, **options)
+    return percentiles(statistics.compute(drawn))
+
+
+def percentiles(found: Mapping[str, np.ndarray]) -> dict[str, tuple[float, float]]:
+    """Returns metric -> 95 % interval of (R,) resamples, of those that mostly have a
+    value."""
     tails = [100 * (1 - LEVEL) / 2, 100 * (1 + LEVEL) / 2]
-    kept = {n: v[np.isfinite(v)] for n, v in found.items()}
+    kept = {name: values[np.isfinite(values)] for name, values in found.items()}
     return {
         name: (float(low), float(high))
         for name, values in kept.items()

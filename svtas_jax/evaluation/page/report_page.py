@@ -143,13 +143,13 @@ def _metrics_section(
     )
     names = [n for n in (*_PERCENT, "acc_balanced") if n in result.metrics]
     rows = [
-        (report.METRIC_NAMES[n].partition(" (")[0], "", result.metrics[n], found.get(n))
+        (tables.short(n), "", result.metrics[n], found.get(n))
         for n in names
         if math.isfinite(result.metrics[n])
     ]
     chart = charts.draw(charts.interval_chart(rows), name="Metrics with intervals")
     listed = tables.metrics_table(result.metrics, found)
-    return f"""<section><h2>Metrics</h2><p class="pale">{said}</p>
+    return f"""<section class="whole"><h2>Metrics</h2><p class="pale">{said}</p>
 <div class="columns"><div>{listed}</div><div class="chart fits">{chart}</div></div>
 </section>"""
 
@@ -163,7 +163,7 @@ def _online_section(
         n: v for n, v in result.online["metrics"].items() if n in report.ONLINE_NAMES
     }
     answers = escape(str(result.online["answers"]))
-    return f"""<section><h2>Online</h2>
+    return f"""<section class="whole"><h2>Online</h2>
 <p class="pale">The model answers {answers}. Delays are from a border in the video to
 the label that shows it.</p>
 {tables.metrics_table(own, found)}</section>"""

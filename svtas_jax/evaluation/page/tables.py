@@ -11,7 +11,7 @@ from svtas_jax.evaluation.details import Details
 from svtas_jax.evaluation.metrics import class_recall_precision
 from svtas_jax.evaluation.mistakes import border_errors, unit_of
 from svtas_jax.evaluation.page import charts, timelines
-from svtas_jax.pages.skeleton import escape, table
+from svtas_jax.pages.skeleton import table
 
 NAMES = report.METRIC_NAMES | report.ONLINE_NAMES
 DELAYS_SAID = {
@@ -29,6 +29,11 @@ def number(value: float | None, digits: int = 2) -> str:
     if value is None or not math.isfinite(value):
         return "-"
     return f"{value:.{digits}f}"
+
+
+def short(metric: str) -> str:
+    """Returns a metric's name without its explanation."""
+    return NAMES.get(metric, metric).partition(" (")[0]
 
 
 def metrics_table(
@@ -75,9 +80,7 @@ def notes(videos: Mapping[str, Mapping[str, float]]) -> dict[str, str]:
     """Returns the figures that stand beside each video's name."""
     return {
         name: " · ".join(
-            f"{NAMES[key].partition(' (')[0]} {facts[key]:.1f}"
-            for key in _SHOWN
-            if key in facts
+            f"{short(key)} {facts[key]:.1f}" for key in _SHOWN if key in facts
         )
         for name, facts in videos.items()
     }
@@ -87,7 +90,7 @@ def orders(videos: Mapping[str, Mapping[str, float]]) -> dict[str, Sequence[str]
     """Returns the orders in which a reader may want to see the videos."""
     names = list(videos)
     lowest = {
-        f"lowest {NAMES[key].partition(' (')[0]} first": key
+        f"lowest {short(key)} first": key
         for key in _SHOWN
         if all(key in facts for facts in videos.values())
     }
@@ -143,11 +146,6 @@ def flat(facts: Mapping[str, Any], prefix: str = "") -> Iterable[tuple[str, str]
                 f"{prefix}{name}",
                 f"{value:.6g}" if isinstance(value, float) else f"{value}",
             )
-
-
-def described(name: str) -> str:
-    """Returns a metric's name for people, as HTML."""
-    return escape(NAMES.get(name, name))
 
 
 def _num_segments(details: Details, label: int) -> int:

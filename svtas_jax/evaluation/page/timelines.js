@@ -164,8 +164,9 @@ class Timeline {
     pen.textBaseline = "middle";
     pen.fillStyle = this.page.style.pale;
     let shown = text;
-    while (shown.length > 1 && pen.measureText(shown).width > this.left - 8) {
-      shown = `${shown.slice(0, -2)}…`;
+    // From the middle: names of runs often differ at their ends.
+    for (let kept = text.length - 1; kept > 1 && pen.measureText(shown).width > this.left - 8; kept--) {
+      shown = `${text.slice(0, Math.ceil(kept / 2))}…${text.slice(-Math.floor(kept / 2))}`;
     }
     pen.fillText(shown, this.left - 8, y);
   }
@@ -370,10 +371,12 @@ class Page {
   offerOrders() {
     const choice = document.getElementById("order"), filter = document.getElementById("filter");
     this.data.orders.forEach(([name], n) => choice.append(new Option(name, n)));
-    choice.addEventListener("change", () => {
+    const arrange = () => {
       const order = this.data.orders[choice.value][1];
       this.list.append(...order.map(n => this.timelines[n].element));
-    });
+    };
+    choice.addEventListener("change", arrange);
+    arrange();
     filter.addEventListener("input", () => this.timelines.forEach(({element, video}) => {
       element.hidden = !video.name.toLowerCase().includes(filter.value.toLowerCase());
     }));
