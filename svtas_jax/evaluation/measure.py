@@ -11,10 +11,12 @@ from absl import logging
 
 from data_pipeline.pace import uneven_times
 from svtas_jax.checkpoints.store import Meta
-from svtas_jax.evaluation import metrics, online, report, timeline
+from svtas_jax.evaluation import online, presets, report, timeline
+from svtas_jax.evaluation.class_table import class_table
 from svtas_jax.evaluation.scoring import VideoScores, make_scorer, share_videos
+from svtas_jax.evaluation.tally import Tally
 from svtas_jax.runtime import hosts, provenance
-from svtas_jax.stitching import logits_to_confidence, logits_to_scores
+from svtas_jax.stitching import logits_to_confidence
 from svtas_jax.structs import Model, Params, VideoRecord
 
 
@@ -26,34 +28,44 @@ def evaluate(
     records: Sequence[VideoRecord],
     folder: pathlib.Path,
     *,
+    preset: str = presets.DEFAULT,
     frames_at_once: int | None = None,
 ) -> report.EvalReport:
     """Evaluates all videos, each process its share; writes the report to `folder`.
 
-    `frames_at_once` adds the online metrics, see `online.emission_delays`.
+    `preset` names the conventions, see `presets`. `frames_at_once` adds the online
+    metrics, see `online.emission_delays`.
     """
     num_known = warn_if_known(records, meta)
     start = time.perf_counter()
     share = share_videos(records)
     scored = make_scorer(model, config)(variables, share)
+    none = Tally.zero(
+        presets.preset_of(preset),
+        meta.class_names,
+        background=config.eval.background,
+        rates=[record.fps for record in records],
+    )
     measured = measure(
         *(config, meta, scored, folder),
+        none=none,
         total=len(share),
         frames_at_once=frames_at_once,
     )
-    counts, videos = metrics.new_counts(config, meta.class_names), {}
+    counts, videos, sums = none, {}, {}
     timed = online.new_counts(config, meta.class_names)
     for part, timed_part, rows in hosts.gather(measured):
-        counts, videos = counts.merge(part), videos | rows
+        counts = counts.merge(part)
+        videos |= {name: row for name, (row, _) in rows.items()}
+        sums |= {name: own for name, (_, own) in rows.items()}
         timed = timed.merge(timed_part)
-    videos = {record.name: videos[record.name] for record in records}
     num_frames = sum(record.num_frames for record in records)
     seconds = time.perf_counter() - start
     result = report.EvalReport(
-        metrics={**counts.compute(), **metrics.frame_metrics(counts)},
-        videos=videos,
+        metrics=counts.compute(),
+        videos={record.name: videos[record.name] for record in records},
         class_names=meta.class_names,
-        confusion=counts.confusion,
+        confusion=counts.segments.confusion,
         run={
             **provenance.run_info(),
             "dataset": config.data.dataset,
@@ -65,6 +77,9 @@ def evaluate(
             "config": config.to_dict(),
         },
         online=_online_section(timed, frames_at_once),
+        classes=class_table(counts.segments, meta.class_names),
+        conventions=counts.conventions(meta.class_names),
+        sums={record.name: sums[record.name] for record in records},
     )
     if hosts.is_first():
         report.write_report(result, folder)
@@ -78,22 +93,25 @@ def measure(
     videos: Iterable[VideoScores],
     folder: pathlib.Path,
     *,
+    none: Tally,
     total: int,
     frames_at_once: int | None = None,
-) -> tuple[metrics.SegmentCounts, online.OnlineCounts, dict[str, dict[str, float]]]:
-    """Writes each video's predictions; returns the counts, the online counts, which are
-    empty without `frames_at_once`, and each video's metrics by name."""
-    counts = none = metrics.new_counts(config, meta.class_names)
+) -> tuple[Tally, online.OnlineCounts, dict[str, tuple[dict, dict]]]:
+    """Writes each video's predictions; returns the counts, which begin with `none`, the
+    online counts, which are empty without `frames_at_once`, and by name each video's
+    metrics and sums."""
+    counts = none
     timed = online.new_counts(config, meta.class_names)
     rows, num_frames, start = {}, 0, time.perf_counter()
     for video in videos:
         record = video.record
-        alone = none.add(video.labels, record.labels, video.logits)
+        scores = video.logits if none.preset.has_ranks else video.scores
+        alone = none.add(video.labels, record.labels, scores, fps=record.fps)
         counts = counts.merge(alone)
         if frames_at_once is not None:
             timed = _with_video(timed, video, frames_at_once)
-        own = alone.compute() if alone.num_videos else {}
-        rows[record.name] = {"num_frames": record.num_frames, **own}
+        row = {"num_frames": record.num_frames, **alone.own_metrics()}
+        rows[record.name] = row, alone.sums()
         write_video(folder, video, meta.class_names, config.eval.background)
         num_frames += record.num_frames
         rate = num_frames / (time.perf_counter() - start)
@@ -110,7 +128,7 @@ def _with_video(
     return counts.add(
         video.labels,
         record.labels,
-        logits_to_scores(video.logits),
+        video.scores,
         delays_s=online.emission_delays(record.num_frames, frames_at_once, record.fps),
         fps=record.fps,
     )
