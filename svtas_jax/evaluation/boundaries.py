@@ -8,9 +8,9 @@ over videos.
 
 Classes do not count, so that it says whether labels change at the right time: Ishikawa
 et al., "Alleviating Over-segmentation Errors by Detecting Action Boundaries" (ASRF),
-WACV 2021, measure borders so, at one tolerance in frames. Pairs of borders within some
-time are counted so since Turnbull et al., "A Supervised Approach for Detecting Boundaries
-in Music Using Difference Features and Boosting", ISMIR 2007.
+WACV 2021, measure borders so, at one tolerance in frames. F1 of borders within some
+seconds goes back to Turnbull et al., "A Supervised Approach for Detecting Boundaries in
+Music Using Difference Features and Boosting", ISMIR 2007.
 """
 
 import dataclasses

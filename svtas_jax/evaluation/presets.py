@@ -83,6 +83,10 @@ class Preset:
             words["last segment"] = (
                 "whole" if rules.counts_last_frame else "without the video's last frame"
             )
+        if self.has_detections:
+            words["ranking"] = (
+                "segments of a class by their mean score; without scores all rank alike"
+            )
         return words
 
 
