@@ -1,5 +1,6 @@
 """Scores prediction files of any program: needs labels, but neither run nor videos."""
 
+import concurrent.futures
 import dataclasses
 import json
 import os
@@ -58,8 +59,7 @@ def score_files(
     target = _make_output(folder, metrics, output)
     facts = facts_of(folder, pairs, preset)
     result = score(pairs, classes, preset, config)
-    for pair in pairs:
-        _write_video(target, pair, classes, config.eval.background)
+    _write_videos(target, pairs, classes, config.eval.background)
     seconds = time.perf_counter() - started
     run = {**_run_facts(config), **facts, "seconds": seconds}
     result = dataclasses.replace(result, run=run)
@@ -136,6 +136,22 @@ def _predictions_of(path: pathlib.Path) -> str | None:
         return json.loads(path.read_text(encoding="utf-8"))["run"]["predictions"]
     except (ValueError, KeyError, TypeError):
         return None
+
+
+def _write_videos(
+    folder: pathlib.Path,
+    pairs: Sequence[Pair],
+    classes: tuple[str, ...],
+    background: tuple[str, ...],
+) -> None:
+    # OpenCV releases the GIL while it encodes a picture.
+    with concurrent.futures.ThreadPoolExecutor(os.cpu_count()) as pool:
+        jobs = [
+            pool.submit(_write_video, folder, pair, classes, background)
+            for pair in pairs
+        ]
+        for job in jobs:
+            job.result()
 
 
 def _write_video(

@@ -133,7 +133,7 @@ def _plot_width() -> int:
 
 
 def _blank(height: int, width: int = WIDTH) -> np.ndarray:
-    return np.full((height, width, 3), _WHITE, np.uint8)
+    return np.full((height, width, 3), 255, np.uint8)  # one value: several times faster
 
 
 def _text(image: np.ndarray, text: str, at: tuple[float, float], **style) -> None:
@@ -153,6 +153,7 @@ def _text(image: np.ndarray, text: str, at: tuple[float, float], **style) -> Non
     cv2.putText(image, text, (x, y), _FONT, scale, colour, 1, cv2.LINE_AA)
 
 
+@functools.cache
 def _text_width(text: str, scale: float) -> int:
     return cv2.getTextSize(text, _FONT, scale, 1)[0][0]
 
