@@ -28,9 +28,17 @@ _OF_FILES = ("output", "fps")
 
 def main() -> None:
     """Runs the command."""
-    given = flags.FLAGS
+    run(flags.FLAGS)
+
+
+def run(given: flags.FlagValues) -> None:
+    """Evaluates a run, or scores files.
+
+    Raises:
+        InputError: if the flags do not go together; for any other mistake.
+    """
     if given.predictions is None:
-        evaluate_run(given)
+        _evaluate_run(given)
         return
     _refuse(given, _OF_RUNS, "belongs to the evaluation of a run; leave it out with")
     if given.config is None:
@@ -46,8 +54,7 @@ def main() -> None:
     )
 
 
-def evaluate_run(given: flags.FlagValues) -> None:
-    """Evaluates a run, once for each chunk length."""
+def _evaluate_run(given: flags.FlagValues) -> None:
     _refuse(given, _OF_FILES, "needs")
     if given.workdir is None:
         raise MissingInputError(

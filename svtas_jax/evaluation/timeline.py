@@ -153,7 +153,7 @@ def _text(image: np.ndarray, text: str, at: tuple[float, float], **style) -> Non
     cv2.putText(image, text, (x, y), _FONT, scale, colour, 1, cv2.LINE_AA)
 
 
-@functools.cache
+@functools.lru_cache(maxsize=4096)
 def _text_width(text: str, scale: float) -> int:
     return cv2.getTextSize(text, _FONT, scale, 1)[0][0]
 
