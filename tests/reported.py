@@ -2,11 +2,11 @@
 
 import numpy as np
 
+from svtas_jax.evaluation import presets
 from svtas_jax.evaluation.details import Details, details_of
-from svtas_jax.evaluation.metrics import SegmentCounts, frame_metrics
 from svtas_jax.evaluation.online import OnlineCounts, emission_delays
 from svtas_jax.evaluation.report import EvalReport
-from svtas_jax.structs import VideoRecord
+from svtas_jax.evaluation.tally import Tally
 
 NAMES = ("take", "pour", "stir", "background")
 BACKGROUND = (3,)
@@ -31,7 +31,16 @@ def worsened(rng, labels, share, num_classes=4):
     return found
 
 
-def evaluated(truths, predictions, *, names=NAMES, path=None, online=True, run=None):
+def evaluated(
+    truths,
+    predictions,
+    *,
+    names=NAMES,
+    path=None,
+    online=True,
+    run=None,
+    preset="svtas",
+):
     """Returns the report and the details of videos, by name.
 
     Args:
@@ -40,32 +49,38 @@ def evaluated(truths, predictions, *, names=NAMES, path=None, online=True, run=N
         path: maps a name to the path of its video.
         online: with online metrics, answered in chunks of 16 frames.
         run: facts of the report.
+        preset: conventions of the metrics.
     """
     background = tuple(k for k, name in enumerate(names) if name == "background")
-    counts = none = SegmentCounts.zero(len(names), background)
+    counts = none = Tally.zero(
+        presets.preset_of(preset),
+        names,
+        background=("background",),
+        rates=[FPS] * len(truths),
+    )
     timed = no_times = OnlineCounts.zero(len(names), background)
     details, rows = {}, {}
     for name, truth in truths.items():
         labels = np.asarray(predictions[name], np.int32)
         scores = np.eye(len(names), dtype=np.float32)[labels]
-        alone = none.add(labels, truth, scores)
-        record = VideoRecord(name, path(name) if path else f"/{name}", truth, FPS)
+        alone = none.add(labels, truth, scores, fps=FPS)
         delays_s = emission_delays(len(truth), 16, FPS)
         own = no_times.add(labels, truth, scores, delays_s=delays_s, fps=FPS)
         details[name] = details_of(
-            *(record, labels, alone),
+            *(truth, labels, alone),
+            fps=FPS,
+            path=path(name) if path else "",
             confidence=np.linspace(0, 1, len(truth)),
             online=own if online else None,
             delays_s=delays_s if online else None,
         )
         counts, timed = counts.merge(alone), timed.merge(own)
-        metrics = alone.compute() if alone.num_videos else {}
-        rows[name] = {"num_frames": len(truth), **metrics}
+        rows[name] = {"num_frames": len(truth), **alone.own_metrics()}
     report = EvalReport(
-        {**counts.compute(), **frame_metrics(counts)},
+        counts.compute(),
         rows,
         names,
-        counts.confusion,
+        counts.segments.confusion,
         run or {"dataset": "tea", "split": 1, "config": {"seed": 0}},
         {"answers": "every 16 frames", "metrics": timed.compute()} if online else None,
     )

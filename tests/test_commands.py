@@ -16,6 +16,7 @@ from svtas_jax.checkpoints import store
 from svtas_jax.errors import InputError
 from svtas_jax.evaluation import extraction, measure
 from svtas_jax.evaluation.details import read_details
+from svtas_jax.evaluation.score_files import score_files
 from svtas_jax.training import cross_validation, loop, optim
 from svtas_jax.training.data import read_training_data
 
@@ -99,6 +100,24 @@ def test_train_evaluate_stream(config, tmp_path):
         said = (folder / "predictions" / f"{name}.txt").read_text(encoding="utf-8")
         assert said.splitlines() == streamed_labels(tmp_path, config, name)
         assert len(said.splitlines()) == num_frames
+    check_conventions(config, tmp_path, saved)
+
+
+def check_conventions(config, workdir, saved):
+    """The run's prediction files have its figures; a preset has a folder of its own."""
+    files = score_files(workdir / "evaluation" / "predictions", config, fps=15.0)
+    by_labels = [name for name in files.metrics if name not in METRICS[5:]]
+    assert {"edit", "acc_balanced", "boundary_f1_0.5s"} <= set(by_labels)
+    for name in by_labels:
+        assert files.metrics[name] == pytest.approx(saved["metrics"][name])
+    assert saved["conventions"]["preset"] == "svtas"
+    ms_tcn = runs.evaluate(str(workdir), preset="ms-tcn")
+    text = (workdir / "evaluation_ms-tcn" / "report.json").read_text(encoding="utf-8")
+    assert json.loads(text)["conventions"]["preset"] == "ms-tcn"
+    assert "auc" not in ms_tcn.metrics
+    assert ms_tcn.metrics["acc"] == saved["metrics"]["acc"]
+    again = json.loads((workdir / "evaluation" / "report.json").read_text("utf-8"))
+    assert again == saved
 
 
 def held_out(config):

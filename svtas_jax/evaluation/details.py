@@ -15,11 +15,10 @@ import numpy as np
 
 from svtas_jax.errors import InputError, MissingInputError
 from svtas_jax.evaluation.borders import AnsweredVideo, BorderCounts
-from svtas_jax.evaluation.metrics import SegmentCounts
 from svtas_jax.evaluation.online import OnlineCounts
 from svtas_jax.evaluation.sums import Sums, sums_of
+from svtas_jax.evaluation.tally import Tally
 from svtas_jax.runtime.files import write_atomic
-from svtas_jax.structs import VideoRecord
 
 FILE = "videos.json"
 FORMAT = 1
@@ -83,10 +82,12 @@ class Details:
 
 
 def details_of(
-    record: VideoRecord,
+    truth: np.ndarray,
     labels: np.ndarray,
-    counts: SegmentCounts,
+    counts: Tally,
     *,
+    fps: float,
+    path: str = "",
     confidence: np.ndarray | None = None,
     online: OnlineCounts | None = None,
     delays_s: np.ndarray | None = None,
@@ -95,9 +96,11 @@ def details_of(
     """Returns what to keep of a video.
 
     Args:
-        record: the video and its true labels.
+        truth: (num_frames,) class of every frame or IGNORE_LABEL.
         labels: (num_frames,) predicted class of every frame.
         counts: of this video alone.
+        fps: frame rate, 0 if unknown.
+        path: of the video file, if frames come from one.
         confidence: (num_frames,) in 0..1, if it is known.
         online: of this video alone, if asked for, and
         delays_s: (num_frames,) seconds from each frame to its answer.
@@ -106,19 +109,19 @@ def details_of(
     """
     starts, ends = {}, {}
     if delays_s is not None:
-        video = AnsweredVideo(labels, record.labels, delays_s, record.fps)
-        starts, ends = _class_delays(video, counts.num_classes, counts.background)
-    is_file = record.features is None and record.prepared is None
+        video = AnsweredVideo(labels, truth, delays_s, fps)
+        segments = counts.segments
+        starts, ends = _class_delays(video, segments.num_classes, segments.background)
     return VideoDetails(
-        fps=record.fps,
-        truth=to_runs(record.labels),
+        fps=fps,
+        truth=to_runs(truth),
         prediction=to_runs(labels),
-        sums=sums_of(counts, labels, record.labels, online),
+        sums=sums_of(counts, online),
         confidence=_in_parts(confidence),
         start_delays_s=starts,
         end_delays_s=ends,
         times_s=_sampled(times_s),
-        path=os.path.abspath(record.video_path) if is_file else "",
+        path=os.path.abspath(path) if path else "",
     )
 
 

@@ -15,43 +15,50 @@ from collections.abc import Mapping
 import numpy as np
 
 from svtas_jax.evaluation.borders import WINDOWS_S
-from svtas_jax.evaluation.metrics import F1_OVERLAPS, SegmentCounts
+from svtas_jax.evaluation.boundaries import BoundaryCounts
+from svtas_jax.evaluation.matching import F1_OVERLAPS
+from svtas_jax.evaluation.metrics import SegmentCounts
 from svtas_jax.evaluation.online import OnlineCounts
-from svtas_jax.structs import IGNORE_LABEL, labels_to_segments
+from svtas_jax.evaluation.tally import Tally
 
 Sums = Mapping[str, tuple[float, float]]  # metric -> numerator, denominator
 
 
 def sums_of(
-    counts: SegmentCounts,
-    labels: np.ndarray,
-    truth: np.ndarray,
-    online: OnlineCounts | None = None,
+    counts: Tally, online: OnlineCounts | None = None
 ) -> dict[str, tuple[float, float]]:
     """Returns the sums of one video; none if it has no labelled frame.
 
     Args:
         counts: of this video alone.
-        labels: (num_frames,) predicted class of every frame.
-        truth: (num_frames,) class of every frame or IGNORE_LABEL.
         online: of this video alone, if asked for.
     """
-    if not counts.num_videos:
+    segments = counts.segments
+    if not segments.num_videos:
         return {}
-    known = np.asarray(truth) != IGNORE_LABEL
-    predicted, true = (
-        len(labels_to_segments(np.asarray(array)[known])) for array in (labels, truth)
-    )
     sums = {
-        "acc": (100 * np.trace(counts.confusion), counts.confusion.sum()),
-        "edit": (100 * counts.edit_sum, counts.num_videos),
-        **_f1_sums(counts),
-        "segment_ratio": (predicted, true),
-        **_recall_sums(counts),
+        "acc": (100 * np.trace(segments.confusion), segments.confusion.sum()),
+        "edit": (100 * segments.edit_sum, segments.num_videos),
+        **_f1_sums(segments),
+        "segment_ratio": _num_segments(segments),
+        **_recall_sums(segments),
+        **_boundary_sums(counts.boundaries),
     }
     if online is not None:
-        sums |= _online_sums(online, predicted - true)
+        sums |= _online_sums(online)
     return {name: (float(top), float(bottom)) for name, (top, bottom) in sums.items()}
+
+
+def _num_segments(counts: SegmentCounts) -> tuple[float, float]:
+    return counts.predicted_segments.sum(), counts.true_segments.sum()
+
+
+def _boundary_sums(counts: BoundaryCounts) -> dict[str, tuple[float, float]]:
+    borders = counts.num_predicted + counts.num_true
+    return {
+        name: (200 * matched, borders)
+        for name, matched in zip(counts.compute(), counts.matched, strict=True)
+    }
 
 
 def _f1_sums(counts: SegmentCounts) -> dict[str, tuple[float, float]]:
@@ -73,10 +80,9 @@ def _recall_sums(counts: SegmentCounts) -> dict[str, tuple[float, float]]:
     return {name: (top, ranked.num_videos) for name, top in tops.items()}
 
 
-def _online_sums(
-    online: OnlineCounts, more_changes: int
-) -> dict[str, tuple[float, float]]:
+def _online_sums(online: OnlineCounts) -> dict[str, tuple[float, float]]:
     borders = online.borders
+    predicted, true = _num_segments(online.segments)
     missed = borders.num_segments - borders.num_found
     missed_ends = borders.num_ends - len(borders.end_delays_s)
     instants = {
@@ -90,5 +96,5 @@ def _online_sums(
         "start_missed": (100 * missed, borders.num_segments),
         "end_missed": (100 * missed_ends, borders.num_ends),
         **instants,
-        "flicker_per_min": (60 * more_changes, online.seconds),
+        "flicker_per_min": (60 * (predicted - true), online.seconds),
     }

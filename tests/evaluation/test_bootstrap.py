@@ -20,12 +20,13 @@ def means(values):
     return bootstrap.Statistics({"mean": pairs}, counts, counts, counts, {})
 
 
-def test_the_sums_of_all_videos_give_every_metric_again():
-    report, details, _ = random_report(12)
+@pytest.mark.parametrize("preset", ["svtas", "ms-tcn", "asformer"])
+def test_the_sums_of_all_videos_give_every_metric_again(preset):
+    report, details, _ = random_report(12, preset=preset)
     found = bootstrap.own_metrics(bootstrap.statistics_of(details))
     expected = {**report.online["metrics"], **report.metrics}
-    ranked = {"map_50", "map_avg", "frame_map"}
-    assert set(found) == set(expected) - ranked
+    assert set(expected) - set(found) <= {"map_50", "map_avg", "frame_map"}
+    assert set(found) <= set(expected)
     for name, value in found.items():
         assert value == pytest.approx(expected[name], rel=1e-9), name
 

@@ -1,4 +1,5 @@
 import json
+import os
 
 import numpy as np
 import pytest
@@ -8,8 +9,8 @@ from reported import random_report
 
 from svtas_jax.errors import InputError, MissingInputError
 from svtas_jax.evaluation import details
-from svtas_jax.evaluation.metrics import SegmentCounts
-from svtas_jax.structs import FeatureFile, VideoRecord
+from svtas_jax.evaluation.presets import preset_of
+from svtas_jax.evaluation.tally import Tally
 
 HOSTILE = '"</script>\n{'
 
@@ -65,11 +66,11 @@ def test_damage_is_one_message(tmp_path, change, reason):
         details.read_details(tmp_path, again="x")
 
 
-def kept(num_frames, features=None, **options):
+def kept(num_frames, **options):
     truth = np.zeros(num_frames, np.int32)
-    counts = SegmentCounts.zero(2).add(truth, truth)
-    record = VideoRecord("a", "a.mp4", truth, 10.0, features)
-    return details.details_of(record, truth, counts, **options)
+    none = Tally.zero(preset_of("svtas"), ("a", "b"), background=(), rates=(10.0,))
+    counts = none.add(truth, truth, None, fps=10.0)
+    return details.details_of(truth, truth, counts, fps=10.0, **options)
 
 
 def test_confidence_is_kept_in_parts_of_the_video():
@@ -92,5 +93,5 @@ def test_times_follow_the_frames_of_a_variable_rate():
 
 
 def test_only_files_have_a_path():
-    assert kept(4).path.endswith("/a.mp4")
-    assert kept(4, FeatureFile(4, 2, 0, 1)).path == ""
+    assert kept(4, path="a.mp4").path == os.path.abspath("a.mp4")
+    assert kept(4).path == ""

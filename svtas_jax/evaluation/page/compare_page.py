@@ -8,8 +8,8 @@ from typing import Any
 import numpy as np
 
 from svtas_jax.evaluation import bootstrap, report
+from svtas_jax.evaluation.class_table import class_f1
 from svtas_jax.evaluation.comparison import Comparison, Entry
-from svtas_jax.evaluation.metrics import class_recall_precision
 from svtas_jax.evaluation.page import charts, tables, timelines
 from svtas_jax.pages.skeleton import escape, page, table
 from svtas_jax.runtime.files import write_atomic
@@ -168,14 +168,8 @@ def _class_section(comparison: Comparison) -> str:
 
 def _class_f1(entry: Entry) -> np.ndarray:
     """Returns the F1 of every class over frames in percent, mean over runs, (K,)."""
-    found = []
-    for run in entry.runs:
-        confusion = np.array(run.content["confusion"])
-        recall, precision = class_recall_precision(confusion)
-        total = confusion.sum(axis=0) + confusion.sum(axis=1)
-        f1 = 200 * np.diag(confusion) / np.maximum(1, total)
-        found.append(np.where(np.isnan(recall) & np.isnan(precision), np.nan, f1))
-    return np.mean(found, axis=0)
+    found = [class_f1(np.array(run.content["confusion"])) for run in entry.runs]
+    return 100 * np.mean(found, axis=0)
 
 
 def _video_values(entry: Entry, name: str, metric: str) -> float:

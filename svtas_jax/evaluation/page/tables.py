@@ -7,6 +7,7 @@ from typing import Any
 import numpy as np
 
 from svtas_jax.evaluation import report
+from svtas_jax.evaluation.class_table import class_f1
 from svtas_jax.evaluation.details import Details
 from svtas_jax.evaluation.metrics import class_recall_precision
 from svtas_jax.evaluation.mistakes import border_errors, unit_of
@@ -57,7 +58,7 @@ def class_table(confusion: np.ndarray, details: Details, *, online: bool) -> str
         online: show the delays of answers instead of the errors of borders.
     """
     recall, precision = class_recall_precision(confusion)
-    f1 = 2 * np.diag(confusion) / np.maximum(1, confusion.sum(0) + confusion.sum(1))
+    f1 = class_f1(confusion)
     starts, ends = _delays(details) if online else _border_errors(details)
     unit = "s" if online else unit_of(details)
     what = "delay" if online else "error"
