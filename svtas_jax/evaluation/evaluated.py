@@ -62,18 +62,19 @@ def read_run(path: str) -> Evaluated:
     """Reads what an evaluation left.
 
     Args:
-        path: folder of a run, or of one of its evaluations.
+        path: folder of a run, of one of its evaluations, or of the scores of prediction
+            files.
 
     Raises:
         MissingInputError: if it was not evaluated, or by an older version.
         InputError: if its files are damaged.
     """
     folder = pathlib.Path(path)
-    is_run = not folder.name.startswith("evaluation")
+    is_report = (folder / "report.json").is_file()
+    is_run = not (is_report or folder.name.startswith("evaluation"))
     workdir = path if is_run else os.path.dirname(os.path.normpath(path))
     again = f"python -m svtas_jax.evaluate --workdir={workdir}"
-    if is_run and not (folder / "report.json").is_file():
-        folder = folder / "evaluation"
+    folder = folder / "evaluation" if is_run else folder
     if not (folder / "report.json").is_file():
         raise MissingInputError(
             f"{folder / 'report.json'} does not exist: {path} is no run, or was not "
@@ -86,6 +87,8 @@ def read_run(path: str) -> Evaluated:
         raise InputError(
             f"{folder / 'report.json'} is damaged ({error}). Evaluate again: {again}"
         ) from error
+    if "predictions" in content["run"]:
+        again = f"python -m svtas_jax.evaluate --predictions=... --output={path}"
     details = read_details(folder, again=again)
     if content["videos"].keys() != details.videos.keys():
         raise InputError(

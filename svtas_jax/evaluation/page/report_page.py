@@ -96,9 +96,11 @@ def sound_intervals(
 def _name(result: EvalReport, folder: pathlib.Path) -> str:
     run = result.run
     known = f"{run.get('dataset', 'a data set')}, split {run.get('split', '?')}"
-    # A name of bytes that are no UTF-8 cannot be written.
-    run_name = folder.resolve().parent.name.encode("utf-8", "replace").decode()
-    return f"{run_name} on {known}"
+    own = folder.resolve()
+    name = own.parent.name if own.name.startswith("evaluation") else own.name
+    name = pathlib.Path(run.get("predictions", name)).name
+    # What is no UTF-8 in a file's name cannot be written.
+    return f"{name.encode('utf-8', 'replace').decode()} on {known}"
 
 
 def _facts(result: EvalReport) -> str:
@@ -219,6 +221,8 @@ def _settings_section(result: EvalReport) -> str:
     groups = {name: part for name, part in run.items() if isinstance(part, dict)}
     facts: dict[str, Any] = {n: fact for n, fact in run.items() if n not in groups}
     blocks = [("run", facts), *groups.items()]
+    if result.conventions:
+        blocks.insert(0, ("conventions", dict(result.conventions)))
     inner = "\n".join(
         f"<details><summary>{escape(name)}</summary>"
         f"{table(('', ''), tables.flat(part), num_texts=2)}</details>"

@@ -16,9 +16,13 @@ def section(details: Details) -> str:
         return ""
     pictures = thumbnails((details.videos[s.video], s.middle) for s in stretches)
     place = {name: index for index, name in enumerate(details.videos)}
+    blank = '<span class="blank">no picture</span>' if any(pictures) else ""
+    images = [
+        f'<img src="{p}" alt="" loading="lazy">' if p else blank for p in pictures
+    ]
     cards = "\n".join(
-        _card(details, stretch, picture, place[stretch.video])
-        for stretch, picture in zip(stretches, pictures, strict=True)
+        _card(details, stretch, image, place[stretch.video])
+        for stretch, image in zip(stretches, images, strict=True)
     )
     return f"""<section><h2>Longest mistakes</h2>
 <p class="pale">Stretches of one true class and one wrong label. Click one for the frame
@@ -28,17 +32,14 @@ in its middle.</p>
 </div></section>"""
 
 
-def _card(details: Details, stretch: Stretch, picture: str, index: int) -> str:
+def _card(details: Details, stretch: Stretch, image: str, index: int) -> str:
     video = details.videos[stretch.video]
-    start, end = video.time_of(stretch.start), video.time_of(stretch.end)
-    unit = "s" if video.fps or len(video.times_s) else "frames"
-    image = (
-        f'<img src="{picture}" alt="" loading="lazy">'
-        if picture
-        else '<span class="blank">no picture</span>'
-    )
+    when = f"frames {stretch.start} to {stretch.end}"
+    if video.fps or len(video.times_s):
+        start, end = video.time_of(stretch.start), video.time_of(stretch.end)
+        when = f"{start:.1f} to {end:.1f} s"
     return f"""<button type="button" data-video="{index}" data-frame="{stretch.middle}">
 {image}<span class="line"><b>{escape(stretch.video)}</b></span>
-<span class="line pale">{start:.1f} to {end:.1f} {unit}</span>
+<span class="line pale">{when}</span>
 <span class="line">true: {swatch(details, stretch.truth)}</span>
 <span class="line">said: {swatch(details, stretch.prediction)}</span></button>"""
