@@ -24,6 +24,7 @@ from svtas_jax.evaluation.details import Details, from_runs
 from svtas_jax.structs import IGNORE_LABEL
 
 FEWEST_VIDEOS = 5
+MANY_VIDEOS = 20  # from which intervals are nearly as wide as they should be
 NUM_RESAMPLES = 2000
 LEVEL = 0.95
 _ROUNDING = 1e-9

@@ -9,7 +9,7 @@ import numpy as np
 
 from svtas_jax.evaluation.confusion_picture import draw_confusion
 from svtas_jax.evaluation.metrics import SegmentCounts, new_counts
-from svtas_jax.evaluation.scoring import Scorer, VideoScores, share_videos
+from svtas_jax.evaluation.scoring import Scorer, share_videos
 from svtas_jax.evaluation.timeline import draw_timeline
 from svtas_jax.runtime import hosts
 from svtas_jax.runtime.interruption import Interrupted, Interruption
@@ -63,7 +63,8 @@ class Selector:
         for video in self.score(variables, share_videos(self.records)):
             counts = counts.add(video.labels, video.record.labels)
             if video.record.name in shown:
-                kept[video.record.name] = video
+                confidence = logits_to_confidence(video.logits)
+                kept[video.record.name] = video.labels, confidence
             if self.signals.requested:
                 break
         parts, requested, videos = zip(
@@ -76,22 +77,26 @@ class Selector:
         return Selection(counts.compute(), self._draw(counts.confusion, kept))
 
     def _draw(
-        self, confusion: np.ndarray, videos: Mapping[str, VideoScores]
+        self, confusion: np.ndarray, kept: Mapping[str, tuple[np.ndarray, np.ndarray]]
     ) -> dict[str, np.ndarray]:
         if not hosts.is_first():
             return {}
-        pictures = {f"timeline/{n}": self._timeline(videos[n]) for n in sorted(videos)}
+        pictures = {
+            f"timeline/{record.name}": self._timeline(record, *kept[record.name])
+            for record in self.records[:_SHOWN]
+        }
         picture = draw_confusion(confusion, self.class_names)
         return pictures if picture is None else {"confusion": picture, **pictures}
 
-    def _timeline(self, video: VideoScores) -> np.ndarray:
-        record = video.record
+    def _timeline(
+        self, record: VideoRecord, labels: np.ndarray, confidence: np.ndarray
+    ) -> np.ndarray:
         return draw_timeline(
             record.labels,
-            video.labels,
+            labels,
             self.class_names,
             fps=record.fps,
             title=record.name,
-            confidence=logits_to_confidence(video.logits),
+            confidence=confidence,
             background=self.config.eval.background,
         )

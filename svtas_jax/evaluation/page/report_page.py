@@ -25,6 +25,10 @@ _FEW = (
     f"fewer than {bootstrap.FEWEST_VIDEOS} videos are too few for intervals: other "
     "videos may give quite different numbers."
 )
+_ROUGH = (
+    " With so few videos, intervals are too narrow: in simulations, those of 7 videos "
+    "held the true value in 88 % of cases, those of 14 in 92 %."
+)
 
 
 def write_pages(
@@ -140,6 +144,7 @@ def _metrics_section(
         f"In brackets: 95 % intervals over the {num_videos} videos, from "
         f"{bootstrap.NUM_RESAMPLES} bootstrap resamples of whole videos. A metric "
         "without one ranks what all videos hold together."
+        + (_ROUGH if num_videos < bootstrap.MANY_VIDEOS else "")
         if found
         else f"With {num_videos} videos there are no intervals; {_FEW}"
     )

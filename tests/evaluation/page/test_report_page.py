@@ -161,4 +161,5 @@ def test_a_damaged_video_has_no_thumbnail(tmp_path):
     report, details = evaluated(
         {"a": truth}, {"a": truth * 0}, path=lambda name: str(tmp_path / "a.mp4")
     )
-    assert "no picture" in written(tmp_path, report, details)
+    text = written(tmp_path, report, details)
+    assert "Longest mistakes" in text and "image/jpeg" not in text
