@@ -143,8 +143,11 @@ class Tally:
     def conventions(self, class_names: Sequence[str]) -> dict[str, Any]:
         """Returns the conventions in words, and what they meant for these videos."""
         names = [class_names[k] for k in self.segments.background]
+        idle = str(self.num_without_actions)
+        if self.num_without_actions and not self.preset.rules.hit_without_actions:
+            idle += f"; at such a video {self.preset.source} stops, or gives no Edit"
         return {
             **self.preset.describe(),
             "background": ", ".join(names) or "none of the classes",
-            "videos without actions": self.num_without_actions,
+            "videos without actions": idle,
         }
