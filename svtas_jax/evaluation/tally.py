@@ -106,12 +106,7 @@ class Tally:
 
     def own_metrics(self) -> dict[str, float]:
         """Returns the preset's metrics in percent; none without a labelled frame."""
-        if not self.segments.num_videos:
-            return {}
-        found = self.segments.compute()
-        if self.preset.has_detections:
-            return {"acc": found["acc"], **self.detections.compute()}
-        return found
+        return self._chosen() if self.segments.num_videos else {}
 
     def compute(self) -> dict[str, float]:
         """Returns all metrics in percent.
@@ -119,13 +114,17 @@ class Tally:
         Raises:
             InputError: if there was no labelled frame.
         """
-        if not self.segments.num_videos:
-            self.segments.compute()  # raises
         return {
-            **self.own_metrics(),
+            **self._chosen(),
             **frame_metrics(self.segments),
             **self.boundaries.compute(),
         }
+
+    def _chosen(self) -> dict[str, float]:
+        found = self.segments.compute()
+        if self.preset.has_detections:
+            return {"acc": found["acc"], **self.detections.compute()}
+        return found
 
     def sums(self) -> dict[str, Any]:
         """Returns the counts behind acc, edit and f1_N, so that they can be computed
