@@ -96,7 +96,7 @@ def facts_of(
             *(scored, len(pairs)),
         )
     return {
-        "predictions": str(folder.absolute()),
+        "predictions": str(folder),
         "files": listing([pair.path.name for pair in pairs]),
         "files_with_scores": scored,
         "files_of_other_videos": len(extra),

@@ -64,7 +64,7 @@ def find(
         else:
             missing.append(name)
     if missing:
-        message = _missing(folder, missing, len(names), there)
+        message = _missing(folder, missing, len(names))
         raise MissingInputError(f"{message} {advice()}".rstrip())
     return files
 
@@ -107,16 +107,16 @@ def read(path: pathlib.Path, classes: tuple[str, ...]) -> Prediction:
     return Prediction(annotations.read_labels(path, classes))
 
 
-def _missing(
-    folder: pathlib.Path, missing: Sequence[str], total: int, there: set[str]
-) -> str:
+def _missing(folder: pathlib.Path, missing: Sequence[str], total: int) -> str:
     example = " or ".join(f"{missing[0]}{end}" for end in _ENDINGS)
     begin = (
         f"{folder} has no predictions for {len(missing)} of the {total} test videos: "
         f"{listing(missing)}. "
     )
-    if not there and (folder / "predictions").is_dir():
-        return f"{begin}Did you mean {folder / 'predictions'}?"
+    folders = sorted(path.name for path in folder.iterdir() if path.is_dir())
+    if len(missing) == total and folders:
+        inner = ["predictions"] if "predictions" in folders else folders
+        return f"{begin}Did you mean one of its folders: {listing(inner)}?"
     return f"{begin}Each needs one file: {example}."
 
 

@@ -75,10 +75,9 @@ class Preset:
                 if rules.hit_without_actions
                 else "predicted segments are false positives"
             )
-            words["edit"] = (
-                f"mean over videos; divided by the number of segments + "
-                f"{rules.edit_epsilon:g}"
-            )
+            words["edit"] = "mean over videos"
+            if rules.edit_epsilon:
+                words["edit"] += f"; {rules.edit_epsilon:g} added to what divides"
             words["f1"] = "counts summed over videos"
             words["last segment"] = (
                 "whole" if rules.counts_last_frame else "without the video's last frame"

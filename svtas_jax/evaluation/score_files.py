@@ -50,7 +50,7 @@ def score_files(
         InputError: if they are invalid or do not fit each other, or the output cannot
             be written or holds another report.
     """
-    started, folder = time.perf_counter(), pathlib.Path(folder)
+    started, folder = time.perf_counter(), pathlib.Path(os.path.abspath(folder))
     preset = presets.preset_of(metrics)
     validate_config(config)
     classes = annotations.class_names(config.data)
@@ -122,11 +122,10 @@ def _make_output(
     Raises:
         InputError: if it cannot be written to, or holds a report on something else.
     """
-    scored = folder.absolute()
-    target = scored.with_name(f"{scored.name}-scores") / metrics
-    target = target if output is None else pathlib.Path(output)
+    default = folder.with_name(f"{folder.name}-scores") / metrics
+    target = default if output is None else pathlib.Path(output)
     path = target / "report.json"
-    if path.is_file() and _predictions_of(path) != str(scored):
+    if path.is_file() and _predictions_of(path) != str(folder):
         raise InputError(
             f"{path} is a report on something else than {folder}; choose another "
             "--output, or remove it."

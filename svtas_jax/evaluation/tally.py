@@ -106,12 +106,7 @@ class Tally:
 
     def own_metrics(self) -> dict[str, float]:
         """Returns the preset's metrics in percent; none without a labelled frame."""
-        if not self.segments.num_videos:
-            return {}
-        found = self.segments.compute()
-        if self.preset.has_detections:
-            return {"acc": found["acc"], **self.detections.compute()}
-        return found
+        return self._chosen() if self.segments.num_videos else {}
 
     def compute(self) -> dict[str, float]:
         """Returns all metrics in percent.
@@ -119,19 +114,26 @@ class Tally:
         Raises:
             InputError: if there was no labelled frame.
         """
-        if not self.segments.num_videos:
-            self.segments.compute()  # raises
         return {
-            **self.own_metrics(),
+            **self._chosen(),
             **frame_metrics(self.segments),
             **self.boundaries.compute(),
         }
 
+    def _chosen(self) -> dict[str, float]:
+        found = self.segments.compute()
+        if self.preset.has_detections:
+            return {"acc": found["acc"], **self.detections.compute()}
+        return found
+
     def conventions(self, class_names: Sequence[str]) -> dict[str, Any]:
         """Returns the conventions in words, and what they meant for these videos."""
         names = [class_names[k] for k in self.segments.background]
+        idle = str(self.num_without_actions)
+        if self.num_without_actions and not self.preset.rules.hit_without_actions:
+            idle += f"; at such a video {self.preset.source} stops, or gives no Edit"
         return {
             **self.preset.describe(),
             "background": ", ".join(names) or "none of the classes",
-            "videos without actions": self.num_without_actions,
+            "videos without actions": idle,
         }

@@ -1,5 +1,7 @@
 """Files of predictions as programs write them, and as they should not be."""
 
+import re
+
 import numpy as np
 import pytest
 from hypothesis import HealthCheck, given, settings
@@ -157,9 +159,12 @@ def test_missing_files_are_listed(tmp_path):
 
 
 def test_a_folder_above_or_none_is_said(tmp_path):
-    (tmp_path / "predictions").mkdir()
-    with pytest.raises(MissingInputError, match="Did you mean .*/predictions"):
-        prediction_files.find(tmp_path, ["a"], advice=str)
+    for folders in (("split_1", "split_2"), ("predictions",)):
+        for name in folders:
+            (tmp_path / name).mkdir()
+        message = f"Did you mean one of its folders: {', '.join(folders)}?"
+        with pytest.raises(MissingInputError, match=re.escape(message)):
+            prediction_files.find(tmp_path, ["a"], advice=str)
     with pytest.raises(MissingInputError, match="--predictions=.*x is not a folder"):
         prediction_files.find(tmp_path / "x", ["a"], advice=str)
 
