@@ -70,9 +70,16 @@ def read_split(
 
 
 def split_names(
-    data_config: ml_collections.ConfigDict, subset: str, *, split: int | None = None
+    data_config: ml_collections.ConfigDict,
+    subset: str,
+    *,
+    split: int | None = None,
+    need_videos: bool = True,
 ) -> tuple[str, ...]:
     """Returns the names of a split's videos, by default of `config.data.split`.
+
+    A line that names a video instead of its labels needs that video, unless
+    `need_videos` is false.
 
     Raises:
         MissingInputError: if there is no such split.
@@ -83,7 +90,8 @@ def split_names(
     if prepared_index.is_prepared(root):
         return prepared.split_names(root, split, subset)
     path = _split_path(data_config, split, subset)
-    return resolve_names(data_config, path, read_split_names(path))
+    entries = read_split_names(path)
+    return resolve_names(data_config, path, entries, need_videos=need_videos)
 
 
 def read_all(data_config: ml_collections.ConfigDict) -> tuple[VideoRecord, ...]:

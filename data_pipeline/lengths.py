@@ -86,7 +86,7 @@ def explain(
     else:
         rule = f"{100 * share:.2g} % (config.data.max_length_gap="
         rule += f"{data_config.max_length_gap:g}"
-    ratio = _ratio(num_frames, num_labels)
+    ratio = ratio_of(num_frames, num_labels)
     cause, convert = "", ""
     if ratio and fps:
         label_fps = f"{fps * ratio[0] / ratio[1]:.4g}"
@@ -100,12 +100,12 @@ def explain(
     return (
         f"they differ by {rule}). {cause}Use the video at the frame rate that was "
         f"labelled, one line a frame{convert}. If the longer one may be cut, "
-        f"{_OPTION}={min(1.0, _rounded_up(share)):g} allows it."
+        f"{_OPTION}={allowing(share):g} allows it."
     )
 
 
-def _ratio(num_frames: int, num_labels: int) -> tuple[int, int] | None:
-    """Returns labels to frames in small numbers if they are near."""
+def ratio_of(num_frames: int, num_labels: int) -> tuple[int, int] | None:
+    """Returns labels to frames in small numbers if they are near such a ratio."""
     for labels, frames in _RATIOS:
         expected = num_frames * labels / frames
         if labels != frames and _is_near(num_labels, expected):
@@ -117,5 +117,6 @@ def _is_near(num_labels: int, expected: float) -> bool:
     return abs(num_labels - expected) <= max(1.0, _NEAR * expected)
 
 
-def _rounded_up(share: float) -> float:
-    return math.ceil(100 * share + 0.1) / 100
+def allowing(share: float) -> float:
+    """Returns a round `max_length_gap` that allows a difference of this share."""
+    return min(1.0, math.ceil(100 * share + 0.1) / 100)

@@ -12,7 +12,11 @@ from svtas_jax.errors import InputError
 
 
 def resolve_names(
-    data_config: ml_collections.ConfigDict, path: pathlib.Path, entries: Sequence[str]
+    data_config: ml_collections.ConfigDict,
+    path: pathlib.Path,
+    entries: Sequence[str],
+    *,
+    need_videos: bool = True,
 ) -> tuple[str, ...]:
     """Returns the names of the videos that the lines of a split list.
 
@@ -23,12 +27,13 @@ def resolve_names(
         data_config: `config.data`.
         path: of the split, for messages.
         entries: the lines, without ".txt".
+        need_videos: whether a line that names a video must name one that is there.
 
     Raises:
         InputError: if a line is not a plain name, names a missing file, or lists the
             video of another line.
     """
-    names = tuple(_resolve(data_config, path, entry) for entry in entries)
+    names = tuple(_resolve(data_config, path, e, need_videos) for e in entries)
     name, count = collections.Counter(names).most_common(1)[0]
     if count > 1:
         lines = [e for e, n in zip(entries, names, strict=True) if n == name]
@@ -38,7 +43,7 @@ def resolve_names(
     return names
 
 
-def _resolve(data_config, path: pathlib.Path, entry: str) -> str:
+def _resolve(data_config, path: pathlib.Path, entry: str, need_videos: bool) -> str:
     if os.path.normpath(entry) != entry or entry.startswith(("/", "..")):
         raise InputError(
             f"{path}: {entry!r} is not a plain name; write NAME.txt as in "
@@ -52,6 +57,8 @@ def _resolve(data_config, path: pathlib.Path, entry: str) -> str:
         return stem if ending == ".npy" or is_video_name(entry) else entry
     if not is_video_name(entry):
         return entry
+    if not need_videos:
+        return stem
     found = find_video(root, data_config.layout, stem)
     if found.suffix.lower() != ending.lower():
         raise InputError(

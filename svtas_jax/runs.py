@@ -18,7 +18,7 @@ from svtas_jax import models
 from svtas_jax.checkpoints import store
 from svtas_jax.config import stream_spec, validate_config, with_clip_frames
 from svtas_jax.errors import InputError
-from svtas_jax.evaluation import measure, metrics, report
+from svtas_jax.evaluation import measure, metrics, presets, report
 from svtas_jax.evaluation import online as online_metrics
 from svtas_jax.evaluation.background import check_background
 from svtas_jax.export.load import check_engine
@@ -72,6 +72,7 @@ class TrainedRun(Run):
         *,
         clip_frames: int | None = None,
         online: bool = False,
+        preset: str = presets.DEFAULT,
     ) -> report.EvalReport:
         """Evaluates the checkpoint on the test videos, see `evaluate`."""
         return evaluate(
@@ -80,6 +81,7 @@ class TrainedRun(Run):
             config=config,
             clip_frames=clip_frames,
             online=online,
+            preset=preset,
         )
 
     def open_engine(self, num_streams: int, steps_per_call: int) -> JaxEngine:
@@ -186,6 +188,7 @@ def evaluate(
     config: ml_collections.ConfigDict | None = None,
     clip_frames: int | None = None,
     online: bool = False,
+    preset: str = presets.DEFAULT,
 ) -> report.EvalReport:
     """Evaluates a checkpoint on the test videos; writes a report to the run's folder.
 
@@ -193,17 +196,19 @@ def evaluate(
         workdir, checkpoint, config: see `load`.
         clip_frames: raw frames in a chunk, instead of the config's.
         online: also measure when labels come, see `svtas_jax.evaluation.online`.
+        preset: conventions of the metrics, see `svtas_jax.evaluation.presets`; other
+            ones than the default write to a folder of their own.
 
     Raises:
         MissingInputError, InputError: as `load`, or if the data does not fit; also if
             `online` is set and the frame rate of a video is unknown.
     """
+    presets.preset_of(preset)
     meta = _read_meta(workdir, checkpoint)
     config = load_config(config, meta.config, meta.origin)
-    folder = pathlib.Path(workdir) / "evaluation"
+    folder = _folder_of(workdir, clip_frames, preset)
     if clip_frames is not None:
         config.data.clip_frames = clip_frames
-        folder = folder.with_name(f"evaluation_{clip_frames}_frames")
     validate_config(config)
     hosts.once(render.ensure_configured, config.data)
     check_classes(annotations.class_names(config.data), meta, config)
@@ -218,12 +223,21 @@ def evaluate(
     run = restore(workdir, checkpoint, meta, config)
     result = measure.evaluate(
         *(config, meta, run.model, run.variables, records, folder),
+        preset=preset,
         frames_at_once=frames_at_once,
     )
     logging.info("%s", metrics.format_metrics(result.metrics))
     if result.online:
         logging.info("online: %s", metrics.format_metrics(result.online["metrics"]))
     return result
+
+
+def _folder_of(
+    workdir: str | os.PathLike, clip_frames: int | None, preset: str
+) -> pathlib.Path:
+    name = "evaluation" if clip_frames is None else f"evaluation_{clip_frames}_frames"
+    own = "" if preset == presets.DEFAULT else f"_{preset}"
+    return pathlib.Path(workdir) / f"{name}{own}"
 
 
 def model_and_chunk(

@@ -8,13 +8,17 @@ import shutil
 import jax
 import numpy as np
 import pytest
+from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
 from data_pipeline import annotations
 from svtas_jax import models, runs, stream
 from svtas_jax.checkpoints import store
 from svtas_jax.errors import InputError
 from svtas_jax.evaluation import extraction, measure
+from svtas_jax.evaluation.details import read_details
+from svtas_jax.evaluation.score_files import score_files
 from svtas_jax.training import cross_validation, loop, optim
+from svtas_jax.training.data import read_training_data
 
 METRICS = "acc edit f1_10 f1_25 f1_50 auc ar_1 ar_5 ar_15 map_50 map_avg".split()
 
@@ -75,7 +79,10 @@ def test_resumed_run_equals_an_uninterrupted_one(config, tmp_path):
 def test_train_evaluate_stream(config, tmp_path):
     state = run_training(config, tmp_path)
     assert all(np.isfinite(leaf).all() for leaf in jax.tree.leaves(state.params))
-    assert list(tmp_path.glob("events.out.tfevents.*"))
+    events = EventAccumulator(str(tmp_path)).Reload()
+    shown = [f"selection/timeline/{name}" for name in held_out(config)]
+    assert set(events.Tags()["images"]) == {"selection/confusion", *shown}
+    assert [event.step for event in events.Images(shown[0])] == [2, 4]
     report = runs.evaluate(str(tmp_path))
     folder = tmp_path / "evaluation"
     saved = json.loads((folder / "report.json").read_text(encoding="utf-8"))
@@ -84,11 +91,38 @@ def test_train_evaluate_stream(config, tmp_path):
     assert saved["run"]["checkpoint_step"] in (2, 4)
     assert saved["run"]["videos_trained_on"] == 0
     assert report.metrics["acc"] == saved["metrics"]["acc"]
+    page = (folder / "report.html").read_text(encoding="utf-8")
+    assert "2 videos there are no intervals" in page and "image/jpeg" in page
+    kept = read_details(folder, again="")
+    assert list(kept.videos) == list(saved["videos"])
     for name, num_frames in (("tëst 0", 37), ("tëst 1", 22)):
         assert (folder / "pictures" / f"{name}.png").exists()
         said = (folder / "predictions" / f"{name}.txt").read_text(encoding="utf-8")
         assert said.splitlines() == streamed_labels(tmp_path, config, name)
         assert len(said.splitlines()) == num_frames
+    check_conventions(config, tmp_path, saved)
+
+
+def check_conventions(config, workdir, saved):
+    """The run's prediction files have its figures; a preset has a folder of its own."""
+    files = score_files(workdir / "evaluation" / "predictions", config, fps=15.0)
+    by_labels = [name for name in files.metrics if name not in METRICS[5:]]
+    assert {"edit", "acc_balanced", "boundary_f1_0.5s"} <= set(by_labels)
+    for name in by_labels:
+        assert files.metrics[name] == pytest.approx(saved["metrics"][name])
+    assert saved["conventions"]["preset"] == "svtas"
+    ms_tcn = runs.evaluate(str(workdir), preset="ms-tcn")
+    text = (workdir / "evaluation_ms-tcn" / "report.json").read_text(encoding="utf-8")
+    assert json.loads(text)["conventions"]["preset"] == "ms-tcn"
+    assert "auc" not in ms_tcn.metrics
+    assert ms_tcn.metrics["acc"] == saved["metrics"]["acc"]
+    again = json.loads((workdir / "evaluation" / "report.json").read_text("utf-8"))
+    assert again == saved
+
+
+def held_out(config):
+    """Returns the names of the videos that select the checkpoint."""
+    return [record.name for record in read_training_data(config).selection]
 
 
 def streamed_labels(workdir, config, name):

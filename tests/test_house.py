@@ -13,7 +13,7 @@ import svtas_jax
 ROOT = pathlib.Path(svtas_jax.__file__).parents[1]
 COMMANDS = (
     *("train", "evaluate", "stream", "extract", "cross_validate", "profile"),
-    *("benchmark", "serve", "export.__main__"),
+    *("benchmark", "compare", "serve", "export.__main__"),
 )
 PIPELINE_COMMANDS = ("check", "prepare", "tfds_builder")
 # From the ground up. A room is a folder, or a module that stands alone.

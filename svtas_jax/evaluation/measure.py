@@ -11,10 +11,14 @@ from absl import logging
 
 from data_pipeline.pace import uneven_times
 from svtas_jax.checkpoints.store import Meta
-from svtas_jax.evaluation import metrics, online, report, timeline
+from svtas_jax.evaluation import online, presets, report, timeline
+from svtas_jax.evaluation.class_table import class_table
+from svtas_jax.evaluation.details import Details, VideoDetails, details_of
+from svtas_jax.evaluation.page.report_page import write_pages
 from svtas_jax.evaluation.scoring import VideoScores, make_scorer, share_videos
+from svtas_jax.evaluation.tally import Tally
 from svtas_jax.runtime import hosts, provenance
-from svtas_jax.stitching import logits_to_confidence, logits_to_scores
+from svtas_jax.stitching import logits_to_confidence
 from svtas_jax.structs import Model, Params, VideoRecord
 
 
@@ -26,34 +30,44 @@ def evaluate(
     records: Sequence[VideoRecord],
     folder: pathlib.Path,
     *,
+    preset: str = presets.DEFAULT,
     frames_at_once: int | None = None,
 ) -> report.EvalReport:
     """Evaluates all videos, each process its share; writes the report to `folder`.
 
-    `frames_at_once` adds the online metrics, see `online.emission_delays`.
+    `preset` names the conventions, see `presets`. `frames_at_once` adds the online
+    metrics, see `online.emission_delays`.
     """
     num_known = warn_if_known(records, meta)
     start = time.perf_counter()
     share = share_videos(records)
     scored = make_scorer(model, config)(variables, share)
+    none = Tally.zero(
+        presets.preset_of(preset),
+        meta.class_names,
+        background=config.eval.background,
+        rates=[record.fps for record in records],
+    )
     measured = measure(
         *(config, meta, scored, folder),
+        none=none,
         total=len(share),
         frames_at_once=frames_at_once,
     )
-    counts, videos = metrics.new_counts(config, meta.class_names), {}
+    counts, videos, details = none, {}, {}
     timed = online.new_counts(config, meta.class_names)
-    for part, timed_part, rows in hosts.gather(measured):
+    for part, timed_part, rows, own in hosts.gather(measured):
         counts, videos = counts.merge(part), videos | rows
-        timed = timed.merge(timed_part)
+        timed, details = timed.merge(timed_part), details | own
     videos = {record.name: videos[record.name] for record in records}
+    details = {record.name: details[record.name] for record in records}
     num_frames = sum(record.num_frames for record in records)
     seconds = time.perf_counter() - start
     result = report.EvalReport(
-        metrics={**counts.compute(), **metrics.frame_metrics(counts)},
+        metrics=counts.compute(),
         videos=videos,
         class_names=meta.class_names,
-        confusion=counts.confusion,
+        confusion=counts.segments.confusion,
         run={
             **provenance.run_info(),
             "dataset": config.data.dataset,
@@ -65,10 +79,17 @@ def evaluate(
             "config": config.to_dict(),
         },
         online=_online_section(timed, frames_at_once),
+        classes=class_table(counts.segments, meta.class_names),
+        conventions=counts.conventions(meta.class_names),
     )
     if hosts.is_first():
         report.write_report(result, folder)
-    logging.info("report: %s", folder / "report.md")
+        write_pages(
+            result,
+            Details(meta.class_names, counts.segments.background, details),
+            folder,
+        )
+    logging.info("report: %s and report.html", folder / "report.md")
     return result
 
 
@@ -78,41 +99,65 @@ def measure(
     videos: Iterable[VideoScores],
     folder: pathlib.Path,
     *,
+    none: Tally,
     total: int,
     frames_at_once: int | None = None,
-) -> tuple[metrics.SegmentCounts, online.OnlineCounts, dict[str, dict[str, float]]]:
-    """Writes each video's predictions; returns the counts, the online counts, which are
-    empty without `frames_at_once`, and each video's metrics by name."""
-    counts = none = metrics.new_counts(config, meta.class_names)
-    timed = online.new_counts(config, meta.class_names)
-    rows, num_frames, start = {}, 0, time.perf_counter()
+) -> tuple[
+    Tally,
+    online.OnlineCounts,
+    dict[str, dict[str, float]],
+    dict[str, VideoDetails],
+]:
+    """Writes each video's predictions; returns the counts, which begin with `none`, the
+    online counts, which are empty without `frames_at_once`, and each video's metrics
+    and details by name."""
+    counts = none
+    timed = no_times = online.new_counts(config, meta.class_names)
+    rows, details, num_frames, start = {}, {}, 0, time.perf_counter()
     for video in videos:
         record = video.record
-        alone = none.add(video.labels, record.labels, video.logits)
+        scores = video.logits if none.preset.has_ranks else video.scores
+        alone = none.add(video.labels, record.labels, scores, fps=record.fps)
         counts = counts.merge(alone)
-        if frames_at_once is not None:
-            timed = _with_video(timed, video, frames_at_once)
-        own = alone.compute() if alone.num_videos else {}
-        rows[record.name] = {"num_frames": record.num_frames, **own}
-        write_video(folder, video, meta.class_names, config.eval.background)
+        delays_s, times_s = _delays(record, frames_at_once), _uneven_times(record)
+        answered = _answered(no_times, video, delays_s)
+        timed = timed.merge(answered)
+        rows[record.name] = {"num_frames": record.num_frames, **alone.own_metrics()}
+        details[record.name] = details_of(
+            *(record.labels, video.labels, alone),
+            fps=record.fps,
+            path=record.video_path if _is_file(record) else "",
+            confidence=logits_to_confidence(video.logits),
+            online=None if delays_s is None else answered,
+            delays_s=delays_s,
+            times_s=times_s,
+        )
+        write_video(folder, video, meta.class_names, config.eval.background, times_s)
         num_frames += record.num_frames
         rate = num_frames / (time.perf_counter() - start)
         logging.info(
             "video %d/%d %s | %.0f frames/s", len(rows), total, record.name, rate
         )
-    return counts, timed, rows
+    return counts, timed, rows, details
 
 
-def _with_video(
-    counts: online.OnlineCounts, video: VideoScores, frames_at_once: int
+def _delays(record: VideoRecord, frames_at_once: int | None) -> np.ndarray | None:
+    if frames_at_once is None:
+        return None
+    return online.emission_delays(record.num_frames, frames_at_once, record.fps)
+
+
+def _answered(
+    none: online.OnlineCounts, video: VideoScores, delays_s: np.ndarray | None
 ) -> online.OnlineCounts:
-    record = video.record
-    return counts.add(
+    if delays_s is None:
+        return none
+    return none.add(
         video.labels,
-        record.labels,
-        logits_to_scores(video.logits),
-        delays_s=online.emission_delays(record.num_frames, frames_at_once, record.fps),
-        fps=record.fps,
+        video.record.labels,
+        video.scores,
+        delays_s=delays_s,
+        fps=video.record.fps,
     )
 
 
@@ -130,11 +175,16 @@ def write_video(
     video: VideoScores,
     class_names: tuple[str, ...],
     background: tuple[str, ...],
+    times_s: np.ndarray | None = None,
 ) -> None:
-    """Writes a video's predictions, as text and as a picture."""
+    """Writes a video's predictions, as text and as a picture.
+
+    `times_s`, (num_frames + 1,), is when frames begin and the last one ends, at a
+    variable rate.
+    """
     record = video.record
     report.write_predictions(folder, record.name, video.labels, class_names)
-    shown, fps = _seen_over_time(record)
+    shown, fps = _seen_over_time(record, times_s)
     picture = timeline.draw_timeline(
         record.labels[shown],
         video.labels[shown],
@@ -147,17 +197,31 @@ def write_video(
     timeline.write_picture(folder, record.name, picture)
 
 
-def _seen_over_time(record: VideoRecord) -> tuple[np.ndarray, float]:
+def _seen_over_time(
+    record: VideoRecord, times_s: np.ndarray | None
+) -> tuple[np.ndarray, float]:
     """Returns the frames that a time axis shows, and how many of them a second."""
-    times = None
-    if record.features is None and record.prepared is None:
-        times = uneven_times(record.video_path)
-    if times is None:
+    if times_s is None:
         return np.arange(record.num_frames), record.fps
+    shown = timeline.frames_at_even_times(times_s[:-1], times_s[-1])
+    return shown, record.num_frames / (times_s[-1] - times_s[0])
+
+
+def _is_file(record: VideoRecord) -> bool:
+    """Whether the frames come from a video file."""
+    return record.features is None and record.prepared is None
+
+
+def _uneven_times(record: VideoRecord) -> np.ndarray | None:
+    """Returns when frames begin and the last one ends, (num_frames + 1,) seconds; None
+    if the rate does not vary."""
+    if not _is_file(record):
+        return None
+    times = uneven_times(record.video_path)
+    if times is None:
+        return None
     starts_s = times[: record.num_frames]
-    end_s = starts_s[-1] + np.median(np.diff(times))
-    shown = timeline.frames_at_even_times(starts_s, end_s)
-    return shown, record.num_frames / (end_s - starts_s[0])
+    return np.append(starts_s, starts_s[-1] + np.median(np.diff(times)))
 
 
 def warn_if_known(records: Sequence[VideoRecord], meta: Meta) -> int:

@@ -17,7 +17,8 @@ auc is the mean of ar_1 ... ar_100 (the papers' "AUC", which is neither ROC's no
 ActivityNet's). map_50 and map_avg are ActivityNet's detection average precision at IoU
 0.50 and over 0.50:0.05:0.95; a class without true segments counts as 0.
 
-Corner cases follow SVTAS's public code, because published numbers contain them.
+Corner cases follow SVTAS's public code, because published numbers contain them, unless
+other `presets.Rules` are given. `docs/metrics.md` has the formulas.
 """
 
 import dataclasses
@@ -27,19 +28,18 @@ import ml_collections
 import numpy as np
 
 from svtas_jax.errors import InputError
-from svtas_jax.evaluation.ranking import (
-    RankedCounts,
+from svtas_jax.evaluation.matching import (
+    F1_OVERLAPS,
+    edit_score,
+    f1_score,
     labels_of,
+    match,
     overlaps_of,
     same_class,
 )
+from svtas_jax.evaluation.presets import Rules
+from svtas_jax.evaluation.ranking import RankedCounts
 from svtas_jax.structs import IGNORE_LABEL, Segment, labels_to_segments
-
-F1_OVERLAPS = (0.10, 0.25, 0.50)
-
-# SVTAS's public code adds this to the length by which it divides edit distances. For a
-# video with few segments, all wrong, it changes the fourth digit of the percentage.
-_EDIT_EPSILON = 1e-6
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
@@ -50,26 +50,33 @@ class SegmentCounts:
         background: classes that segment metrics ignore.
         confusion: frames, by true class (row) and predicted class (column).
         num_videos: number of videos with at least one labelled frame.
-        num_predicted: number of predicted segments, background included.
-        num_true: number of true segments, background included.
+        predicted_segments: number of predicted segments of each class.
+        true_segments: number of true segments of each class.
         edit_sum: sum of the videos' edit scores, each 0..1.
         true_positives, false_positives, false_negatives: segments, by F1_OVERLAPS.
         ranked: sums for the ranked metrics, over the videos with scores.
+        rules: how segments count.
     """
 
     background: tuple[int, ...]
     confusion: np.ndarray  # (K, K) int64
     num_videos: int
-    num_predicted: int
-    num_true: int
+    predicted_segments: np.ndarray  # (K,) int64
+    true_segments: np.ndarray  # (K,) int64
     edit_sum: float
     true_positives: np.ndarray  # (3,) int64
     false_positives: np.ndarray  # (3,) int64
     false_negatives: np.ndarray  # (3,) int64
     ranked: RankedCounts
+    rules: Rules = Rules()
 
     @classmethod
-    def zero(cls, num_classes: int, background: Sequence[int] = ()) -> "SegmentCounts":
+    def zero(
+        cls,
+        num_classes: int,
+        background: Sequence[int] = (),
+        rules: Rules = Rules(),  # noqa: B008  frozen
+    ) -> "SegmentCounts":
         """Returns the sums before the first video."""
         if not all(0 <= label < num_classes for label in background):
             raise ValueError(
@@ -80,19 +87,30 @@ class SegmentCounts:
             background=tuple(sorted(set(background))),
             confusion=np.zeros((num_classes, num_classes), np.int64),
             num_videos=0,
-            num_predicted=0,
-            num_true=0,
+            predicted_segments=np.zeros(num_classes, np.int64),
+            true_segments=np.zeros(num_classes, np.int64),
             edit_sum=0.0,
             true_positives=np.zeros(len(F1_OVERLAPS), np.int64),
             false_positives=np.zeros(len(F1_OVERLAPS), np.int64),
             false_negatives=np.zeros(len(F1_OVERLAPS), np.int64),
             ranked=RankedCounts.zero(num_classes),
+            rules=rules,
         )
 
     @property
     def num_classes(self) -> int:
         """The number of classes, background included."""
         return len(self.confusion)
+
+    @property
+    def num_predicted(self) -> int:
+        """The number of predicted segments, background included."""
+        return int(self.predicted_segments.sum())
+
+    @property
+    def num_true(self) -> int:
+        """The number of true segments, background included."""
+        return int(self.true_segments.sum())
 
     def add(
         self,
@@ -106,7 +124,8 @@ class SegmentCounts:
         is ignored.
 
         Args:
-            prediction: (num_frames,) class of every frame.
+            prediction: (num_frames,) class of every frame; it may be longer than the
+                truth if the rules count surplus frames.
             truth: (num_frames,) class of every frame or IGNORE_LABEL.
             scores: (num_frames, K) logits, for the ranked metrics; give them for every
                 video or for none.
@@ -120,10 +139,11 @@ class SegmentCounts:
         predicted, true = labels_to_segments(prediction), labels_to_segments(truth)
         counts = dataclasses.replace(
             self,
-            confusion=self.confusion + _confusion(prediction, truth, self.num_classes),
+            confusion=self.confusion
+            + _confusion(prediction[: len(truth)], truth, self.num_classes),
             num_videos=self.num_videos + 1,
-            num_predicted=self.num_predicted + len(predicted),
-            num_true=self.num_true + len(true),
+            predicted_segments=self.predicted_segments + self._per_class(predicted),
+            true_segments=self.true_segments + self._per_class(true),
         )
         predicted, true = self._actions(predicted), self._actions(true)
         counts = counts._add_segments(predicted, true)
@@ -140,11 +160,13 @@ class SegmentCounts:
         """
         if (self.num_classes, self.background) != (other.num_classes, other.background):
             raise ValueError("counts of other classes cannot be added.")
+        if self.rules != other.rules:
+            raise ValueError("counts by other rules cannot be added.")
         names = [field.name for field in dataclasses.fields(self)]
         sums = {
             name: getattr(self, name) + getattr(other, name)
             for name in names
-            if name not in ("background", "ranked")
+            if name not in ("background", "ranked", "rules")
         }
         ranked = self.ranked.merge(other.ranked)
         return dataclasses.replace(self, **sums, ranked=ranked)
@@ -162,7 +184,7 @@ class SegmentCounts:
                 "its label files are empty or label every frame 'ignore'; check "
                 "config.data.split and the groundTruth folder."
             )
-        f1 = _f1(self.true_positives, self.false_positives, self.false_negatives)
+        f1 = f1_score(self.true_positives, self.false_positives, self.false_negatives)
         metrics = {
             "acc": 100.0 * np.trace(self.confusion) / self.confusion.sum(),
             "edit": 100.0 * self.edit_sum / self.num_videos,
@@ -186,7 +208,9 @@ class SegmentCounts:
         """Checks one video; returns the frames that have a true label."""
         prediction, truth = np.asarray(prediction), np.asarray(truth)
         scores = None if scores is None else np.asarray(scores)
-        if prediction.ndim != 1 or prediction.shape != truth.shape:
+        surplus = len(prediction) - len(truth) if self.rules.counts_surplus else 0
+        shape = (len(truth) + max(0, surplus),)
+        if truth.ndim != 1 or prediction.shape != shape:
             raise ValueError(
                 f"prediction {prediction.shape} and truth {truth.shape} must both be "
                 "(num_frames,)."
@@ -196,7 +220,9 @@ class SegmentCounts:
                 f"scores {scores.shape} must be {(len(truth), self.num_classes)}."
             )
         kept = truth != IGNORE_LABEL
-        prediction, truth = prediction[kept], truth[kept]
+        after = prediction[len(truth) :]
+        prediction = np.append(prediction[: len(truth)][kept], after)
+        truth = truth[kept]
         for name, labels in (("prediction", prediction), ("truth", truth)):
             if np.any((labels < 0) | (labels >= self.num_classes)):
                 raise ValueError(
@@ -205,15 +231,25 @@ class SegmentCounts:
                 )
         return prediction, truth, None if scores is None else scores[kept]
 
+    def _per_class(self, segments: list[Segment]) -> np.ndarray:
+        return np.bincount(labels_of(segments), minlength=self.num_classes)
+
     def _actions(self, segments: list[Segment]) -> list[Segment]:
+        """Returns the segments that are compared, as the rules want them."""
+        if not self.rules.counts_last_frame:
+            last = segments[-1]
+            segments = [*segments[:-1], dataclasses.replace(last, end=last.end - 1)]
         return [s for s in segments if s.label not in self.background]
 
     def _add_segments(self, predicted, true) -> "SegmentCounts":
         overlaps = overlaps_of(predicted, true) * same_class(predicted, true)
-        found, wrong, missed = _match(overlaps)
+        found, wrong, missed = match(
+            overlaps, hit_without_actions=self.rules.hit_without_actions
+        )
         return dataclasses.replace(
             self,
-            edit_sum=self.edit_sum + _edit_score(predicted, true),
+            edit_sum=self.edit_sum
+            + edit_score(predicted, true, epsilon=self.rules.edit_epsilon),
             true_positives=self.true_positives + found,
             false_positives=self.false_positives + wrong,
             false_negatives=self.false_negatives + missed,
@@ -223,7 +259,7 @@ class SegmentCounts:
 def new_counts(
     config: ml_collections.ConfigDict, class_names: tuple[str, ...]
 ) -> SegmentCounts:
-    """Returns empty counts with the config's background classes."""
+    """Returns empty counts with the config's background classes and SVTAS's rules."""
     background = background_classes(class_names, config.eval.background)
     return SegmentCounts.zero(len(class_names), background)
 
@@ -231,9 +267,10 @@ def new_counts(
 def frame_metrics(counts: SegmentCounts) -> dict[str, float]:
     """Returns two further metrics.
 
-    acc_balanced is the mean recall of the classes that occur, in percent; a majority
-    class does not dominate it. segment_ratio is the number of predicted segments over
-    that of true ones; a value above 1 means over-segmentation.
+    acc_balanced is the mean recall over frames of the classes that occur in the truth,
+    background included, in percent; a majority class does not dominate it.
+    segment_ratio is the number of predicted segments over that of true ones; a value
+    above 1 means over-segmentation.
     """
     recall, _ = class_recall_precision(counts.confusion)
     return {
@@ -276,47 +313,3 @@ def _confusion(
     cells = truth.astype(np.int64) * num_classes + prediction
     counts = np.bincount(cells, minlength=num_classes * num_classes)
     return counts.reshape(num_classes, num_classes)
-
-
-def _match(overlaps: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    """Counts true positives, false positives and false negatives, (3,) each.
-
-    Every predicted segment chooses the true segment of its class with the highest IoU.
-    The first with enough IoU matches it, and later ones are false positives, so a true
-    segment is found if any predicted one chooses it.
-
-    Args:
-        overlaps: (P, G) IoU, 0 where the classes differ.
-    """
-    num_predicted, num_true = overlaps.shape
-    if not num_true:
-        # As in SVTAS's public code: in a video without actions, predicting none is one
-        # true positive, and predicted actions are not counted at all.
-        zeros = np.zeros(len(F1_OVERLAPS), np.int64)
-        return zeros + (num_predicted == 0), zeros, zeros
-    chosen, overlap = overlaps.argmax(axis=1), overlaps.max(axis=1)
-    found = np.array([len(np.unique(chosen[overlap >= o])) for o in F1_OVERLAPS])
-    return found, num_predicted - found, num_true - found
-
-
-def _f1(found: np.ndarray, wrong: np.ndarray, missed: np.ndarray) -> np.ndarray:
-    """Returns F1 in 0..1; 0 where nothing was found."""
-    return 2.0 * found / np.maximum(1, 2 * found + wrong + missed)
-
-
-def _edit_score(predicted: list[Segment], true: list[Segment]) -> float:
-    """Returns 1 - normalised edit distance of the two label sequences, in 0..1."""
-    distance = _levenshtein(labels_of(predicted), labels_of(true))
-    return 1.0 - distance / (max(len(predicted), len(true)) + _EDIT_EPSILON)
-
-
-def _levenshtein(a: np.ndarray, b: np.ndarray) -> int:
-    """Returns the edit distance: insertions, deletions and replacements cost 1."""
-    columns = np.arange(len(b) + 1)
-    row = columns
-    for index, symbol in enumerate(a):
-        best = np.minimum(row[:-1] + (b != symbol), row[1:] + 1)
-        best = np.concatenate(([index + 1], best))
-        # Insertions run along the row: min over j' <= j of best[j'] + (j - j').
-        row = np.minimum.accumulate(best - columns) + columns
-    return int(row[-1])

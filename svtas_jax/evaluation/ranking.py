@@ -9,6 +9,7 @@ from collections.abc import Sequence
 
 import numpy as np
 
+from svtas_jax.evaluation.matching import labels_of, overlaps_of, same_class
 from svtas_jax.structs import Segment
 
 RECALL_OVERLAPS = (0.10, 0.25, 0.50)
@@ -109,30 +110,6 @@ class RankedCounts:
         return total / max(1, len(classes))
 
 
-def labels_of(segments: list[Segment]) -> np.ndarray:
-    """Returns the class of every segment, (P,) int64."""
-    return np.array([s.label for s in segments], np.int64)
-
-
-def same_class(predicted: list[Segment], true: list[Segment]) -> np.ndarray:
-    """Returns whether the two segments of each pair have the same class, (P, G)."""
-    return labels_of(predicted)[:, None] == labels_of(true)
-
-
-def overlaps_of(predicted: list[Segment], true: list[Segment]) -> np.ndarray:
-    """Returns the intersection over union of every pair, (P, G) in 0..1."""
-    start, end = (
-        (
-            np.array([getattr(s, edge) for s in predicted], np.int64)[:, None],
-            np.array([getattr(s, edge) for s in true], np.int64),
-        )
-        for edge in ("start", "end")
-    )
-    shared = np.minimum(*end) - np.maximum(*start)
-    # The hull is the union of segments that overlap; otherwise the result is 0 anyway.
-    return np.maximum(shared, 0) / (np.maximum(*end) - np.minimum(*start))
-
-
 def _segment_score(segment: Segment, scores: np.ndarray) -> float:
     """Returns the mean logit of the segment's class; scores are (num_frames, K).
 
@@ -145,7 +122,7 @@ def _recall_of_best(overlaps: np.ndarray) -> np.ndarray:
     """Returns the recall of the 1, 2, ... MAX_PROPOSALS best segments, in 0..1.
 
     It is a mean over RECALL_OVERLAPS and ignores classes; segments match as in
-    `metrics._match`. If there are P segments, the recall of more than P is that of all,
+    `matching.match`. If there are P segments, the recall of more than P is that of all,
     and the recall of exactly P is 0, as in SVTAS's public code.
 
     Args:

@@ -14,6 +14,8 @@ import jax
 import ml_collections
 import numpy as np
 
+from svtas_jax.evaluation.boundaries import TOLERANCES_FRAMES, TOLERANCES_S
+from svtas_jax.evaluation.class_table import class_f1
 from svtas_jax.evaluation.metrics import class_recall_precision
 from svtas_jax.runtime import provenance
 from svtas_jax.runtime.files import write_atomic
@@ -30,8 +32,20 @@ METRIC_NAMES = {
     "ar_15": "AR@AN 15",
     "map_50": "mAP@0.50",
     "map_avg": "mAP@0.50:0.05:0.95",
+    "map_30_70": "mAP@0.3:0.1:0.7",
+    "map_30": "mAP@0.30",
+    "map_40": "mAP@0.40",
+    "map_60": "mAP@0.60",
+    "map_70": "mAP@0.70",
+    "map_75": "mAP@0.75",
+    "map_95": "mAP@0.95",
     "acc_balanced": "Balanced Acc (mean recall of classes)",
     "segment_ratio": "Predicted / true segments",
+    **{f"boundary_f1_{t:g}s": f"Boundary F1 within {t:g} s" for t in TOLERANCES_S},
+    **{
+        f"boundary_f1_{t}_frames": f"Boundary F1 within {t} frames"
+        for t in TOLERANCES_FRAMES
+    },
 }
 ONLINE_NAMES = {
     "emission_delay_s": "Wait for a label, mean (s)",
@@ -63,6 +77,8 @@ class EvalReport:
             checkpoint step, seconds, frames per second.
         online: when the model answers, in words, and "metrics" (see
             `svtas_jax.evaluation.online`); None if they were not asked for.
+        classes: name of a class -> its facts, see `class_table.class_table`.
+        conventions: of the preset, in words, see `presets`.
     """
 
     metrics: Mapping[str, float]
@@ -71,6 +87,8 @@ class EvalReport:
     confusion: np.ndarray
     run: Mapping[str, Any]
     online: Mapping[str, Any] | None = None
+    classes: Mapping[str, Mapping[str, float]] | None = None
+    conventions: Mapping[str, Any] | None = None
 
 
 def write_report(report: EvalReport, folder: str | os.PathLike) -> pathlib.Path:
@@ -146,6 +164,7 @@ def to_markdown(report: EvalReport, pictures: Mapping[str, str] | None = None) -
         "# Evaluation",
         _metrics_table(report.metrics),
         *_online_section(report.online),
+        *_conventions_section(report.conventions),
         "## Run",
         _facts_table(facts),
         "## Classes",
@@ -194,6 +213,12 @@ def _online_section(online: Mapping[str, Any] | None) -> list[str]:
     return ["## Online", table]
 
 
+def _conventions_section(conventions: Mapping[str, Any] | None) -> list[str]:
+    if conventions is None:
+        return []
+    return ["## Conventions", _facts_table(conventions)]
+
+
 def _video_table(videos: Mapping[str, Mapping[str, float]]) -> str:
     columns = list(dict.fromkeys(name for facts in videos.values() for name in facts))
     rows = [
@@ -205,12 +230,13 @@ def _video_table(videos: Mapping[str, Mapping[str, float]]) -> str:
 
 def _class_table(report: EvalReport) -> str:
     recall, precision = class_recall_precision(report.confusion)
-    frames = report.confusion.sum(axis=1)
+    frames, f1 = report.confusion.sum(axis=1), class_f1(report.confusion)
     rows = [
-        (name, str(frames[k]), _percent(recall[k]), _percent(precision[k]))
+        (name, str(frames[k]), *map(_percent, (recall[k], precision[k], f1[k])))
         for k, name in enumerate(report.class_names)
     ]
-    return markdown_table(("Class", "True frames", "Recall %", "Precision %"), rows)
+    head = ("Class", "True frames", "Recall %", "Precision %", "F1 %")
+    return markdown_table(head, rows)
 
 
 def _confusion_table(report: EvalReport) -> str:

@@ -14,7 +14,7 @@ from data_pipeline.dataset import EMPTY_SLOT, make_dataset
 from svtas_jax.config import stream_spec
 from svtas_jax.runtime import hosts
 from svtas_jax.runtime.sharding import by_slot, local_copy, local_mesh, shard_batch
-from svtas_jax.stitching import logits_to_labels, stitch_steps
+from svtas_jax.stitching import logits_to_labels, logits_to_scores, stitch_steps
 from svtas_jax.streaming import make_segmenter
 from svtas_jax.structs import Chunk, Model, Params, VideoRecord
 
@@ -35,6 +35,11 @@ class VideoScores:
     def labels(self) -> np.ndarray:
         """The predicted class of every frame, (num_frames,) int32."""
         return logits_to_labels(self.logits)
+
+    @property
+    def scores(self) -> np.ndarray:
+        """The probability of every class, (num_frames, K) float32."""
+        return logits_to_scores(self.logits)
 
 
 Scorer = Callable[[Params, Sequence[VideoRecord]], Iterator[VideoScores]]

@@ -1,6 +1,7 @@
 """Draws labels over time: ground truth, prediction, errors and confidence."""
 
 import dataclasses
+import functools
 import os
 import pathlib
 from collections.abc import Callable, Sequence
@@ -110,7 +111,7 @@ def _plot_width() -> int:
 
 
 def _blank(height: int, width: int = WIDTH) -> np.ndarray:
-    return np.full((height, width, 3), WHITE, np.uint8)
+    return np.full((height, width, 3), 255, np.uint8)  # one value: several times faster
 
 
 def _text(image: np.ndarray, text: str, at: tuple[float, float], **style) -> None:
@@ -130,6 +131,7 @@ def _text(image: np.ndarray, text: str, at: tuple[float, float], **style) -> Non
     cv2.putText(image, text, (x, y), _FONT, scale, colour, 1, cv2.LINE_AA)
 
 
+@functools.lru_cache(maxsize=4096)
 def _text_width(text: str, scale: float) -> int:
     return cv2.getTextSize(text, _FONT, scale, 1)[0][0]
 

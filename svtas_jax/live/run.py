@@ -14,7 +14,7 @@ from data_pipeline.reader import GAP_RESET_S
 from data_pipeline.transforms import transform_of
 from svtas_jax.config import stream_spec
 from svtas_jax.errors import InputError
-from svtas_jax.evaluation import report, results
+from svtas_jax.evaluation import presets, report, results
 from svtas_jax.live.engine import Engine
 from svtas_jax.live.feed import Feed, chunks_of
 from svtas_jax.live.session import LiveSession
@@ -78,6 +78,7 @@ class Run(abc.ABC):
         *,
         clip_frames: int | None = None,
         online: bool = False,
+        preset: str = presets.DEFAULT,
     ) -> report.EvalReport:
         """Evaluates the model on the test videos, see `svtas_jax.runs.evaluate`.
 

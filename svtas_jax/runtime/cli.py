@@ -95,10 +95,21 @@ def run(main: Callable[[], None], *, required: Sequence[str] = ("workdir",)) -> 
     code 2; so does a live source that broke off, with code 3, and a disk error, with
     code 1. SIGTERM exits with code 75.
     """
+    _start(lambda argv: _guard(main, argv, required))
+
+
+def run_on(main: Callable[[list[str]], None]) -> None:
+    """Parses the flags and calls `main` with the arguments that are no flags, wherever
+    they stand between them; otherwise as `run`."""
+    flags.FLAGS.set_gnu_getopt()
+    _start(lambda argv: _guard(lambda: main(argv[1:]), argv[:1], ()))
+
+
+def _start(guarded: Callable[[list[str]], None]) -> None:
     process.log_to_stderr()
     process.quiet_threads()
     try:
-        app.run(lambda argv: _guard(main, argv, required), flags_parser=_parse_flags)
+        app.run(guarded, flags_parser=_parse_flags)
     except KeyboardInterrupt:
         _fail("interrupted.", 130)
 

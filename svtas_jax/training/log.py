@@ -15,6 +15,7 @@ from svtas_jax.errors import InputError
 from svtas_jax.evaluation.metrics import format_metrics
 from svtas_jax.runtime import hosts, tensorboard
 from svtas_jax.runtime.progress import Progress
+from svtas_jax.training.validation import Selection
 
 
 class TrainLog:
@@ -169,12 +170,16 @@ class TrainLog:
         self._marked, self._waited_s = now, 0.0
         return share
 
-    def write_selection(self, step: int, metrics: dict[str, float]) -> None:
-        """Writes the metrics on the selection videos."""
-        logging.info("step %d selection %s", step, format_metrics(metrics))
+    def write_selection(self, step: int, found: Selection) -> None:
+        """Writes the metrics on the selection videos, and pictures of some."""
+        logging.info("step %d selection %s", step, format_metrics(found.metrics))
         self._writer.write_scalars(
-            step, {f"selection/{name}": value for name, value in metrics.items()}
+            step, {f"selection/{name}": value for name, value in found.metrics.items()}
         )
+        if found.pictures:
+            self._writer.write_images(
+                step, {f"selection/{n}": image for n, image in found.pictures.items()}
+            )
         self._writer.flush()
 
     def close(self) -> None:

@@ -259,9 +259,9 @@ class Training:
         )
 
     def _evaluate(self, position: Position, log: TrainLog) -> None:
-        metrics = self.selector.evaluate(position.state)
-        log.write_selection(int(position.state.step), metrics)
-        self._save(position, metrics)
+        found = self.selector.evaluate(position.state)
+        log.write_selection(int(position.state.step), found)
+        self._save(position, found.metrics)
 
     def _save(
         self, position: Position, metrics: dict[str, float] | None = None

@@ -33,7 +33,7 @@ def test_a_header_without_times_is_believed_until_frames_were_counted():
 def test_pictures_of_an_evaluation_have_a_time_axis():
     labels = np.array([0] * 60 + [1] * 30, np.int32)
     record = VideoRecord("vfr", str(CASES / "vfr.mp4"), labels, 9.0)
-    shown, fps = measure._seen_over_time(record)
+    shown, fps = measure._seen_over_time(record, measure._uneven_times(record))
     times = video.frame_times(CASES / "vfr.mp4")
     share = times[60] / times[-1]
     assert np.mean(labels[shown] == 0) == pytest.approx(share, abs=0.03)

@@ -1,0 +1,1 @@
+"""Reports and comparisons of runs as HTML pages of one file each."""
