@@ -16,7 +16,12 @@ from data_pipeline.checking import texts
 from data_pipeline.checking.findings import Finding
 from data_pipeline.prepared import index as prepared_index
 from data_pipeline.split_entries import resolve_names
-from data_pipeline.video_files import find_video, is_video_name
+from data_pipeline.video_files import (
+    VIDEO_LIST,
+    find_video,
+    is_video_name,
+    listed_videos,
+)
 from svtas_jax.errors import InputError, MissingInputError
 from svtas_jax.structs import Segment, VideoRecord, labels_to_segments
 
@@ -228,6 +233,11 @@ def _find_videos(
 ) -> dict[str, pathlib.Path]:
     """Returns the files of the names, then those that nothing names."""
     videos: dict[str, pathlib.Path] = {}
+    try:
+        elsewhere = listed_videos(root)
+    except InputError as error:  # nothing can be said of any video then
+        found.append(Finding("refused", VIDEO_LIST, str(error)))
+        return videos
     for name in wanted:
         try:
             videos[name] = _find(data_config, root, name)
@@ -241,11 +251,11 @@ def _find_videos(
         except InputError as error:
             found.append(Finding("two_videos", "Videos", str(error), video=name))
     folder = root / (data_config.features or "Videos")
-    if not folder.is_dir():
+    if not folder.is_dir() and (data_config.features or not elsewhere):
         found.append(Finding("missing_file", folder.name, "there is no such folder"))
     known = {os.path.normcase(path) for path in videos.values()}
     twice = {finding.video for finding in found if finding.kind == "two_videos"}
-    for path in _files(data_config, folder):
+    for path in [*_files(data_config, folder), *elsewhere.values()]:
         if os.path.normcase(path) not in known and path.stem not in twice:
             name = texts.relative(path, root)
             found.append(Finding("unlabelled_video", name, "has no labels"))

@@ -95,8 +95,18 @@ def match(
         if video not in chosen:
             text = "has no annotation, and is left out"
             found.append(Finding("warning", "unlabelled video", str(video.path), text))
-    pairs = tuple((video, chosen[video]) for video in videos if video in chosen)
-    return Matches(pairs, tuple(found))
+    pairs = tuple((v, chosen[v]) for v in videos if v in chosen)
+    named = tuple((_as_published(v, a), a) for v, a in pairs)
+    return Matches(named, tuple(found))
+
+
+def _as_published(video: NamedVideo, annotation: Annotation) -> NamedVideo:
+    """Breakfast's videos are called after their folders, in its splits, too."""
+    name = pathlib.PurePosixPath(annotation.video).name
+    with contextlib.suppress(InputError):
+        if video.path.with_suffix("").as_posix().endswith("/" + breakfast_stem(name)):
+            return dataclasses.replace(video, name=name)
+    return video
 
 
 def _is_hidden(path: pathlib.Path, folder: pathlib.Path) -> bool:

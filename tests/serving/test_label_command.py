@@ -9,6 +9,7 @@ from svtas_jax import serve
 from svtas_jax.errors import InputError, MissingInputError
 from svtas_jax.serving import server
 from svtas_jax.serving.labelling import state
+from svtas_jax.serving.labelling.folder import Folder
 
 
 @pytest.fixture
@@ -64,3 +65,12 @@ def test_a_run_is_loaded_and_refusals_are_one_message(monkeypatch, given):
     given.host, given.label = "127.0.0.1", None
     with pytest.raises(MissingInputError, match="or --label=FOLDER"):
         serve.main()
+
+
+def test_videos_may_be_elsewhere(tmp_path):
+    (tmp_path / "card").mkdir()
+    (tmp_path / "card" / "b.mp4").touch()
+    (tmp_path / "root").mkdir()
+    (tmp_path / "root" / "videos.txt").write_text(f"b\t{tmp_path}/card/b.mp4\n")
+    (video,) = Folder(tmp_path / "root").videos()
+    assert (video.name, video.path) == ("b", tmp_path / "card" / "b.mp4")

@@ -7,7 +7,7 @@ import pathlib
 import unicodedata
 
 from data_pipeline.prepared import index as prepared_index
-from data_pipeline.video_files import find_video, is_video_name
+from data_pipeline.video_files import find_video, is_video_name, listed_videos
 from svtas_jax.errors import InputError, MissingInputError
 from svtas_jax.runtime.files import make_folder, write_durable
 
@@ -80,6 +80,7 @@ class Folder:
         folder = self.root / "Videos"
         names = sorted(os.listdir(folder)) if folder.is_dir() else []
         stems = {pathlib.PurePath(n).stem for n in names if is_video_name(n)}
+        stems |= set(listed_videos(self.root))
         by_name = {_normal(stem): stem for stem in sorted(stems)}
         if not by_name:
             raise MissingInputError(_no_video(self.root, names))

@@ -136,3 +136,25 @@ def test_the_folders_of_breakfast_are_searched(damaged):
     found = kinds_of(damaged)
     assert found.pop("unlabelled_video").startswith("Videos/P05/cam01/P05_milk.mp4")
     assert found.keys() == {"rare_class"}
+
+
+@pytest.fixture
+def elsewhere(damaged, tmp_path):
+    """A data set whose videos.txt says where its videos are."""
+    folder = (damaged.root / "Videos").rename(tmp_path / "card")
+    lines = [f"{path.stem}\t{path}\n" for path in sorted(folder.iterdir())]
+    (damaged.root / "videos.txt").write_text("".join(lines), encoding="utf-8")
+    return damaged, folder
+
+
+def test_videos_may_be_elsewhere(elsewhere):
+    data, folder = elsewhere
+    assert {"no_video", "missing_file", "refused"}.isdisjoint(kinds_of(data))
+    next(folder.iterdir()).unlink()
+    assert "no_video" in kinds_of(data)
+
+
+def test_a_damaged_list_of_videos_is_said_once(elsewhere):
+    data, _ = elsewhere
+    (data.root / "videos.txt").write_text("S1_a without a path\n", encoding="utf-8")
+    assert "videos.txt, line 1" in kinds_of(data)["refused"]

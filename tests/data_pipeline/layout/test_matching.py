@@ -80,6 +80,7 @@ def test_breakfast_names_are_found(videos, name, path):
     others = "P04/cam01/P04_cereals.avi", "P03/stereo/P03_cereals_ch1.avi"
     found = match(videos(path, *others), [annotation(name)], partial=False)
     assert [v.path.as_posix().endswith(path) for v, _ in found.pairs] == [True]
+    assert names_of(found) == [name]
 
 
 def test_a_missing_video_is_an_error_with_a_hint(videos):
