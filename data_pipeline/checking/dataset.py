@@ -255,7 +255,8 @@ def _find_videos(
         found.append(Finding("missing_file", folder.name, "there is no such folder"))
     known = {os.path.normcase(path) for path in videos.values()}
     twice = {finding.video for finding in found if finding.kind == "two_videos"}
-    for path in [*_files(data_config, folder), *elsewhere.values()]:
+    there = [path for path in elsewhere.values() if path.is_file()]
+    for path in [*_files(data_config, folder), *there]:
         if os.path.normcase(path) not in known and path.stem not in twice:
             name = texts.relative(path, root)
             found.append(Finding("unlabelled_video", name, "has no labels"))
