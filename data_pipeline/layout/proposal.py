@@ -14,8 +14,9 @@ CLIP_STEPS = 32  # of the paper, on every data set
 STEPS_IN_SHORT = 8  # of a short action: a border that is a step off costs an eighth
 _MIN_STEPS_PER_S = 2.0  # temporal shift sees motion between neighbouring steps
 _SHORT = 10  # percentile of the segments' lengths
-_UPDATES = 1500  # optimizer steps that a small model needs from scratch
-_EPOCHS = (30, 200)
+_BATCH, _UPDATES = 2, 500  # videos, and optimizer steps, as in the demo configs
+_EPOCHS = (20, 100)
+_SMALL_CROP = 96
 _MOST_CACHED = 8e9  # bytes of decoded frames that are kept on the disk
 FRAME_CACHE = "frame_cache"  # folder in the data set's
 
@@ -96,6 +97,7 @@ def propose(
             *("model.norm_momentum", 0.05),
             "statistics over 20 chunks: short training evaluates better",
         ),
+        *_network(crop_setting.value),
         *_training(num_train),
         Setting(
             "eval.background",
@@ -161,17 +163,34 @@ def _cache(videos: Sequence[Labelled], stride: int, resize) -> tuple[Setting, ..
 
 
 def _training(num_train: int) -> tuple[Setting, ...]:
-    batch = 2 if num_train < 8 else 4
-    epochs = math.ceil(_UPDATES * batch / max(1, num_train))
+    """The recipe of the demo configs, which train from scratch on some dozen videos."""
+    epochs = math.ceil(_UPDATES * _BATCH / max(1, num_train))
     epochs = min(max(epochs, _EPOCHS[0]), _EPOCHS[1])
-    updates = epochs * math.ceil(num_train / batch)
+    updates = epochs * math.ceil(num_train / _BATCH)
     return (
-        Setting("train.batch_size", batch, f"of {num_train} videos to train on"),
+        Setting("train.batch_size", _BATCH, f"of {num_train} videos to train on"),
         Setting("train.num_epochs", epochs, f"about {updates} optimizer steps"),
+        Setting("train.learning_rate", 2e-3, "large, for training is short"),
         Setting(
             "train.lr_milestones",
             (round(0.6 * epochs), round(0.85 * epochs)),
             "the learning rate falls twice",
         ),
         Setting("train.lr_decay", 0.2, "by this factor"),
+        Setting("train.weight_decay", 1e-5, "small, for training is short"),
+        Setting("train.smooth_weight", 0.5, "against segments that are too short"),
+        Setting(
+            *("train.eval_every_epochs", max(1, epochs // 4)),
+            "held-out videos choose the checkpoint; measuring them takes time",
+        ),
+    )
+
+
+def _network(crop: int) -> tuple[Setting, ...]:
+    if crop > _SMALL_CROP:
+        return ()
+    reason = "a small network learns faster from small pictures and few videos"
+    return (
+        Setting("model.image_width", 0.5, reason),
+        Setting("model.image_stages", 4 if crop <= 48 else 5, "likewise"),
     )

@@ -1,0 +1,72 @@
+"""Proposed settings: valid for any data, and from what the data show."""
+
+import numpy as np
+from hypothesis import given
+from hypothesis import strategies as st
+
+from data_pipeline.layout.proposal import CLIP_STEPS, Labelled, propose
+from svtas_jax.config import default_config, validate_config
+
+GREY = ((0.5,) * 3, (0.2,) * 3)
+
+
+def labelled(lengths, *, fps=25.0, height=720, width=1280, name="a"):
+    labels = np.repeat(np.arange(len(lengths)) % 2 + 1, lengths).astype(np.int32)
+    return Labelled(name, labels, fps, height, width)
+
+
+def settings_of(videos, *, num_train=9, crop=0):
+    found = propose(
+        videos,
+        ("background", "take", "put"),
+        ("background",),
+        num_train=num_train,
+        colours=GREY,
+        crop=crop,
+    )
+    return {setting.field: setting.value for setting in found}
+
+
+@given(
+    st.lists(st.integers(1, 3000), min_size=1, max_size=20),
+    st.floats(1, 240),
+    st.integers(32, 4320),
+    st.integers(32, 4320),
+    st.integers(1, 3000),
+    st.sampled_from([0, 32, 96, 224]),
+)
+def test_any_data_give_a_valid_config(lengths, fps, height, width, num_train, crop):
+    video = labelled(lengths, fps=fps, height=height, width=width)
+    config = default_config()
+    for field, value in settings_of([video], num_train=num_train, crop=crop).items():
+        section, name = field.split(".")
+        config[section][name] = str(value) if name == "frame_cache" else value
+    validate_config(config)
+    assert config.data.crop <= min(config.data.resize)
+    assert config.data.clip_frames == CLIP_STEPS * config.data.frame_stride
+    assert fps / config.data.frame_stride >= 2 or config.data.frame_stride == 1
+
+
+def test_a_short_action_has_eight_steps_and_a_long_one_two_a_second():
+    assert settings_of([labelled([48] * 10)])["data.frame_stride"] == 6
+    assert settings_of([labelled([2000] * 10)])["data.frame_stride"] == 12
+
+
+def test_the_background_does_not_set_the_stride():
+    flicker = Labelled("a", np.tile([0, 1], [50]).astype(np.int32), 25.0, 720, 1280)
+    long = np.repeat([0, 1, 0, 2], [2, 400, 2, 400]).astype(np.int32)
+    assert settings_of([flicker])["data.frame_stride"] == 1
+    assert settings_of([Labelled("a", long, 25.0, 720, 1280)])["data.frame_stride"] > 9
+
+
+def test_pictures_keep_their_shape():
+    upright = settings_of([labelled([50], height=1280, width=720)])
+    assert upright["data.resize"] == (455, 256)
+    assert upright["data.crop"] == 224
+    small = settings_of([labelled([50], height=144, width=192)])
+    assert small["data.resize"] == (128, 171)
+
+
+def test_large_data_are_not_cached():
+    assert "data.frame_cache" in settings_of([labelled([5000])])
+    assert "data.frame_cache" not in settings_of([labelled([100] * 50_000)])
