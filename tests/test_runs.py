@@ -102,8 +102,10 @@ def test_online_metrics_need_the_frame_rate(run, monkeypatch):
 
 def test_the_command_passes_its_flags_on(monkeypatch):
     given = types.SimpleNamespace(workdir="w", checkpoint="best", config=None)
+    given.predictions, given.metrics = None, "ms-tcn"
     calls = []
     monkeypatch.setattr(evaluate.flags, "FLAGS", given)
+    monkeypatch.setattr(evaluate, "_refuse", lambda *_: None)  # reads real flags
     monkeypatch.setattr(evaluate.cli, "integers", lambda name: (8, 16))
     monkeypatch.setattr(
         evaluate.runs, "evaluate", lambda *_, **options: calls.append(options)
@@ -114,6 +116,7 @@ def test_the_command_passes_its_flags_on(monkeypatch):
         *((8, False), (16, False)),
         *((8, True), (16, True)),
     ]
+    assert {c["preset"] for c in calls} == {"ms-tcn"}
 
 
 @pytest.mark.parametrize("sizes", [(29,), (1,) * 29, (3, 5, 7, 8, 6), (8, 8, 8, 5)])

@@ -14,7 +14,7 @@ from svtas_jax.evaluation.sums import sums_of
 from svtas_jax.evaluation.tally import Tally
 from svtas_jax.structs import IGNORE_LABEL
 
-GOLDEN = pathlib.Path(__file__).parents[1] / "golden" / "presets.json"
+GOLDEN = pathlib.Path(__file__).parent / "presets.json"
 CLASSES = ("take", "pour", "stir", "background")
 BACKGROUND = 3
 TOLERANCE = 1e-9  # absolute, in percent: sums in another order

@@ -16,7 +16,7 @@ from svtas_jax.evaluation import background, presets
 from svtas_jax.evaluation.details import read_details
 from svtas_jax.evaluation.score_files import score_files
 
-GOLDEN = pathlib.Path(__file__).parents[1] / "golden" / "presets.json"
+GOLDEN = pathlib.Path(__file__).parent / "presets.json"
 CLASSES = ("take", "open jar", "background")
 TRUTH = {
     "first": ["background"] * 3 + ["take"] * 4 + ["background"] * 5 + ["open jar"] * 8,

@@ -44,14 +44,12 @@ def of_features(config):
 @pytest.mark.parametrize(
     "change, name",
     [
-        (
+        pytest.param(
             lambda config: config,
             "image_backbone.backbone.layer2.1.conv.0.net.conv.weight",
-        ),
-        pytest.param(
-            *(of_features, "head.decoders.0.layers.0.att_layer.key_conv.weight"),
             marks=pytest.mark.slow,
         ),
+        (of_features, "head.decoders.0.layers.0.att_layer.key_conv.weight"),
     ],
     ids=["transeger", "asformer"],
 )
