@@ -107,7 +107,7 @@ SYSTEMS = (
     _transeger("memory_tcn", "fixed", rare=True),
     _transeger("memory_tcn", "none", rare=True),
     _transeger("transformer", "learned", context=False),
-    _transeger("fc", "learned", context=False),
+    _transeger("fc", "learned", context=False, rare=True),
     _sete("ms_tcn", context=False),
     _sete("tcn_3d", context=False),
     _sete("asformer", context=False, constant=_ASFORMER),

@@ -45,6 +45,7 @@ def _check(rows):
     return [row["devices"] for row in rows]
 
 
+@pytest.mark.slow
 def test_eight_devices_with_split_parameters_train_as_one():
     assert _check(_rows("sete", "quick")) == [8]
 
