@@ -15,6 +15,8 @@ from data_pipeline.prepared import reader as prepared
 from svtas_jax.errors import InputError, MissingInputError
 from svtas_jax.structs import VideoRecord
 
+_SHOWN_RATES = 3
+
 
 def check_records(records: Sequence[VideoRecord], class_names: Sequence[str]) -> None:
     """Checks the labels, the name and both ends of the file of every video.
@@ -72,10 +74,10 @@ def describe(records: Sequence[VideoRecord], class_names: Sequence[str]) -> str:
         first = np.flatnonzero(np.diff(record.labels, prepend=-1))
         frames += np.bincount(record.labels, minlength=len(class_names))
         segments += np.bincount(record.labels[first], minlength=len(class_names))
-    rates = " ".join(f"{rate:g}" for rate in sorted({r.fps for r in records} - {0}))
+    rates = _rates(sorted({record.fps for record in records} - {0}))
     width = max(map(len, ["class", *class_names]))
     lines = [
-        f"{len(records)} videos, {frames.sum()} frames at {rates or 'unknown'} fps, "
+        f"{len(records)} videos, {frames.sum()} frames at {rates} fps, "
         f"{segments.sum()} segments",
         f"{'class':<{width}}  {'frames':>8}  {'share':>6}  {'segments':>8}",
     ]
@@ -86,6 +88,12 @@ def describe(records: Sequence[VideoRecord], class_names: Sequence[str]) -> str:
             f"{segments[index]:>8}"
         )
     return "\n".join(lines)
+
+
+def _rates(rates: Sequence[float]) -> str:
+    if len(rates) > _SHOWN_RATES:  # as phones film
+        return f"{rates[0]:.4g} to {rates[-1]:.4g}"
+    return " ".join(f"{rate:g}" for rate in rates) or "unknown"
 
 
 def _check_labels(record: VideoRecord, num_classes: int) -> None:

@@ -61,3 +61,16 @@ def test_the_description_counts_frames_and_segments():
     assert first == "2 videos, 12 frames at 15 30 fps, 6 segments"
     assert most.split() == ["cut", "6", "50.0%", "4"]
     assert least.split() == ["eat", "0", "0.0%", "0"]
+
+
+@pytest.mark.parametrize(
+    ("rates", "shown"),
+    [
+        ((15, 15, 30), "at 15 30 fps"),
+        ((0,), "at unknown fps"),
+        ((29.871, 30.036, 30.12, 30.2, 29.9), "at 29.87 to 30.2 fps"),
+    ],
+)
+def test_rates_are_shown(rates, shown):
+    records = [VideoRecord("a", "a.mp4", np.zeros(3, np.int32), r) for r in rates]
+    assert shown in checks.describe(records, ("take",))
