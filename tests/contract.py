@@ -112,7 +112,7 @@ SYSTEMS = (
     _sete("tcn_3d", context=False),
     _sete("asformer", context=False, constant=_ASFORMER),
     _sete("gru", rare=True),
-    _sete("gtrm"),
+    _sete("gtrm", rare=True),
     _sete("i3d"),
     _sete("r2plus1d", rare=True),
     _sete("vit"),

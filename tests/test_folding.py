@@ -67,7 +67,12 @@ def test_values_may_depend_on_shapes():
 
 
 @pytest.mark.parametrize(
-    ("system", "causal"), [("sete", False), ("transeger", False), ("transeger", True)]
+    ("system", "causal"),
+    [
+        ("sete", False),
+        ("transeger", False),
+        pytest.param("transeger", True, marks=pytest.mark.slow),
+    ],
 )
 def test_a_model_keeps_its_answers(tiny, system, causal):
     model = tiny.model(system, causal=causal)
