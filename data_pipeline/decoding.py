@@ -13,7 +13,7 @@ import re
 import threading
 import time
 from collections.abc import Generator, Iterator
-from typing import Protocol
+from typing import Any, Protocol
 
 import av
 import numpy as np
@@ -58,20 +58,25 @@ class NoFilmError(InputError):
 
 
 def open_container(
-    source: str | BinaryFile, *, timeout_s: tuple[float, float] | None = None
+    source: str | BinaryFile,
+    *,
+    timeout_s: tuple[float, float] | None = None,
+    options: dict[str, str] | None = None,
 ) -> av.container.InputContainer:
     """Opens an address of FFmpeg's or a file object.
 
     Args:
         source: such as "file:a.mp4", "rtsp://...", or a binary file that can seek.
         timeout_s: for opening, and for every reading.
+        options: of FFmpeg's.
 
     Raises:
         av.FFmpegError: if that fails.
     """
-    options = {"rtsp_transport": "tcp"} if str(source).startswith("rtsp:") else None
+    if str(source).startswith("rtsp:"):
+        options = {"rtsp_transport": "tcp"} | (options or {})
     container = av.open(
-        source, "r", options=options, timeout=timeout_s, metadata_errors="replace"
+        source, "r", options=options, timeout=timeout_s, **_tolerant_of_metadata()
     )
     # FFmpeg's guesses where a container has decoding times only are wrong for H.264.
     container.flags &= ~av.container.Flags.gen_pts.value
@@ -79,6 +84,15 @@ def open_container(
         container.close()
         raise av.error.InvalidDataError(errno.EILSEQ, "it is text")
     return container
+
+
+def _tolerant_of_metadata() -> dict[str, Any]:
+    """Returns what keeps a title that is not UTF-8 from making a file unreadable.
+
+    PyAV 19 takes any bytes and knows no such argument; PyAV 18 needs it.
+    """
+    major = int(av.__version__.split(".")[0])
+    return {"metadata_errors": "replace"} if major < 19 else {}
 
 
 def reason_of(error: av.FFmpegError) -> str:

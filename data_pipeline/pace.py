@@ -35,7 +35,7 @@ def _indexed_times(path: str | os.PathLike) -> np.ndarray | None:
     with contextlib.closing(video.open_film(path)) as decoder:
         stream, unit = decoder.stream, decoder.stream.time_base
         entries = [e for e in stream.index_entries if e.size and not e.is_discard]
-        if unit is None or not 0 < stream.frames <= len(stream.index_entries):
+        if not unit or not 0 < stream.frames <= len(stream.index_entries):
             return None
         stamps = np.sort([entry.timestamp for entry in entries])
         return (stamps - stamps[0]) * float(unit)

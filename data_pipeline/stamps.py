@@ -71,8 +71,8 @@ class Clock:
 
 def time_base_of(stream: av.video.stream.VideoStream) -> fractions.Fraction:
     """Returns the seconds of a unit of a stream's time stamps."""
-    assert stream.time_base is not None  # FFmpeg gives one to whatever it opens
-    return stream.time_base
+    assert stream.time_base  # FFmpeg gives one to whatever it opens
+    return fractions.Fraction(stream.time_base)  # PyAV 19 has a class of its own
 
 
 def clock_of(stream: av.video.stream.VideoStream, fps: float) -> Clock:

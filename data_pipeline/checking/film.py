@@ -91,7 +91,7 @@ def _of_container(decoder: Decoder) -> dict[str, Any]:
     return {
         "num_films": len(streams) - covers,
         "num_covers": covers,
-        "pixel_shape": decoder.stream.sample_aspect_ratio or fractions.Fraction(1),
+        "pixel_shape": fractions.Fraction(decoder.stream.sample_aspect_ratio or 1),
         "stated_fps": float(stated or 0),
     }
 

@@ -5,6 +5,7 @@ import pathlib
 import av
 import numpy as np
 
+from data_pipeline.decoding import open_container
 from svtas_jax.serving.problems import ProblemError
 
 # Only containers that hold everything themselves. FFmpeg also knows lists (HLS, DASH,
@@ -14,7 +15,6 @@ _FORMATS = (
     *("asf", "ogg", "mpegvideo", "mxf"),
 )
 _OPTIONS = {"format_whitelist": ",".join(_FORMATS), "protocol_whitelist": "file"}
-_TOLERANT = {"metadata_errors": "replace"}
 _MOST_PIXELS = 36_000_000  # 8K; a picture is held several times
 
 
@@ -25,7 +25,7 @@ def check_video(path: pathlib.Path) -> None:
         ProblemError: with status 415.
     """
     try:
-        with av.open(f"file:{path}", options=_OPTIONS, **_TOLERANT) as film:
+        with open_container(f"file:{path}", options=_OPTIONS) as film:
             streams = film.streams.video
             if not streams:
                 raise ProblemError(415, "The file holds no video.")
