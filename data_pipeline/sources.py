@@ -195,7 +195,8 @@ class _LiveSource(_FilmSource):
             container.close()
             raise
         # Of a file behind an address, length or size is known.
-        may_end = may_end or container.duration is not None or container.size > 0
+        is_sized = (container.size or 0) > 0  # PyAV 19 says None, PyAV 18 -78
+        may_end = may_end or container.duration is not None or is_sized
         super().__init__(source, decoder, fps, is_live=not may_end)
         self._clock = clock_of(decoder.stream, fps)
         self._began_s = 0.0
