@@ -107,9 +107,19 @@ def _train_defaults() -> ml_collections.ConfigDict:
     train.batch_size = 2  # videos in a batch
     train.num_epochs = 50
     train.learning_rate = 5e-4
-    train.weight_decay = 1e-4  # L2 added to the gradient of every parameter
+    train.optimizer = "adam"  # with L2 in the gradient; or "adamw", decoupled decay
+    train.weight_decay = 1e-4  # "adam": of every parameter; "adamw": of all but biases,
+    # factors of norms and the token table
+    train.schedule = "steps"  # of the rate; "cosine" ignores lr_milestones and falls to
+    # 0 until the end of num_epochs, which a resumed run cannot change then
     train.lr_milestones = (50,)  # epochs after which lr_decay multiplies the rate
     train.lr_decay = 0.1
+    train.warmup_epochs = 0.0  # at the start, in which the rate rises linearly
+    train.clip_norm = 0.0  # longer gradients of a step are scaled to it; 0: none are
+    train.ema = (
+        0.0  # decay per step of moving averages of weights and batch statistics,
+    )
+    # which all but training then uses; 0: none are kept
     train.smooth_weight = 0.15  # weight of the truncated smoothing loss
     train.clip_weight = 1.0  # weight of METE's contrastive loss
     train.chunks_per_step = 0  # chunks per slot in an optimizer step, with videos back
@@ -309,6 +319,7 @@ def _check_train(train: ml_collections.ConfigDict) -> None:
     _check_positive(train, "train", "learning_rate")
     _check_positive(train, "train", "lr_decay")
     _check_at_least(train, "train", weight_decay=0, smooth_weight=0, clip_weight=0)
+    _check_optimizer(train)
     if not 0 <= train.max_damaged_share < 1:
         raise InputError(
             f"config.train.max_damaged_share={train.max_damaged_share} must lie "
@@ -319,6 +330,27 @@ def _check_train(train: ml_collections.ConfigDict) -> None:
             f"config.train.validation_share={train.validation_share} must lie strictly "
             "between 0 and 1, such as 0.2; to select on the test videos as the paper "
             "does, use --config.train.selection=test."
+        )
+
+
+def _check_optimizer(train: ml_collections.ConfigDict) -> None:
+    _check_choice(train, "train", optimizer=("adam", "adamw"))
+    _check_choice(train, "train", schedule=("steps", "cosine"))
+    _check_at_least(train, "train", warmup_epochs=0, clip_norm=0)
+    ends = {"num_epochs": train.num_epochs}
+    if train.schedule == "steps" and train.lr_milestones:
+        ends["lr_milestones"] = min(train.lr_milestones)
+    for name, end in ends.items():
+        if not train.warmup_epochs <= end:
+            raise InputError(
+                f"config.train.warmup_epochs={train.warmup_epochs} goes on after epoch "
+                f"{end}, see config.train.{name}={train[name]}: the rate must have "
+                "risen by then; use a shorter warm-up."
+            )
+    if not 0 <= train.ema < 1:
+        raise InputError(
+            f"config.train.ema={train.ema} must lie in [0, 1): it is the share of the "
+            "last average in the next, such as 0.99; 0 keeps no averages."
         )
 
 

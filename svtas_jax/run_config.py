@@ -95,15 +95,19 @@ def check_resumable(
     written: Origin | None = None,
 ) -> None:
     """Checks that a resumed run's data, model and train settings are those that it
-    began with, except for the `_FREE` fields.
+    began with, except for the `_FREE` fields; with a cosine schedule, the number of
+    epochs is not free.
 
     Raises:
         InputError: names the first field that differs.
     """
     before = load_config(None, stored, written)
     began = "the run began with"
+    free = _FREE
+    if config.train.schedule == "cosine":  # its rates depend on the last epoch
+        free = tuple(name for name in _FREE if name != "num_epochs")
     for section in ("data", "model", "train"):
-        _check_same(config[section], before[section], section, began, _FREE)
+        _check_same(config[section], before[section], section, began, free)
 
 
 def _check_same(ours, theirs, where, who, free: tuple[str, ...] = ()) -> None:

@@ -105,12 +105,21 @@ class TrainState:
         step: () int32, optimizer steps done.
         params, batch_stats: the model's variables.
         opt_state: the optimizer's state.
+        average: moving averages of "params" and "batch_stats"; None if none are kept.
     """
 
     step: jax.Array
     params: Params
     batch_stats: Params
     opt_state: optax.OptState
+    average: Params = None
+
+    @property
+    def variables(self) -> Params:
+        """What the model is evaluated with: the averages, if there are any."""
+        if self.average is not None:
+            return self.average
+        return {"params": self.params, "batch_stats": self.batch_stats}
 
 
 @flax.struct.dataclass

@@ -22,6 +22,7 @@ from svtas_jax.checkpoints import small_arrays, store
 from svtas_jax.runtime.process import simulate_devices
 from svtas_jax.runtime.sharding import make_mesh, repeated, shard_batch
 from svtas_jax.structs import IGNORE_LABEL
+from svtas_jax.training import averaging
 from svtas_jax.training.step import (
     init_carry,
     init_train_state,
@@ -65,10 +66,11 @@ def train(system: str, num_devices: int, *, packed: bool, split_from: int):
     mesh = make_mesh(SLOTS, jax.devices()[:num_devices])
     one = jax.tree.map(lambda leaf: leaf[0, :1], conftest.random_chunks(1, 1))
     state = wide(init_train_state(model, tx, one, jax.random.key(0)))
+    state = averaging.begin(state, 0.9)
     carry = wide(init_carry(state, model, SLOTS))
     state, carry, shardings = place(state, carry, mesh, split_from)
     accumulate, apply = make_train_functions(
-        model, tx, shardings=shardings, smooth_weight=0.15, clip_weight=1.0
+        model, tx, shardings=shardings, ema=0.9, smooth_weight=0.15, clip_weight=1.0
     )
     for chunks in batches(packed):
         chunks = shard_batch(chunks, mesh)
@@ -80,9 +82,15 @@ def train(system: str, num_devices: int, *, packed: bool, split_from: int):
     split = sum(
         not leaf.sharding.is_fully_replicated for leaf in jax.tree.leaves(state.params)
     )
-    found = (*kept, metrics["loss"], state.batch_stats)
-    told = {"devices": parts, "split": split, "reread": reread(state.params)}
+    found = (*kept, metrics["loss"], state.batch_stats, state.average)
+    told = {"devices": parts, "split": split, "reread": reread(state.average)}
+    assert layouts(state.average["params"]) == layouts(state.params)
     return jax.tree.map(np.array, found), told
+
+
+def layouts(tree):
+    """Returns how every array lies on the devices."""
+    return [leaf.sharding for leaf in jax.tree.leaves(tree)]
 
 
 def whole(grad, param):
@@ -124,7 +132,7 @@ def main() -> None:
                 sys.argv[1], num_devices, packed=packed, split_from=split_from
             )
             far = [distance(a, b) for a, b in zip(found, expected, strict=True)]
-            names = ("gradients", "stream", "loss", "statistics")
+            names = ("gradients", "stream", "loss", "statistics", "average")
             rows.append(
                 {"packed": packed, "split_from": split_from, **told}
                 | dict(zip(names, far, strict=True))

@@ -75,6 +75,12 @@ def test_there_are_configs():
         ("train.learning_rate", 0.0, "positive number"),
         ("train.validation_share", 1.0, "strictly between 0 and 1"),
         ("train.batch_size", 0, "at least 1"),
+        ("train.optimizer", "sgd", "'adam', 'adamw'"),
+        ("train.schedule", "linear", "'steps', 'cosine'"),
+        ("train.warmup_epochs", -1.0, "at least 0"),
+        ("train.warmup_epochs", 51.0, "goes on after epoch 50.*shorter warm-up"),
+        ("train.clip_norm", -1.0, "at least 0"),
+        ("train.ema", 1.0, r"\[0, 1\).*such as 0.99"),
         ("eval.batch_size", 0, "at least 1"),
         ("seed", -1, "at least 0"),
     ],
@@ -104,6 +110,25 @@ def test_other_model_than_the_run_is_refused():
         load_config(given, stored)
     with pytest.raises(InputError, match="the run began with 64"):
         check_resumable(given, stored)
+
+
+def test_a_cosine_reaches_its_end_where_the_run_began_to_take_it():
+    stored, given = default_config(), default_config()
+    given.train.num_epochs = 60
+    check_resumable(given, stored.to_dict())
+    for config in (stored, given):
+        config.train.schedule = "cosine"
+    with pytest.raises(InputError, match="num_epochs=60, but the run began with 50"):
+        check_resumable(given, stored.to_dict())
+
+
+def test_a_rate_has_risen_before_it_falls():
+    config = default_config()
+    config.train.update(warmup_epochs=5.0, lr_milestones=(20, 4))
+    with pytest.raises(InputError, match="after epoch 4, see .*lr_milestones="):
+        validate_config(config)
+    config.train.schedule = "cosine"  # which has no milestones
+    validate_config(config)
 
 
 def test_other_pixels_than_the_run_saw_are_refused():

@@ -131,7 +131,7 @@ def restore(workdir: str, folder: str, step: int, position: Position) -> Positio
             f"{workdir} and another --workdir."
         )
     return Position(
-        state=dataclasses.replace(state, **found["model"], **found["optimizer"]),
+        state=_with_items(state, found["model"], found["optimizer"]),
         carry=dataclasses.replace(carry, **found["carry"]),
         data=progress["data"],
         log=progress.get("log", {}),
@@ -210,7 +210,18 @@ def _shared_as_in(layout: small_arrays.Layout, grads: Params, params: Params) ->
 
 
 def _optimizer_item(state: TrainState) -> Params:
-    return {"step": state.step, "opt_state": state.opt_state}
+    item = {"step": state.step, "opt_state": state.opt_state}
+    if state.average is None:
+        return item
+    # The model's item then holds the averages.
+    return item | {"params": state.params, "batch_stats": state.batch_stats}
+
+
+def _with_items(state: TrainState, model: Params, optimizer: Params) -> TrainState:
+    """Returns the state with the arrays of `model_item` and `_optimizer_item`."""
+    if state.average is not None:
+        model = {"average": {**state.average, **model}}
+    return dataclasses.replace(state, **model, **optimizer)
 
 
 def _carry_item(carry: BatchCarry, in_step: bool) -> Params:

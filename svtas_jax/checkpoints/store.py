@@ -1,8 +1,9 @@
 """Stores checkpoints with Orbax: the two newest and the best of a run.
 
-Each holds `model` (parameters and batch statistics, for evaluation) and `meta` (config,
-classes, versions). Those of a training also hold the items of
-`svtas_jax.checkpoints.resume`. `svtas_jax.checkpoints.small_arrays` packs the arrays.
+Each holds `model` (parameters and batch statistics, for evaluation: their averages, if
+the run keeps them) and `meta` (config, classes, versions). Those of a training also
+hold the items of `svtas_jax.checkpoints.resume`. `svtas_jax.checkpoints.small_arrays`
+packs the arrays.
 """
 
 import contextlib
@@ -146,8 +147,8 @@ def save_model(workdir: str, variables: Params, meta: Meta) -> None:
 def model_item(state: TrainState) -> Params:
     """Returns the part of a state that evaluation needs."""
     # Not every model has batch statistics, and Orbax cannot store an empty tree.
-    items = {"params": state.params, "batch_stats": state.batch_stats}
-    return {name: tree for name, tree in items.items() if jax.tree.leaves(tree)}
+    items = state.variables.items()
+    return {name: tree for name, tree in items if jax.tree.leaves(tree)}
 
 
 def restore_model(workdir: str, which: str, template: Params) -> Params:

@@ -15,7 +15,7 @@ from svtas_jax.models import build_model
 from svtas_jax.runtime.sharding import by_slot, repeated
 from svtas_jax.streaming import look_ahead, segment_chunk
 from svtas_jax.structs import BatchCarry, TrainState
-from svtas_jax.training import optim
+from svtas_jax.training import averaging, optim
 from svtas_jax.training.step import (
     begin_with,
     init_carry,
@@ -100,7 +100,7 @@ def lower_training(config: ml_collections.ConfigDict, mesh: Mesh) -> dict[str, L
         variables = model.init(
             jax.random.key(0), model.initial_state(1), _blank(config, 1)
         )
-        state = begin_with(variables, tx)
+        state = averaging.begin(begin_with(variables, tx), config.train.ema)
         return state, init_carry(state, model, size), jax.random.key(0)
 
     shapes: tuple[TrainState, BatchCarry, jax.Array] = jax.eval_shape(make)
@@ -118,6 +118,7 @@ def lower_training(config: ml_collections.ConfigDict, mesh: Mesh) -> dict[str, L
         model,
         tx,
         shardings=shardings,
+        ema=config.train.ema,
         smooth_weight=config.train.smooth_weight,
         clip_weight=config.train.clip_weight,
         remat=config.train.remat,

@@ -27,6 +27,7 @@ from svtas_jax.runtime import lock, provenance
 from svtas_jax.runtime.interruption import Interrupted, Interruption
 from svtas_jax.runtime.sharding import make_mesh, shard_batch
 from svtas_jax.structs import Model, TrainState
+from svtas_jax.training import averaging
 from svtas_jax.training.data import (
     TrainingData,
     read_training_data,
@@ -67,7 +68,8 @@ def train(config: ml_collections.ConfigDict, workdir: str) -> TrainState:
     model = models.build_model(config, data.class_names)
     mesh = make_mesh(config.train.batch_size)
     dataset = training_batches(config, data, mesh)
-    tx = optimizer_of(config, dataset.schedule.steps_per_epoch)
+    schedule = dataset.schedule
+    tx = optimizer_of(config, schedule.steps_per_epoch, schedule.num_steps)
     state = first_state(config, model, tx, data.feature_width)
     with contextlib.closing(iter(dataset)) as batches:
         carry = init_carry(state, model, config.train.batch_size)
@@ -86,7 +88,7 @@ def train(config: ml_collections.ConfigDict, workdir: str) -> TrainState:
                 model=model,
                 tx=tx,
                 mesh=mesh,
-                schedule=dataset.schedule,
+                schedule=schedule,
                 manager=manager,
                 selector=Selector(
                     config, data.class_names, data.selection, score, signals
@@ -138,7 +140,7 @@ def first_state(
         state = dataclasses.replace(
             state, **store.initialise_from(config.train.init_from, variables)
         )
-    return state
+    return averaging.begin(state, config.train.ema)
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -218,6 +220,7 @@ class Training:
             self.tx,
             shardings=shardings,
             skip_bad=settings.max_bad_chunks > 0,
+            ema=settings.ema,
             smooth_weight=settings.smooth_weight,
             clip_weight=settings.clip_weight,
             remat=settings.remat,

@@ -33,6 +33,7 @@ from svtas_jax.structs import (
     StreamState,
     TrainState,
 )
+from svtas_jax.training import averaging
 from svtas_jax.training.losses import chunk_loss
 
 # What a chunk's forward pass stores for the backward pass, which recomputes the rest.
@@ -310,6 +311,7 @@ def apply_gradients(
     *,
     tx: optax.GradientTransformation,
     mesh: Mesh | None = None,
+    ema: float = 0.0,
 ) -> tuple[TrainState, BatchCarry, dict[str, jax.Array]]:
     """Takes an optimizer step with the carry's gradients.
 
@@ -320,6 +322,7 @@ def apply_gradients(
         state, carry: of the training.
         tx: the optimizer.
         mesh: the devices that have shares of the gradients, if any have.
+        ema: see `averaging.update`.
 
     Returns:
         The next state, the carry for the next step, and the metrics.
@@ -334,6 +337,7 @@ def apply_gradients(
         params=optax.apply_updates(state.params, updates),
         opt_state=opt_state,
     )
+    state = averaging.update(state, ema)
     return state, _emptied(carry.grads, carry.stream), metrics
 
 
@@ -357,6 +361,7 @@ def make_train_functions(
     *,
     shardings: tuple[TrainState, BatchCarry] | None = None,
     skip_bad: bool = False,
+    ema: float = 0.0,
     **loss_options: Any,
 ) -> tuple[jax.stages.Wrapped, jax.stages.Wrapped]:
     """Returns `accumulate` and `apply_gradients` for this model, jitted.
@@ -366,6 +371,7 @@ def make_train_functions(
         tx: the optimizer.
         shardings: of state and carry, kept by every call; see `lay_out`.
         skip_bad: see `accumulate`.
+        ema: see `averaging.update`.
         **loss_options: see `make_loss`.
     """
     loss_fn = make_loss(model, **loss_options)
@@ -383,7 +389,7 @@ def make_train_functions(
             **donate,
         ),
         jax.jit(
-            functools.partial(apply_gradients, tx=tx, mesh=mesh),
+            functools.partial(apply_gradients, tx=tx, mesh=mesh, ema=ema),
             out_shardings=(state, carry, metrics),
             **donate,
         ),

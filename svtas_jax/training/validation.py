@@ -57,10 +57,9 @@ class Selector:
         Raises:
             Interrupted: if one of the processes was asked to stop.
         """
-        variables = {"params": state.params, "batch_stats": state.batch_stats}
         counts = none = new_counts(self.config, self.class_names)
         shown, kept = {record.name for record in self.records[:_SHOWN]}, {}
-        for video in self.score(variables, share_videos(self.records)):
+        for video in self.score(state.variables, share_videos(self.records)):
             counts = counts.add(video.labels, video.record.labels)
             if video.record.name in shown:
                 confidence = logits_to_confidence(video.logits)

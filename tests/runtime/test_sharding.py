@@ -38,7 +38,7 @@ def _rows(*arguments, program="sharded_training.py"):
 
 def _check(rows):
     for row in rows:
-        for what in ("gradients", "stream", "loss", "statistics"):
+        for what in ("gradients", "stream", "loss", "statistics", "average"):
             assert row[what] <= TOLERANCE, row
         assert (row["split"] > 0) == (row["split_from"] > 0), row
         assert row["reread"] == 0, row
