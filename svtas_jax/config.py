@@ -122,6 +122,12 @@ def _train_defaults() -> ml_collections.ConfigDict:
     # which all but training then uses; 0: none are kept
     train.smooth_weight = 0.15  # weight of the truncated smoothing loss
     train.clip_weight = 1.0  # weight of METE's contrastive loss
+    train.own_labels = 0.0  # share of the chunks about which the next prompts are made
+    # of the model's own labels; 0: of the true ones (teacher forcing), as in the paper
+    train.own_labels_from = 0  # first epoch with own labels
+    train.own_labels_ramp = 0  # epochs from there until their share is own_labels
+    train.label_noise = 0.0  # share of the segments in prompts of true labels that get
+    # a wrong class, and of their borders that move by up to two steps
     train.chunks_per_step = 0  # chunks per slot in an optimizer step, with videos back
     # to back; 0: a step is `batch_size` whole videos, as in the paper
     train.chunks_per_call = 1  # chunks per call of the device; does not change results
@@ -166,6 +172,7 @@ def validate_config(config: ml_collections.ConfigDict) -> None:
     _check_data(config.data)
     _check_model(config.model)
     _check_train(config.train)
+    _check_prompting(config.train, config.model)
     _check_features(config.data, config.model)
     _check_at_least(config.eval, "eval", batch_size=1)
 
@@ -352,6 +359,23 @@ def _check_optimizer(train: ml_collections.ConfigDict) -> None:
             f"config.train.ema={train.ema} must lie in [0, 1): it is the share of the "
             "last average in the next, such as 0.99; 0 keeps no averages."
         )
+
+
+def _check_prompting(train, model) -> None:
+    _check_at_least(train, "train", own_labels_from=0, own_labels_ramp=0)
+    for name in ("own_labels", "label_noise"):
+        if not 0 <= train[name] <= 1:
+            raise InputError(
+                f"config.train.{name}={train[name]} must lie between 0 and 1: it is a "
+                "share of the chunks or segments that prompts describe."
+            )
+        if train[name] and (model.system != "transeger" or model.prompt == "none"):
+            raise InputError(
+                f"config.train.{name}={train[name]} is about prompts of the last "
+                f"chunk's labels, which config.model.system={model.system!r} with "
+                f"config.model.prompt={model.prompt!r} does not have; use "
+                f"--config.train.{name}=0.0, or Transeger with prompts."
+            )
 
 
 def _check_choice(section: ml_collections.ConfigDict, where: str, **choices) -> None:

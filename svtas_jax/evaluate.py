@@ -2,13 +2,14 @@
 
     python -m svtas_jax.evaluate --workdir=runs/x [--config=configs/x.py]
         [--checkpoint=best|latest|STEP] [--clip_frames=64,128] [--online]
-        [--metrics=svtas|ms-tcn|asformer|detection]
+        [--true_labels] [--metrics=svtas|ms-tcn|asformer|detection]
     python -m svtas_jax.evaluate --predictions=FOLDER --config=configs/x.py
         [--metrics=...] [--output=FOLDER] [--fps=15]
 
 The run's own config is the default. --clip_frames sets other chunk lengths. --online
 also measures when labels come, see `svtas_jax.evaluation.online`. --metrics chooses
-whose conventions the metrics follow, see `docs/metrics.md`.
+whose conventions the metrics follow, see `docs/metrics.md`. --true_labels shows what a
+Transeger would reach if it knew the true labels of every last chunk.
 
 --predictions scores files that any program wrote, one a video
 (`svtas_jax.evaluation.prediction_files`); it needs labels, but neither run nor videos.
@@ -22,7 +23,14 @@ from svtas_jax.evaluation import presets
 from svtas_jax.evaluation.score_files import score_files
 from svtas_jax.runtime import cli
 
-_OF_RUNS = ("workdir", "checkpoint", "clip_frames", "online", "distributed")
+_OF_RUNS = (
+    "workdir",
+    "checkpoint",
+    "clip_frames",
+    "online",
+    "true_labels",
+    "distributed",
+)
 _OF_FILES = ("output", "fps")
 
 
@@ -68,6 +76,7 @@ def _evaluate_run(given: flags.FlagValues) -> None:
             clip_frames=frames,
             online=given.online,
             preset=given.metrics,
+            true_labels=given.true_labels,
         )
 
 
@@ -85,6 +94,12 @@ if __name__ == "__main__":
         False,
         "Also measure when labels come: delays of starts and ends, flicker, accuracy "
         "in the first seconds, per-frame mAP.",
+    )
+    flags.DEFINE_bool(
+        "true_labels",
+        False,
+        "Make Transeger's prompts of the true labels of every last chunk: a ceiling, "
+        "not a result, in a folder of its own.",
     )
     flags.DEFINE_string(
         "predictions", None, "Folder of files to score instead of a run: one a video."

@@ -73,6 +73,7 @@ class TrainedRun(Run):
         clip_frames: int | None = None,
         online: bool = False,
         preset: str = presets.DEFAULT,
+        true_labels: bool = False,
     ) -> report.EvalReport:
         """Evaluates the checkpoint on the test videos, see `evaluate`."""
         return evaluate(
@@ -82,6 +83,7 @@ class TrainedRun(Run):
             clip_frames=clip_frames,
             online=online,
             preset=preset,
+            true_labels=true_labels,
         )
 
     def open_engine(self, num_streams: int, steps_per_call: int) -> JaxEngine:
@@ -189,6 +191,7 @@ def evaluate(
     clip_frames: int | None = None,
     online: bool = False,
     preset: str = presets.DEFAULT,
+    true_labels: bool = False,
 ) -> report.EvalReport:
     """Evaluates a checkpoint on the test videos; writes a report to the run's folder.
 
@@ -198,15 +201,20 @@ def evaluate(
         online: also measure when labels come, see `svtas_jax.evaluation.online`.
         preset: conventions of the metrics, see `svtas_jax.evaluation.presets`; other
             ones than the default write to a folder of their own.
+        true_labels: make prompts of the true labels of every last chunk: a ceiling, in
+            a folder of its own.
 
     Raises:
         MissingInputError, InputError: as `load`, or if the data does not fit; also if
-            `online` is set and the frame rate of a video is unknown.
+            `online` is set and the frame rate of a video is unknown, or `true_labels`
+            and the model has no prompts of the last chunk's labels.
     """
     presets.preset_of(preset)
     meta = _read_meta(workdir, checkpoint)
     config = load_config(config, meta.config, meta.origin)
-    folder = _folder_of(workdir, clip_frames, preset)
+    if true_labels:
+        _check_reads_labels(workdir, config)
+    folder = _folder_of(workdir, clip_frames, preset, true_labels)
     if clip_frames is not None:
         config.data.clip_frames = clip_frames
     validate_config(config)
@@ -225,7 +233,10 @@ def evaluate(
         *(config, meta, run.model, run.variables, records, folder),
         preset=preset,
         frames_at_once=frames_at_once,
+        true_labels=true_labels,
     )
+    if true_labels:
+        logging.warning("%s", report.TOLD_NOTICE)
     logging.info("%s", metrics.format_metrics(result.metrics))
     if result.online:
         logging.info("online: %s", metrics.format_metrics(result.online["metrics"]))
@@ -233,11 +244,27 @@ def evaluate(
 
 
 def _folder_of(
-    workdir: str | os.PathLike, clip_frames: int | None, preset: str
+    workdir: str | os.PathLike,
+    clip_frames: int | None,
+    preset: str,
+    true_labels: bool,
 ) -> pathlib.Path:
     name = "evaluation" if clip_frames is None else f"evaluation_{clip_frames}_frames"
     own = "" if preset == presets.DEFAULT else f"_{preset}"
-    return pathlib.Path(workdir) / f"{name}{own}"
+    told = "_true_labels" if true_labels else ""
+    return pathlib.Path(workdir) / f"{name}{told}{own}"
+
+
+def _check_reads_labels(
+    workdir: str | os.PathLike, config: ml_collections.ConfigDict
+) -> None:
+    model = config.model
+    if model.system != "transeger" or model.prompt == "none":
+        raise InputError(
+            f"--true_labels feeds the true labels of the last chunk to prompts, but "
+            f"--workdir={workdir} has none: config.model.system={model.system!r} with "
+            f"config.model.prompt={model.prompt!r}; leave --true_labels out."
+        )
 
 
 def model_and_chunk(

@@ -9,7 +9,7 @@ import pytest
 
 import svtas_jax
 from data_pipeline import annotations, video
-from svtas_jax import evaluate
+from svtas_jax import evaluate, runs
 from svtas_jax.errors import InputError, MissingInputError
 from svtas_jax.evaluation import timeline
 from svtas_jax.runtime import configs
@@ -72,6 +72,28 @@ def test_a_segmented_video_has_the_labels_of_its_evaluation(run, trained):
     assert "online" not in saved
 
 
+def test_an_evaluation_with_the_true_labels_says_that_it_is_no_result(run, trained):
+    told = run.evaluate(true_labels=True)
+    assert run.evaluate().metrics != told.metrics
+    folder = trained[0] / "evaluation_true_labels"
+    text = (folder / "report.md").read_text("utf-8")
+    assert text.startswith("# Evaluation with true labels fed\n\n**Not a result:")
+    assert "with true labels fed" in (folder / "report.html").read_text("utf-8")
+    saved = json.loads((folder / "report.json").read_text("utf-8"))
+    assert saved["run"]["true_labels_fed"] is True
+    usual = json.loads((trained[0] / "evaluation/report.json").read_text("utf-8"))
+    assert "true_labels_fed" not in usual["run"]
+
+
+def test_a_model_without_prompts_is_told_no_labels(run, monkeypatch):
+    config = run.config.copy_and_resolve_references()
+    config.model.prompt = "none"
+    meta = dataclasses.replace(run.meta, config=config.to_dict())
+    monkeypatch.setattr(runs, "_read_meta", lambda *_: meta)
+    with pytest.raises(InputError, match="prompt='none'; leave --true_labels out"):
+        run.evaluate(true_labels=True)
+
+
 def test_online_metrics_count_the_wait_in_a_chunk(run, trained):
     report = run.evaluate(online=True)
     found = report.online["metrics"]
@@ -103,6 +125,7 @@ def test_online_metrics_need_the_frame_rate(run, monkeypatch):
 def test_the_command_passes_its_flags_on(monkeypatch):
     given = types.SimpleNamespace(workdir="w", checkpoint="best", config=None)
     given.predictions, given.metrics = None, "ms-tcn"
+    given.true_labels = False
     calls = []
     monkeypatch.setattr(evaluate.flags, "FLAGS", given)
     monkeypatch.setattr(evaluate, "_refuse", lambda *_: None)  # reads real flags

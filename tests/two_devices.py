@@ -4,7 +4,8 @@ many devices and on the other number of them.
 
     python tests/two_devices.py [SYSTEM ...]
 
-With dropout, prompts drawn at random and a chunk that is not finite and is left out.
+With dropout, prompts drawn at random, those of Transeger also of its own labels and of
+wrong ones, and a chunk that is not finite and is left out.
 A program of its own: the number of simulated devices is set before JAX starts.
 """
 
@@ -20,11 +21,13 @@ from sharded_training import distance, whole
 
 from svtas_jax.checkpoints import resume, store
 from svtas_jax.runtime.sharding import make_mesh, shard_batch
+from svtas_jax.training.prompting import Prompting
 from svtas_jax.training.step import make_train_functions, place, share_out
 
 DROPOUT = dict(dropout=0.3, joint_dropout=0.3, channel_masking=0.3)
 META = store.Meta({}, contract.CLASS_NAMES, fps=15, step=0, epoch=0, versions={})
 LOSS = dict(smooth_weight=0.15, clip_weight=1.0)
+PROMPTING = Prompting(own_labels=0.5, label_noise=0.5)
 
 
 class Trainer:
@@ -47,6 +50,8 @@ class Trainer:
         finite in one slot, and the function that takes the step."""
         state, carry, shardings = place(*self.begin(), self.mesh)
         options = dict(shardings=shardings, skip_bad=True, **LOSS)
+        if self.kit.system.labels:
+            options |= dict(prompting=PROMPTING)
         accumulate, apply = make_train_functions(self.model, self.tx, **options)
         chunks = self.kit.video(3)
         chunks.frames[1, 1] = np.nan

@@ -32,16 +32,18 @@ def evaluate(
     *,
     preset: str = presets.DEFAULT,
     frames_at_once: int | None = None,
+    true_labels: bool = False,
 ) -> report.EvalReport:
     """Evaluates all videos, each process its share; writes the report to `folder`.
 
     `preset` names the conventions, see `presets`. `frames_at_once` adds the online
-    metrics, see `online.emission_delays`.
+    metrics, see `online.emission_delays`. With `true_labels`, the model is told the
+    true labels of every last chunk, and the report says so.
     """
     num_known = warn_if_known(records, meta)
     start = time.perf_counter()
     share = share_videos(records)
-    scored = make_scorer(model, config)(variables, share)
+    scored = make_scorer(model, config, true_labels=true_labels)(variables, share)
     none = Tally.zero(
         presets.preset_of(preset),
         meta.class_names,
@@ -69,6 +71,7 @@ def evaluate(
         class_names=meta.class_names,
         confusion=counts.segments.confusion,
         run={
+            **({report.TOLD: True} if true_labels else {}),
             **provenance.run_info(),
             "dataset": config.data.dataset,
             "split": config.data.split,

@@ -12,6 +12,7 @@ import numpy as np
 
 from data_pipeline.dataset import EMPTY_SLOT, make_dataset
 from svtas_jax.config import stream_spec
+from svtas_jax.feedback import make_told_segmenter
 from svtas_jax.runtime import hosts
 from svtas_jax.runtime.sharding import by_slot, local_copy, local_mesh, shard_batch
 from svtas_jax.stitching import logits_to_labels, logits_to_scores, stitch_steps
@@ -50,15 +51,19 @@ def share_videos(records: Sequence[VideoRecord]) -> tuple[VideoRecord, ...]:
     return hosts.share_out(records, [record.num_frames for record in records])
 
 
-def make_scorer(model: Model, config: ml_collections.ConfigDict) -> Scorer:
+def make_scorer(
+    model: Model, config: ml_collections.ConfigDict, *, true_labels: bool = False
+) -> Scorer:
     """Returns a function that streams videos through the model and yields each result
     when its video has ended.
 
     It runs `config.eval.batch_size` videos in parallel on this process's devices, and
-    holds only a few chunks and the logits of these videos in memory.
+    holds only a few chunks and the logits of these videos in memory. With
+    `true_labels`, prompts are made of these, see `feedback.segment_told_truth`.
     """
     mesh = local_mesh(config.eval.batch_size)
-    segmenter = make_segmenter(model, by_slot(mesh))
+    make = make_told_segmenter if true_labels else make_segmenter
+    segmenter = make(model, by_slot(mesh))
 
     def score(variables, records):
         variables = local_copy(variables, mesh)

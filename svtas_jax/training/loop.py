@@ -35,6 +35,7 @@ from svtas_jax.training.data import (
 )
 from svtas_jax.training.log import TrainLog
 from svtas_jax.training.optim import optimizer_of
+from svtas_jax.training.prompting import prompting_of
 from svtas_jax.training.step import (
     init_carry,
     init_train_state,
@@ -224,6 +225,7 @@ class Training:
             smooth_weight=settings.smooth_weight,
             clip_weight=settings.clip_weight,
             remat=settings.remat,
+            prompting=prompting_of(self.config, self.schedule.steps_per_epoch),
         )
 
     def _open_log(self, step: int, position: Position) -> TrainLog:

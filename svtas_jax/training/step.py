@@ -35,6 +35,7 @@ from svtas_jax.structs import (
 )
 from svtas_jax.training import averaging
 from svtas_jax.training.losses import chunk_loss
+from svtas_jax.training.prompting import Prompting
 
 # What a chunk's forward pass stores for the backward pass, which recomputes the rest.
 REMAT = {
@@ -42,10 +43,10 @@ REMAT = {
     "products": jax.checkpoint_policies.dots_saveable,
     "blocks": jax.checkpoint_policies.save_only_these_names(BLOCK),
 }
-# Parameters, batch statistics, stream, chunk and key to the loss, and with it stream,
-# statistics and metrics.
+# Parameters, batch statistics, stream, chunk, key and optimizer step to the loss, and
+# with it stream, statistics and metrics.
 LossFn = Callable[
-    [Params, Params, StreamState, Chunk, jax.Array],
+    [Params, Params, StreamState, Chunk, jax.Array, jax.Array],
     tuple[jax.Array, tuple[StreamState, Params, dict[str, jax.Array]]],
 ]
 METRICS = ("loss", "segmentation_loss", "clip_loss", "correct_steps", "valid_steps")
@@ -165,26 +166,35 @@ def share_out(
 
 
 def make_loss(
-    model: Model, *, smooth_weight: float, clip_weight: float, remat: str = "none"
+    model: Model,
+    *,
+    smooth_weight: float,
+    clip_weight: float,
+    remat: str = "none",
+    prompting: Prompting | None = None,
 ) -> LossFn:
     """Returns a function that computes the loss of one chunk.
 
-    It maps (params, batch_stats, stream, chunk, key) to the loss and, as auxiliary
-    output, the next (stream, batch_stats, metrics). On several devices, the loss is a
-    device's share of the batch's, and the rest is the batch's.
+    It maps (params, batch_stats, stream, chunk, key, step) to the loss and, as
+    auxiliary output, the next (stream, batch_stats, metrics). On several devices, the
+    loss is a device's share of the batch's, and the rest is the batch's.
 
     Args:
         model: see `svtas_jax.models`.
         smooth_weight, clip_weight: see `losses.chunk_loss`.
         remat: see `REMAT`.
+        prompting: chooses the labels of the next chunk's prompts; None: the true ones.
     """
 
-    def loss_fn(params, batch_stats, stream, chunk, key):
+    def loss_fn(params, batch_stats, stream, chunk, key, step):
         variables = {"params": params, "batch_stats": batch_stats}
         rngs = {"dropout": key, "templates": jax.random.fold_in(key, 1)}
         stream, output, batch_stats = apply_chunk(
             model, variables, stream, chunk, rngs=rngs
         )
+        if prompting is not None:
+            logits = output.logits[-1]
+            stream = prompting.choose(model, stream, chunk, logits, key, step)
         loss, terms = chunk_loss(
             output, chunk, smooth_weight=smooth_weight, clip_weight=clip_weight
         )
@@ -227,7 +237,7 @@ def accumulate(
         batch_stats, carry = inner
         chunk_key = jax.random.fold_in(step_key, carry.chunk_index)
         (_, (stream, new_stats, metrics)), grads = gradients(
-            params, batch_stats, carry.stream, chunk, chunk_key
+            params, batch_stats, carry.stream, chunk, chunk_key, state.step
         )
         counts = parts.any_of(chunk.valid)
         is_bad = ~jnp.isfinite(metrics["loss"])

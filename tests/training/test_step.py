@@ -210,7 +210,7 @@ def test_rematerialisation_keeps_less_and_changes_nothing(tiny, system):
 
         def run(params, f=loss_fn):
             key = jax.random.key(1)
-            return f(params, variables["batch_stats"], state, chunk, key)[0]
+            return f(params, variables["batch_stats"], state, chunk, key, 0)[0]
 
         params = variables["params"]
         backward = jax.eval_shape(lambda p, r=run: jax.vjp(r, p)[1], params)

@@ -104,7 +104,8 @@ def _name(result: EvalReport, folder: pathlib.Path) -> str:
     name = own.parent.name if own.name.startswith("evaluation") else own.name
     name = pathlib.Path(run.get("predictions", name)).name
     # What is no UTF-8 in a file's name cannot be written.
-    return f"{name.encode('utf-8', 'replace').decode()} on {known}"
+    told = " with true labels fed" if run.get(report.TOLD) else ""
+    return f"{name.encode('utf-8', 'replace').decode()} on {known}{told}"
 
 
 def _facts(result: EvalReport) -> str:
@@ -134,7 +135,8 @@ def _facts(result: EvalReport) -> str:
         if known
         else ""
     )
-    return f'<p class="facts">{items}</p>{warning}'
+    told = f'<p class="notice">{report.TOLD_NOTICE}</p>' if run.get(report.TOLD) else ""
+    return f'{told}<p class="facts">{items}</p>{warning}'
 
 
 def _metrics_section(
