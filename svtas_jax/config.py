@@ -115,6 +115,8 @@ def _train_defaults() -> ml_collections.ConfigDict:
     train.chunks_per_step = 0  # chunks per slot in an optimizer step, with videos back
     # to back; 0: a step is `batch_size` whole videos, as in the paper
     train.chunks_per_call = 1  # chunks per call of the device; does not change results
+    train.gradient_chunks = 1  # consecutive chunks of a slot through whose memory the
+    # gradient flows (truncated backpropagation through time); takes their memory
     train.max_damaged_share = 0.05  # largest share of videos that may be damaged or
     # missing in training; they are skipped with a warning
     train.max_bad_chunks = 0  # largest number of chunks whose loss or gradient may be
@@ -300,12 +302,11 @@ def _check_train(train: ml_collections.ConfigDict) -> None:
     _check_at_least(train, "train", eval_every_epochs=1, log_every_steps=1)
     _check_at_least(train, "train", chunks_per_step=0, split_from=0)
     _check_at_least(train, "train", save_every_steps=0, max_bad_chunks=0)
-    if train.chunks_per_step % train.chunks_per_call:
-        raise InputError(
-            f"config.train.chunks_per_step={train.chunks_per_step} is not a multiple "
-            f"of config.train.chunks_per_call={train.chunks_per_call}; "
-            "try --config.train.chunks_per_call=1."
-        )
+    _check_at_least(train, "train", gradient_chunks=1)
+    _check_multiple(train, "chunks_per_call", "gradient_chunks")
+    _check_multiple(train, "chunks_per_step", "gradient_chunks")
+    fix = f"chunks_per_call={train.gradient_chunks}"
+    _check_multiple(train, "chunks_per_step", "chunks_per_call", fix=fix)
     _check_positive(train, "train", "learning_rate")
     _check_positive(train, "train", "lr_decay")
     _check_at_least(train, "train", weight_decay=0, smooth_weight=0, clip_weight=0)
@@ -319,6 +320,15 @@ def _check_train(train: ml_collections.ConfigDict) -> None:
             f"config.train.validation_share={train.validation_share} must lie strictly "
             "between 0 and 1, such as 0.2; to select on the test videos as the paper "
             "does, use --config.train.selection=test."
+        )
+
+
+def _check_multiple(train, name: str, of: str, *, fix: str = "") -> None:
+    if train[name] % train[of]:
+        fix = fix or f"{name}={-(-train[name] // train[of]) * train[of]}"
+        raise InputError(
+            f"config.train.{name}={train[name]} is not a multiple of "
+            f"config.train.{of}={train[of]}; try --config.train.{fix}."
         )
 
 

@@ -218,6 +218,7 @@ class Training:
             self.tx,
             shardings=shardings,
             skip_bad=settings.max_bad_chunks > 0,
+            gradient_chunks=settings.gradient_chunks,
             smooth_weight=settings.smooth_weight,
             clip_weight=settings.clip_weight,
             remat=settings.remat,
