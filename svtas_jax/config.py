@@ -20,6 +20,7 @@ PROMPTS = ("learned", "fixed", "none")
 PROMPT_PARTS = ("ordinal", "count", "position", "context", "name")
 DEFAULT_LENGTH_GAP = 0.02
 HEADS = ("memory_tcn", "ms_tcn", "tcn_3d", "asformer", "gru", "gtrm")
+HEAD_NORMS = ("batch", "layer")
 
 
 def default_config() -> ml_collections.ConfigDict:
@@ -74,6 +75,8 @@ def _model_defaults() -> ml_collections.ConfigDict:
     model.features = 64  # width of the temporal branch, of image and text features
     model.num_layers = 4  # layers of the head, in each of its stages
     model.num_stages = 1  # stages of the head, each refining the last (TCNs, ASFormer)
+    model.head_norm = "batch"  # of the TCN heads and the TCN joint net, over the batch;
+    # "layer": over the channels of each step alone, so no batch statistics in the head
     model.dropout = 0.5  # of the heads that have dropout: ASFormer, GRU, GTRM
     model.channel_masking = 0.3  # share of the features that ASFormer drops in training
     model.joint = "memory_tcn"  # Transeger: "memory_tcn", "fc" or "transformer"
@@ -200,6 +203,7 @@ def _check_model(model: ml_collections.ConfigDict) -> None:
     _check_choice(model, "model", joint=JOINTS)
     _check_prompt(model)
     _check_causal(model)
+    _check_head_norm(model)
     positions = ("learned", "fixed", "fixed_by_row")
     _check_choice(model, "model", joint_positions=positions)
     _check_choice(model, "model", class_position=("end", "middle", "front"))
@@ -231,6 +235,17 @@ def _check_model(model: ml_collections.ConfigDict) -> None:
                 f"config.model.{heads}={model[heads]}; heads split the width evenly, "
                 f"try --config.model.{heads}={math.gcd(model[width], model[heads])}."
             )
+
+
+def _check_head_norm(model) -> None:
+    _check_choice(model, "model", head_norm=HEAD_NORMS)
+    name = "joint" if model.system == "transeger" else "head"
+    if model.head_norm != "batch" and "tcn" not in model[name]:
+        raise InputError(
+            f"config.model.head_norm={model.head_norm!r} has no effect on "
+            f"config.model.{name}={model[name]!r}, which has no batch norm; use "
+            f"--config.model.{name}=memory_tcn, or --config.model.head_norm=batch."
+        )
 
 
 def _check_causal(model) -> None:
