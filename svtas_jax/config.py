@@ -20,6 +20,7 @@ PROMPTS = ("learned", "fixed", "none")
 PROMPT_PARTS = ("ordinal", "count", "position", "context", "name")
 DEFAULT_LENGTH_GAP = 0.02
 HEADS = ("memory_tcn", "ms_tcn", "tcn_3d", "asformer", "gru", "gtrm")
+HEAD_NORMS = ("batch", "layer")
 
 
 def default_config() -> ml_collections.ConfigDict:
@@ -74,6 +75,8 @@ def _model_defaults() -> ml_collections.ConfigDict:
     model.features = 64  # width of the temporal branch, of image and text features
     model.num_layers = 4  # layers of the head, in each of its stages
     model.num_stages = 1  # stages of the head, each refining the last (TCNs, ASFormer)
+    model.head_norm = "batch"  # of the TCN heads and the TCN joint net, over the batch;
+    # "layer": over the channels of each step alone, so no batch statistics in the head
     model.dropout = 0.5  # of the heads that have dropout: ASFormer, GRU, GTRM
     model.channel_masking = 0.3  # share of the features that ASFormer drops in training
     model.joint = "memory_tcn"  # Transeger: "memory_tcn", "fc" or "transformer"
@@ -131,6 +134,8 @@ def _train_defaults() -> ml_collections.ConfigDict:
     train.chunks_per_step = 0  # chunks per slot in an optimizer step, with videos back
     # to back; 0: a step is `batch_size` whole videos, as in the paper
     train.chunks_per_call = 1  # chunks per call of the device; does not change results
+    train.gradient_chunks = 1  # consecutive chunks of a slot through whose memory the
+    # gradient flows (truncated backpropagation through time); takes their memory
     train.max_damaged_share = 0.05  # largest share of videos that may be damaged or
     # missing in training; they are skipped with a warning
     train.max_bad_chunks = 0  # largest number of chunks whose loss or gradient may be
@@ -215,6 +220,7 @@ def _check_model(model: ml_collections.ConfigDict) -> None:
     _check_choice(model, "model", joint=JOINTS)
     _check_prompt(model)
     _check_causal(model)
+    _check_head_norm(model)
     positions = ("learned", "fixed", "fixed_by_row")
     _check_choice(model, "model", joint_positions=positions)
     _check_choice(model, "model", class_position=("end", "middle", "front"))
@@ -246,6 +252,17 @@ def _check_model(model: ml_collections.ConfigDict) -> None:
                 f"config.model.{heads}={model[heads]}; heads split the width evenly, "
                 f"try --config.model.{heads}={math.gcd(model[width], model[heads])}."
             )
+
+
+def _check_head_norm(model) -> None:
+    _check_choice(model, "model", head_norm=HEAD_NORMS)
+    name = "joint" if model.system == "transeger" else "head"
+    if model.head_norm != "batch" and "tcn" not in model[name]:
+        raise InputError(
+            f"config.model.head_norm={model.head_norm!r} has no effect on "
+            f"config.model.{name}={model[name]!r}, which has no batch norm; use "
+            f"--config.model.{name}=memory_tcn, or --config.model.head_norm=batch."
+        )
 
 
 def _check_causal(model) -> None:
@@ -317,12 +334,11 @@ def _check_train(train: ml_collections.ConfigDict) -> None:
     _check_at_least(train, "train", eval_every_epochs=1, log_every_steps=1)
     _check_at_least(train, "train", chunks_per_step=0, split_from=0)
     _check_at_least(train, "train", save_every_steps=0, max_bad_chunks=0)
-    if train.chunks_per_step % train.chunks_per_call:
-        raise InputError(
-            f"config.train.chunks_per_step={train.chunks_per_step} is not a multiple "
-            f"of config.train.chunks_per_call={train.chunks_per_call}; "
-            "try --config.train.chunks_per_call=1."
-        )
+    _check_at_least(train, "train", gradient_chunks=1)
+    _check_multiple(train, "chunks_per_call", "gradient_chunks")
+    _check_multiple(train, "chunks_per_step", "gradient_chunks")
+    fix = f"chunks_per_call={train.gradient_chunks}"
+    _check_multiple(train, "chunks_per_step", "chunks_per_call", fix=fix)
     _check_positive(train, "train", "learning_rate")
     _check_positive(train, "train", "lr_decay")
     _check_at_least(train, "train", weight_decay=0, smooth_weight=0, clip_weight=0)
@@ -376,6 +392,15 @@ def _check_prompting(train, model) -> None:
                 f"config.model.prompt={model.prompt!r} does not have; use "
                 f"--config.train.{name}=0.0, or Transeger with prompts."
             )
+
+
+def _check_multiple(train, name: str, of: str, *, fix: str = "") -> None:
+    if train[name] % train[of]:
+        fix = fix or f"{name}={-(-train[name] // train[of]) * train[of]}"
+        raise InputError(
+            f"config.train.{name}={train[name]} is not a multiple of "
+            f"config.train.{of}={train[of]}; try --config.train.{fix}."
+        )
 
 
 def _check_choice(section: ml_collections.ConfigDict, where: str, **choices) -> None:

@@ -134,7 +134,7 @@ class BatchCarry:
         chunk_index: () int32, number of chunks so far.
         bad_chunk: () int32, index of the first chunk whose loss (or, with
             `max_bad_chunks`, gradient) is not finite; -1 for none.
-        num_bad: () int32, number of such chunks.
+        num_bad: () int32, number of such chunks; those of a group count together.
     """
 
     grads: Params

@@ -38,10 +38,8 @@ TOLERANCE = 1e-5  # of the largest value; losses and logits end in float32
 
 
 # A batch norm takes away what a bias before it adds, also through a linear map.
-NORMED = (
-    "stage.*/layers_./conv_1x1/bias"
-    "|backbone/layer1_0/conv_1/bn/bias|backbone/layer2_1/conv_2/bn/bias"
-)
+NORMED_IMAGE = "backbone/layer1_0/conv_1/bn/bias|backbone/layer2_1/conv_2/bn/bias"
+NORMED = f"stage.*/layers_./conv_1x1/bias|{NORMED_IMAGE}"
 
 
 @dataclasses.dataclass(frozen=True)
@@ -57,7 +55,8 @@ class System:
         feeds_back: the state keeps the labels of the model's own scores.
         image: they depend on what the image branch remembers.
         constant: regular expression of parameters on which nothing depends, besides
-            `NORMED`.
+            `normed`.
+        normed: that of parameters behind which there is a batch norm.
         rare: others have all of its parts; it is tested by `-m slow` alone.
     """
 
@@ -68,6 +67,7 @@ class System:
     feeds_back: bool = False
     image: bool = False
     constant: str = "^$"
+    normed: str = NORMED
     rare: bool = False
 
 
@@ -82,7 +82,7 @@ def _transeger(joint: str, prompt: str, **row) -> System:
     return System(f"transeger {joint} {prompt}", fields, **row)
 
 
-def _live(system: str, *, rare: bool = False, **model) -> System:
+def _live(system: str, *, rare: bool = False, normed=NORMED, **model) -> System:
     is_transeger = system == "transeger"
     return System(
         " ".join(("causal", system, *(str(value) for value in model.values()))),
@@ -93,6 +93,7 @@ def _live(system: str, *, rare: bool = False, **model) -> System:
         feeds_back=is_transeger,
         image=model.get("backbone", "mobilenet_tsm") == "mobilenet_tsm",
         rare=rare,
+        normed=normed,
     )
 
 
@@ -117,12 +118,26 @@ SYSTEMS = (
     _sete("r2plus1d", rare=True),
     _sete("vit"),
     _sete("features"),
+    System(
+        "sete layer norm",
+        dict(system="sete", head_norm="layer"),
+        normed=NORMED_IMAGE,
+        rare=True,
+    ),
     _live("sete"),
     _live("sete", backbone="vit", rare=True),
     _live("sete", backbone="features", rare=True),
     _live("mete", prompt="fixed", prompt_len=40, rare=True),
     _live("transeger", joint="memory_tcn", prompt="learned"),
     _live("transeger", joint="memory_tcn", prompt="none", rare=True),
+    _live(
+        "transeger",
+        joint="memory_tcn",
+        prompt="learned",
+        head_norm="layer",
+        normed=NORMED_IMAGE,
+        rare=True,
+    ),
     _live("transeger", joint="fc", prompt="fixed", rare=True),
     _live("transeger", joint="transformer", prompt="learned", rare=True),
     _live(

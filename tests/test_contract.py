@@ -13,7 +13,6 @@ import pytest
 from contract import (
     CLASS_NAMES,
     CLIP_STEPS,
-    NORMED,
     SYSTEMS,
     Kit,
     assert_close,
@@ -24,7 +23,7 @@ from contract import (
     with_padding,
 )
 
-from svtas_jax.config import BACKBONES, HEADS, JOINTS, PROMPTS
+from svtas_jax.config import BACKBONES, HEAD_NORMS, HEADS, JOINTS, PROMPTS
 from svtas_jax.streaming import apply_chunk
 from svtas_jax.structs import IGNORE_LABEL
 
@@ -45,8 +44,9 @@ def row(tree, index):
 
 def test_every_choice_of_a_config_is_in_the_table():
     chosen = {value for system in SYSTEMS for value in system.model.values()}
-    usual = {"memory_tcn", "mobilenet_tsm", "learned"}
-    assert {*BACKBONES, *HEADS, *JOINTS, *PROMPTS} - usual <= chosen
+    usual = {"memory_tcn", "mobilenet_tsm", "learned", "batch"}
+    choices = {*BACKBONES, *HEADS, *JOINTS, *PROMPTS, *HEAD_NORMS}
+    assert choices - usual <= chosen
 
 
 def test_scan_loop_and_live_stream_are_one(kit):
@@ -262,7 +262,7 @@ def test_every_parameter_learns(kit):
     sizes = jax.tree.map(lambda leaf: float(np.abs(leaf).max()), carry.grads)
     sizes = flax.traverse_util.flatten_dict(sizes, sep="/")
     noise = 1e-9 * max(sizes.values())
-    pattern = f"{NORMED}|{kit.system.constant}"
+    pattern = f"{kit.system.normed}|{kit.system.constant}"
     constant = {name for name in sizes if re.search(pattern, name)}
     assert {name for name, size in sizes.items() if size <= noise} == constant
 

@@ -2,15 +2,15 @@
 are, and what it changes to save a position within a step and to read it again, on as
 many devices and on the other number of them.
 
-    python tests/two_devices.py [SYSTEM ...]
+    python tests/two_devices.py [--gradient_chunks=1] [SYSTEM ...]
 
 With dropout, prompts drawn at random, those of Transeger also of its own labels and of
 wrong ones, and a chunk that is not finite and is left out.
 A program of its own: the number of simulated devices is set before JAX starts.
 """
 
+import argparse
 import json
-import sys
 import tempfile
 
 import contract
@@ -33,8 +33,8 @@ PROMPTING = Prompting(own_labels=0.5, label_noise=0.5)
 class Trainer:
     """Trains a system on some devices."""
 
-    def __init__(self, kit: contract.Kit, num_devices: int):
-        self.kit, self.tx = kit, optax.sgd(1)
+    def __init__(self, kit: contract.Kit, num_devices: int, gradient_chunks: int):
+        self.kit, self.tx, self.group = kit, optax.sgd(1), gradient_chunks
         self.model = contract.small_model(kit.system, dtype="float64", **DROPOUT)
         self.mesh = make_mesh(2, jax.devices()[:num_devices])
 
@@ -46,20 +46,21 @@ class Trainer:
         return state, share_out(state, carry, self.mesh)
 
     def train(self):
-        """Returns train state and carry after three chunks, the second of which is not
-        finite in one slot, and the function that takes the step."""
+        """Returns train state and carry after three groups of chunks, the second of
+        which is not finite in one slot, and the function that takes the step."""
         state, carry, shardings = place(*self.begin(), self.mesh)
         options = dict(shardings=shardings, skip_bad=True, **LOSS)
         if self.kit.system.labels:
             options |= dict(prompting=PROMPTING)
+        options |= dict(gradient_chunks=self.group)
         accumulate, apply = make_train_functions(self.model, self.tx, **options)
-        chunks = self.kit.video(3)
-        chunks.frames[1, 1] = np.nan
-        chunks.valid[2, 0, 4:], chunks.labels[2, 0, 4:] = False, -100
+        chunks = self.kit.video(3 * self.group)
+        chunks.frames[self.group, 1] = np.nan
+        chunks.valid[-1, 0, 4:], chunks.labels[-1, 0, 4:] = False, -100
         chunks = shard_batch(chunks, self.mesh)
         state, carry = accumulate(state, carry, chunks, jax.random.key(1))
         assert carry.chunk_index.sharding.num_devices == self.mesh.size
-        assert int(carry.num_bad) == 1
+        assert int(carry.num_bad) == self.group
         return state, carry, apply
 
     def read(self, folder: str):
@@ -69,9 +70,11 @@ class Trainer:
         return place(found.state, found.carry, self.mesh)[1].grads
 
 
-def compare(system: contract.System) -> dict[str, float]:
+def compare(system: contract.System, gradient_chunks: int) -> dict[str, float]:
     """Returns the largest differences, as shares of the largest value."""
-    one, two = (Trainer(contract.Kit(system), number) for number in (1, 2))
+    one, two = (
+        Trainer(contract.Kit(system), number, gradient_chunks) for number in (1, 2)
+    )
     found, saved = {}, {}
     for trainer, other in ((one, two), (two, one)):
         state, carry, apply = trainer.train()
@@ -92,9 +95,13 @@ def compare(system: contract.System) -> dict[str, float]:
 
 def main() -> None:
     """Prints what it found for each system as JSON."""
-    wanted = sys.argv[1:] or [system.name for system in contract.SYSTEMS]
-    found = {s.name: compare(s) for s in contract.SYSTEMS if s.name in wanted}
-    print(json.dumps(found))
+    parser = argparse.ArgumentParser()
+    parser.add_argument("--gradient_chunks", type=int, default=1)
+    parser.add_argument("systems", nargs="*")
+    given = parser.parse_args()
+    wanted = given.systems or [system.name for system in contract.SYSTEMS]
+    systems = [system for system in contract.SYSTEMS if system.name in wanted]
+    print(json.dumps({s.name: compare(s, given.gradient_chunks) for s in systems}))
 
 
 if __name__ == "__main__":

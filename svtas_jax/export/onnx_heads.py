@@ -6,6 +6,8 @@ from svtas_jax.export.folding import Weights
 from svtas_jax.export.onnx_graph import Graph
 from svtas_jax.models import tcn
 
+_EPSILON = 1e-5  # of layer norms
+
 
 def add_head(
     graph: Graph,
@@ -53,9 +55,22 @@ def add_stage(
         y = graph.op(
             "Relu", _three_taps(graph, extended, own.of("conv_dilated"), dilation)
         )
-        y = graph.linear(y, *own.normed("conv_1x1", "norm"))
-        x = graph.op("Add", x, y)
+        x = graph.op("Add", x, _normed(graph, y, own))
     return after, graph.linear(x, *weights.linear("conv_out"))
+
+
+def _normed(graph: Graph, x: str, weights: Weights) -> str:
+    """Returns a layer's 1x1 convolution, normalised."""
+    if "layer_norm" not in weights:
+        return graph.linear(x, *weights.normed("conv_1x1", "norm"))
+    x = graph.linear(x, *weights.linear("conv_1x1"))
+    return layer_norm(graph, x, weights.of("layer_norm"))
+
+
+def layer_norm(graph: Graph, x: str, weights: Weights) -> str:
+    """Normalises the last axis."""
+    scale, bias = graph.floats(weights["scale"]), graph.floats(weights["bias"])
+    return graph.op("LayerNormalization", x, scale, bias, axis=-1, epsilon=_EPSILON)
 
 
 def _three_taps(graph: Graph, extended: str, weights: Weights, dilation: int) -> str:

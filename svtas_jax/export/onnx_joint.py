@@ -8,10 +8,8 @@ import numpy as np
 
 from svtas_jax.export.folding import Weights
 from svtas_jax.export.onnx_graph import Graph
-from svtas_jax.export.onnx_heads import add_stage
+from svtas_jax.export.onnx_heads import add_stage, layer_norm
 from svtas_jax.models import joint as joints
-
-_EPSILON = 1e-5  # of layer norms
 
 
 @dataclasses.dataclass(frozen=True)
@@ -205,12 +203,6 @@ def attend(
     weights = graph.op("Softmax", logits, axis=-1)
     y = graph.transpose(graph.op("MatMul", weights, split(value)), 0, 2, 1, 3)
     return graph.reshape(y, *(graph.size(y, axis) for axis in (0, 1)), width)
-
-
-def layer_norm(graph: Graph, x: str, weights: Weights) -> str:
-    """Normalises the last axis."""
-    scale, bias = graph.floats(weights["scale"]), graph.floats(weights["bias"])
-    return graph.op("LayerNormalization", x, scale, bias, axis=-1, epsilon=_EPSILON)
 
 
 def _gelu(graph: Graph, x: str) -> str:

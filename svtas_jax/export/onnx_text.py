@@ -9,7 +9,8 @@ import numpy as np
 
 from svtas_jax.export.folding import Weights
 from svtas_jax.export.onnx_graph import Graph
-from svtas_jax.export.onnx_joint import attend, layer_norm
+from svtas_jax.export.onnx_heads import layer_norm
+from svtas_jax.export.onnx_joint import attend
 from svtas_jax.models import prompts, tokenizer
 from svtas_jax.models.text_encoder import TextEncoder
 from svtas_jax.structs import IGNORE_LABEL, NO_LABEL

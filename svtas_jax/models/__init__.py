@@ -100,6 +100,7 @@ def _build_head(model, num_classes) -> nn.Module:
         return TCN(
             kind=_TCN_KINDS[model.head],
             num_stages=model.num_stages,
+            norm=model.head_norm,
             **sizes,
             **_with_norm(model),
         )
@@ -156,6 +157,7 @@ def _build_joint(model, num_classes, clip_steps) -> nn.Module:
             num_classes=num_classes,
             features=model.joint_features,
             num_layers=model.num_layers,
+            norm=model.head_norm,
             norm_momentum=model.norm_momentum,
             reference_padding=model.reference_padding,
             dtype=dtype,

@@ -30,6 +30,7 @@ class MemoryTCNJoint(nn.Module):
     num_classes: int
     features: int = 128
     num_layers: int = 4
+    norm: str = "batch"
     norm_momentum: float = 0.1
     reference_padding: bool = False
     dtype: jnp.dtype = jnp.float32
@@ -58,6 +59,7 @@ class MemoryTCNJoint(nn.Module):
             num_classes=self.num_classes,
             features=self.features,
             num_layers=self.num_layers,
+            norm=self.norm,
             norm_momentum=self.norm_momentum,
             reference_padding=self.reference_padding,
             dtype=self.dtype,

@@ -9,6 +9,10 @@ plain   convolutions that see both directions within the chunk: MS-TCN (Abu Farh
         one stage of four layers is the plain TCN in the SVTAS paper's ablation
 3d      convolutions over time and image, averaged over the image at the end; later
         stages read class probabilities and are plain
+
+With `norm` "layer", a layer normalises the channels of each step by itself, as in Ba,
+Kiros, Hinton: Layer Normalization, 2016, instead of each channel over the batch: a
+step then depends on no other video, and training and evaluation compute the same.
 """
 
 from typing import Any
@@ -56,6 +60,7 @@ class TCN(nn.Module):
     num_layers: int = 4
     num_stages: int = 1
     kind: str = "memory"
+    norm: str = "batch"
     norm_momentum: float = 0.1
     reference_padding: bool = False
     dtype: jnp.dtype = jnp.float32
@@ -92,6 +97,7 @@ class TCN(nn.Module):
                 features=self.features,
                 num_layers=self.num_layers,
                 kind="plain" if self.kind == "3d" and stage else self.kind,
+                norm=self.norm,
                 norm_momentum=self.norm_momentum,
                 reference_padding=self.reference_padding,
                 dtype=self.dtype,
@@ -111,6 +117,7 @@ class Stage(nn.Module):
     features: int
     num_layers: int
     kind: str = "memory"
+    norm: str = "batch"
     norm_momentum: float = 0.1
     reference_padding: bool = False
     dtype: jnp.dtype = jnp.float32
@@ -130,6 +137,7 @@ class Stage(nn.Module):
             layer_context, x = Layer(
                 self.kind,
                 dilation,
+                self.norm,
                 self.norm_momentum,
                 self.reference_padding,
                 self.dtype,
@@ -149,10 +157,11 @@ def _over_image(x):
 
 
 class Layer(nn.Module):
-    """Dilated convolution, ReLU, 1x1 convolution, batch norm, residual."""
+    """Dilated convolution, ReLU, 1x1 convolution, batch or layer norm, residual."""
 
     kind: str
     dilation: int
+    norm: str
     norm_momentum: float
     reference_padding: bool
     dtype: jnp.dtype
@@ -171,6 +180,13 @@ class Layer(nn.Module):
             conv = {"plain": DilatedConv, "3d": Conv3x3x3}[self.kind]
             y = conv(*own, name="conv_dilated")(x)
         y = Linear(features, dtype=self.dtype, name="conv_1x1")(nn.relu(y))
-        counted = None if self.reference_padding else valid
-        y = BatchNorm(self.norm_momentum, name="norm")(y, counted, train=train)
+        y = self._normalise(y, valid, train=train)
         return context, where_valid(valid, x + y)
+
+    @nn.nowrap
+    def _normalise(self, y: jax.Array, valid: jax.Array, *, train: bool) -> jax.Array:
+        if self.norm == "layer":
+            exact = dict(epsilon=1e-5, use_fast_variance=False, dtype=self.dtype)
+            return nn.LayerNorm(**exact, name="layer_norm")(y)
+        counted = None if self.reference_padding else valid
+        return BatchNorm(self.norm_momentum, name="norm")(y, counted, train=train)

@@ -222,6 +222,7 @@ class Training:
             shardings=shardings,
             skip_bad=settings.max_bad_chunks > 0,
             ema=settings.ema,
+            gradient_chunks=settings.gradient_chunks,
             smooth_weight=settings.smooth_weight,
             clip_weight=settings.clip_weight,
             remat=settings.remat,

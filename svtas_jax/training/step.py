@@ -3,7 +3,8 @@
 A carry that crosses calls sums the gradients over the chunks of a video batch. Memory
 is therefore that of a few chunks, however long the videos are, and the grouping of
 chunks into calls does not change the result. The stream's state enters each chunk as
-data, so gradients stop at the chunk's border.
+data, so gradients stop at the chunk's border, unless `gradient_chunks` lets them flow
+through a few chunks; see `through_time`.
 
 On several devices, each sums the gradients of its own slots, and the sums meet once a
 step. Where large parameters are split over the devices (FSDP), the compiler adds the
@@ -23,7 +24,7 @@ from jax.sharding import Mesh, PartitionSpec
 from svtas_jax.models.layers import BLOCK
 from svtas_jax.models.text_encoder import VOCABULARY
 from svtas_jax.runtime import parts, sharding
-from svtas_jax.streaming import apply_chunk, keep_unless
+from svtas_jax.streaming import apply_chunk, keep_unless, reset_streams
 from svtas_jax.structs import (
     IGNORE_LABEL,
     BatchCarry,
@@ -36,6 +37,7 @@ from svtas_jax.structs import (
 from svtas_jax.training import averaging
 from svtas_jax.training.losses import chunk_loss
 from svtas_jax.training.prompting import Prompting
+from svtas_jax.training.through_time import loss_of_group
 
 # What a chunk's forward pass stores for the backward pass, which recomputes the rest.
 REMAT = {
@@ -213,7 +215,8 @@ def accumulate(
     key: jax.Array,
     *,
     loss_fn: LossFn,
-    skip_bad: bool = False,
+    gradient_chunks: int = 1,
+    skip_with: Callable[[StreamState, jax.Array], StreamState] | None = None,
 ) -> tuple[TrainState, BatchCarry]:
     """Adds the gradients of consecutive chunks to the carry.
 
@@ -226,45 +229,59 @@ def accumulate(
         chunks: leaves (K, B, ...).
         key: the run's random key.
         loss_fn: see `make_loss`.
-        skip_bad: skip chunks whose loss or gradient is not finite, as if they had no
-            valid frame.
+        gradient_chunks: chunks in a group through which gradients flow; divides K.
+        skip_with: skip groups with a loss or a gradient that is not finite, as if they
+            had no valid frame. The function resets the streams that start in them, see
+            `reset_streams`.
     """
     step_key = jax.random.fold_in(key, state.step)
+    loss_fn = loss_of_group(loss_fn, gradient_chunks)
     gradients = jax.value_and_grad(loss_fn, has_aux=True)
     params = _own_but_vocabulary(state.params)
 
-    def add_chunk(inner, chunk):
+    def add_group(inner, group):
         batch_stats, carry = inner
-        chunk_key = jax.random.fold_in(step_key, carry.chunk_index)
-        (_, (stream, new_stats, metrics)), grads = gradients(
-            params, batch_stats, carry.stream, chunk, chunk_key, state.step
+        place = (step_key, carry.chunk_index, state.step)
+        (_, (stream, new_stats, metrics, bad)), grads = gradients(
+            params, batch_stats, carry.stream, group, *place
         )
-        counts = parts.any_of(chunk.valid)
-        is_bad = ~jnp.isfinite(metrics["loss"])
+        counts = parts.any_of(group.valid)
+        is_bad, before = jnp.any(bad), carry.stream
         sums = {k: v + metrics.get(k, 0) for k, v in carry.metrics.items()}
         grads = jax.tree.map(jnp.add, carry.grads, grads)
-        if skip_bad:
+        if skip_with:
             is_bad |= parts.any_of(~jnp.isfinite(optax.tree.norm(grads)))
             counts &= ~is_bad
             grads, sums = keep_unless(
                 counts, (grads, sums), (carry.grads, carry.metrics)
             )
+            starts = group.starts.reshape(-1, group.starts.shape[-1])
+            before = skip_with(before, jnp.any(starts, axis=0))
         first_bad = is_bad & (carry.bad_chunk < 0)
+        bad_chunk = carry.chunk_index + jnp.argmax(bad).astype(jnp.int32)
         carry = dataclasses.replace(
             carry,
             grads=grads,
-            stream=keep_unless(counts, stream, carry.stream),
+            stream=keep_unless(counts, stream, before),
             metrics=sums,
-            chunk_index=carry.chunk_index + 1,
-            bad_chunk=jnp.where(first_bad, carry.chunk_index, carry.bad_chunk),
-            num_bad=carry.num_bad + is_bad,
+            chunk_index=carry.chunk_index + gradient_chunks,
+            bad_chunk=jnp.where(first_bad, bad_chunk, carry.bad_chunk),
+            num_bad=carry.num_bad + gradient_chunks * is_bad,
         )
         return (keep_unless(counts, new_stats, batch_stats), carry), None
 
     (batch_stats, carry), _ = jax.lax.scan(
-        add_chunk, (state.batch_stats, carry), chunks
+        add_group, (state.batch_stats, carry), _in_groups(chunks, gradient_chunks)
     )
     return dataclasses.replace(state, batch_stats=batch_stats), carry
+
+
+def _in_groups(chunks: Chunk, size: int) -> Chunk:
+    """Returns chunks with leaves (K / size, size, B, ...), (K, B, ...) for a size of
+    1."""
+    if size == 1:
+        return chunks
+    return jax.tree.map(lambda leaf: leaf.reshape(-1, size, *leaf.shape[1:]), chunks)
 
 
 def _own_but_vocabulary(params: Params) -> Params:
@@ -372,6 +389,7 @@ def make_train_functions(
     shardings: tuple[TrainState, BatchCarry] | None = None,
     skip_bad: bool = False,
     ema: float = 0.0,
+    gradient_chunks: int = 1,
     **loss_options: Any,
 ) -> tuple[jax.stages.Wrapped, jax.stages.Wrapped]:
     """Returns `accumulate` and `apply_gradients` for this model, jitted.
@@ -380,21 +398,27 @@ def make_train_functions(
         model: see `svtas_jax.models`.
         tx: the optimizer.
         shardings: of state and carry, kept by every call; see `lay_out`.
-        skip_bad: see `accumulate`.
         ema: see `averaging.update`.
+        skip_bad: whether to skip what is not finite, see `accumulate`.
+        gradient_chunks: see `accumulate`.
         **loss_options: see `make_loss`.
     """
     loss_fn = make_loss(model, **loss_options)
     state, carry = shardings or (None, None)
     metrics = carry.chunk_index if carry else None  # replicated
     donate = dict(donate_argnums=(0, 1))
+    options = dict(
+        loss_fn=loss_fn,
+        gradient_chunks=gradient_chunks,
+        skip_with=functools.partial(reset_streams, model) if skip_bad else None,
+    )
     add, mesh = accumulate, None
     if shardings:
         add = functools.partial(accumulate_on, shardings)
         mesh = jax.tree.leaves(shardings)[0].mesh
     return (
         jax.jit(
-            functools.partial(add, loss_fn=loss_fn, skip_bad=skip_bad),
+            functools.partial(add, **options),
             out_shardings=(state, carry),
             **donate,
         ),

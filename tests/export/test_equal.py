@@ -27,6 +27,7 @@ SYSTEMS = (
     ("transeger", dict(joint="transformer", class_position="middle")),
     ("transeger", dict(causal=True, joint="transformer", joint_positions="fixed")),
     ("transeger", dict(prompt="none")),
+    ("sete", dict(causal=True, head_norm="layer")),
 )
 QUICK = (0, 1, 3, 4, 5, 7)
 IN_JAX = (0, 3)
@@ -159,6 +160,7 @@ def test_openvino_equals_the_native_step(case, native):
         *(dict(head=head) for head in ("gru", "gtrm", "asformer", "ms_tcn", "tcn_3d")),
         dict(backbone="vit", image_layers=1, causal=True),
         dict(reference_padding=True),
+        dict(head_norm="layer", head="ms_tcn"),
     ],
     ids=str,
 )

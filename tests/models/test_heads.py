@@ -21,6 +21,11 @@ LENGTHS, PADDED = (23, 9, 23, 9), 50  # two lengths, to compile for
 WIDTH, CLASSES = 6, 4
 HEADS = {
     "ms_tcn": TCN(CLASSES, features=8, num_layers=3, num_stages=2, kind="plain"),
+    "ms_tcn layer": TCN(
+        *(CLASSES, 8, 3, 2),
+        kind="plain",
+        norm="layer",
+    ),
     "asformer": ASFormer(
         CLASSES, features=8, num_layers=3, num_decoders=1, dropout=0, channel_masking=0
     ),
@@ -102,6 +107,44 @@ def test_a_video_is_the_same_alone_and_padded_in_a_batch(name):
         assert np.all(np.asarray(logits[:, row, LENGTHS[row] :]) == 0)
     summed = jax.tree.map(lambda *leaves: sum(leaves), *(one[1] for one in alone))
     jax.tree.map(assert_close, gradients, summed)  # each by its own largest value
+
+
+@pytest.mark.parametrize("kind", ["memory", "plain"])
+def test_with_layer_norm_training_is_evaluation_and_rows_are_alone(kind):
+    head = TCN(CLASSES, features=8, num_layers=2, kind=kind, norm="layer")
+    variables, x = variables_of(head), random(2, 9, WIDTH)
+    assert not jax.tree.leaves(variables["batch_stats"])
+    valid = jnp.arange(9) < jnp.array([[9], [5]])
+
+    def run(x, *, train):
+        context = head.initial_context(len(x))
+        return head.apply(variables, context, x, valid[: len(x)], train=train)
+
+    expected = run(x, train=False)
+    assert_close(run(x, train=True), expected)
+    padded = x.at[1].set(jnp.nan)
+    alone = jax.tree.map(lambda leaf: leaf[:1], expected[0])
+    assert_close(run(padded[:1], train=True)[0], alone)
+    assert_close(run(padded, train=True)[1][:, 0], expected[1][:, 0])
+
+
+def test_with_layer_norm_the_memory_crosses_chunks_in_training():
+    head = TCN(CLASSES, features=8, num_layers=2, num_stages=2, norm="layer")
+    variables, x = variables_of(head), random(1, 12, WIDTH)
+    valid = jnp.ones((1, 12), bool)
+
+    def run(parts):
+        context, start, found = head.initial_context(1), 0, []
+        for length in parts:
+            own = slice(start, start + length)
+            context, logits, _ = head.apply(
+                variables, context, x[:, own], valid[:, own], train=True
+            )
+            found.append(logits)
+            start += length
+        return context, jnp.concatenate(found, axis=2)
+
+    assert_close(run((5, 4, 3)), run((12,)))
 
 
 def test_the_forward_memory_of_a_gru_crosses_chunks():

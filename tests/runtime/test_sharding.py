@@ -65,6 +65,15 @@ def test_two_devices_train_and_resume_as_one(systems):
 
 
 @pytest.mark.slow
+def test_two_devices_let_the_gradient_through_as_one():
+    systems = ("sete features", "transeger memory_tcn learned")
+    found = _rows("--gradient_chunks=2", *systems, program="two_devices.py")
+    assert found.keys() == {*systems}
+    for name, row in found.items():
+        assert row["apart"] <= TOLERANCE and row["reread"] == 0, (name, row)
+
+
+@pytest.mark.slow
 @pytest.mark.parametrize("system", ["sete", "mete", "transeger"])
 def test_any_number_of_devices_trains_as_one(system):
     assert _check(_rows(system)) == 2 * [2, 4, 8, 8]
