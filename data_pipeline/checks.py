@@ -66,6 +66,21 @@ def warn_of_shared(
             )
 
 
+def warn_of_fixed_steps(
+    records: Sequence[VideoRecord], data_config: ml_collections.ConfigDict
+) -> None:
+    """Warns if a random start cannot show other frames: they were not prepared."""
+    strides = {record.prepared.frame_stride for record in records if record.prepared}
+    stride = max(strides, default=0)
+    if data_config.random_start and stride > 1:
+        logging.warning(
+            "config.data.random_start begins videos only at every %d-th frame, since "
+            "%s holds no other. To show the frames between, prepare the videos again "
+            "with --config.data.frame_stride=1.",
+            *(stride, data_config.root),
+        )
+
+
 def describe(records: Sequence[VideoRecord], class_names: Sequence[str]) -> str:
     """Returns a table of the frames and segments of every class."""
     frames = np.zeros(len(class_names), np.int64)

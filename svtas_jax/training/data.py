@@ -12,6 +12,7 @@ from data_pipeline.checks import (
     check_disjoint,
     check_records,
     describe,
+    warn_of_fixed_steps,
     warn_of_shared,
 )
 from data_pipeline.dataset import StreamDataset, feature_width, make_dataset
@@ -67,6 +68,7 @@ def read_training_data(config: ml_collections.ConfigDict) -> TrainingData:
         store.warn_of_other_classes(config.train.init_from, names)
     check_disjoint(records, held_out, split=config.data.split)
     check_records((*records, *held_out), names)
+    warn_of_fixed_steps(records, config.data)
     logging.info("training videos\n%s", describe(records, names))
     logging.info("selection videos\n%s", describe(held_out, names))
     return TrainingData(names, records, held_out)
