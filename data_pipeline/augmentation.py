@@ -65,6 +65,7 @@ def first_frame(
     return every * int(rng.integers(latest // every + 1))
 
 
+@functools.lru_cache(maxsize=1024)  # a draw takes longer than resizing a small crop
 def crop_side(
     resize: tuple[int, int], crop: int, zoom: float, identity: Identity
 ) -> int:

@@ -6,6 +6,7 @@ derives no value from another, so every field can be overridden on the command l
 """
 
 import math
+import re
 from collections.abc import Iterable
 
 import ml_collections
@@ -133,6 +134,9 @@ def _train_defaults() -> ml_collections.ConfigDict:
     train.selection = "validation"  # videos that select the best checkpoint:
     # "validation" videos, held out of the training split; or "test", as in the paper
     train.validation_share = 0.2  # share of the training videos held out
+    train.validation_group = ""  # regular expression whose brackets find in a video's
+    # name what must not be on both sides, such as the person: r"(S\d+)". Then whole
+    # groups are held out, as many as come closest to the share. "": any videos
     train.eval_every_epochs = 1
     train.save_every_steps = 50  # between evaluations; 0: only after each of them
     train.log_every_steps = 10
@@ -359,6 +363,17 @@ def _check_train(train: ml_collections.ConfigDict) -> None:
             "between 0 and 1, such as 0.2; to select on the test videos as the paper "
             "does, use --config.train.selection=test."
         )
+    _check_group(train.validation_group)
+
+
+def _check_group(pattern: str) -> None:
+    try:
+        re.compile(pattern)
+    except re.error as error:
+        raise InputError(
+            f"config.train.validation_group={pattern!r} is no regular expression "
+            rf"({error}); write for example '(S\d+)' for names such as S1_Tea."
+        ) from error
 
 
 def _check_choice(section: ml_collections.ConfigDict, where: str, **choices) -> None:

@@ -77,6 +77,7 @@ def test_there_are_configs():
         ("model.joint_dropout", 1.0, r"\[0, 1\)"),
         ("train.learning_rate", 0.0, "positive number"),
         ("train.validation_share", 1.0, "strictly between 0 and 1"),
+        ("train.validation_group", "(S", r"no regular expression.*'\(S\\d\+\)'"),
         ("train.batch_size", 0, "at least 1"),
         ("eval.batch_size", 0, "at least 1"),
         ("seed", -1, "at least 0"),
