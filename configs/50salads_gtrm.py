@@ -24,5 +24,6 @@ def get_config() -> ml_collections.ConfigDict:
     config.model.backbone = "features"
     config.model.head = "gtrm"
     config.model.num_layers = 2
+    config.train.validation_group = r"rgb-(\d+)"  # the person
     config.eval.background = ()  # published tables count every class
     return config

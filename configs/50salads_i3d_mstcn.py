@@ -25,5 +25,6 @@ def get_config() -> ml_collections.ConfigDict:
     config.model.head = "ms_tcn"
     config.model.num_layers = 10
     config.model.num_stages = 4
+    config.train.validation_group = r"rgb-(\d+)"  # the person
     config.eval.background = ()  # published tables count every class
     return config

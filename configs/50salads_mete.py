@@ -23,5 +23,6 @@ def get_config() -> ml_collections.ConfigDict:
     config.model.system = "mete"
     config.model.prompt = "fixed"
     config.model.prompt_len = 40
+    config.train.validation_group = r"rgb-(\d+)"  # the person
     config.eval.background = ()  # published tables count every class
     return config

@@ -20,6 +20,7 @@ def get_config() -> ml_collections.ConfigDict:
     config.data.frame_stride = 20
     config.data.mean = (0.513, 0.511, 0.479)
     config.data.std = (0.236, 0.233, 0.237)
+    config.train.validation_group = r"rgb-(\d+)"  # the person
     config.eval.background = ()  # published tables count every class
     config.model.causal = True
     return config

@@ -25,5 +25,6 @@ def get_config() -> ml_collections.ConfigDict:
     config.model.backbone = "features"
     config.model.head = "gtrm"
     config.model.num_layers = 2
+    config.train.validation_group = r"(P\d+)"  # the person
     config.eval.background = ()  # published tables count every class
     return config

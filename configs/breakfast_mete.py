@@ -21,5 +21,6 @@ def get_config() -> ml_collections.ConfigDict:
     config.model.system = "mete"
     config.model.prompt = "fixed"
     config.model.prompt_len = 40
+    config.train.validation_group = r"(P\d+)"  # the person
     config.eval.background = ()  # published tables count every class
     return config

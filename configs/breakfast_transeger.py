@@ -21,5 +21,6 @@ def get_config() -> ml_collections.ConfigDict:
     config.model.system = "transeger"
     config.data.crop = 256
     config.train.smooth_weight = 0.5
+    config.train.validation_group = r"(P\d+)"  # the person
     config.eval.background = ()  # published tables count every class
     return config

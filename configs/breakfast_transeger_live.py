@@ -24,5 +24,6 @@ def get_config() -> ml_collections.ConfigDict:
     config.model.causal = True
     config.data.crop = 256
     config.train.smooth_weight = 0.5
+    config.train.validation_group = r"(P\d+)"  # the person
     config.eval.background = ()  # published tables count every class
     return config

@@ -22,4 +22,5 @@ def get_config() -> ml_collections.ConfigDict:
     config.model.prompt = "fixed"
     config.model.prompt_len = 40
     config.train.num_epochs = 10
+    config.train.validation_group = r"(O?P\d+)"  # the person
     return config

@@ -24,4 +24,5 @@ def get_config() -> ml_collections.ConfigDict:
     config.model.head = "ms_tcn"
     config.model.num_layers = 10
     config.model.num_stages = 4
+    config.train.validation_group = r"(O?P\d+)"  # the person
     return config

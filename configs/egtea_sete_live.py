@@ -19,5 +19,6 @@ def get_config() -> ml_collections.ConfigDict:
     config.data.mean = (0.479, 0.307, 0.176)
     config.data.std = (0.264, 0.204, 0.163)
     config.train.num_epochs = 10
+    config.train.validation_group = r"(O?P\d+)"  # the person
     config.model.causal = True
     return config

@@ -23,4 +23,5 @@ def get_config() -> ml_collections.ConfigDict:
     config.data.crop = 256
     config.train.smooth_weight = 0.5
     config.train.num_epochs = 10
+    config.train.validation_group = r"(O?P\d+)"  # the person
     return config

@@ -24,4 +24,5 @@ def get_config() -> ml_collections.ConfigDict:
     config.model.num_stages = 4  # an encoder, three decoders
     config.train.batch_size = 1
     config.train.num_epochs = 120
+    config.train.validation_group = r"(S\d+)"  # the person
     return config

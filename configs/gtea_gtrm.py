@@ -22,4 +22,5 @@ def get_config() -> ml_collections.ConfigDict:
     config.model.backbone = "features"
     config.model.head = "gtrm"
     config.model.num_layers = 2
+    config.train.validation_group = r"(S\d+)"  # the person
     return config

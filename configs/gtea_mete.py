@@ -17,4 +17,5 @@ def get_config() -> ml_collections.ConfigDict:
     config.model.system = "mete"
     config.model.prompt = "fixed"
     config.model.prompt_len = 40
+    config.train.validation_group = r"(S\d+)"  # the person
     return config

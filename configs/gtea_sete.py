@@ -15,4 +15,5 @@ from svtas_jax.config import default_config
 def get_config() -> ml_collections.ConfigDict:
     """Returns the config."""
     config = default_config()
+    config.train.validation_group = r"(S\d+)"  # the person
     return config

@@ -15,4 +15,5 @@ def get_config() -> ml_collections.ConfigDict:
     """Returns the config."""
     config = default_config()
     config.model.causal = True
+    config.train.validation_group = r"(S\d+)"  # the person
     return config

@@ -18,4 +18,5 @@ def get_config() -> ml_collections.ConfigDict:
     config.model.causal = True
     config.data.crop = 256
     config.train.smooth_weight = 0.5
+    config.train.validation_group = r"(S\d+)"  # the person
     return config

@@ -228,25 +228,6 @@ def read_split_names(path: str | os.PathLike) -> tuple[str, ...]:
     return tuple(names)
 
 
-def hold_out(
-    records: tuple[VideoRecord, ...], share: float, seed: int
-) -> tuple[tuple[VideoRecord, ...], tuple[VideoRecord, ...]]:
-    """Splits off validation videos, the same for the same seed.
-
-    Returns:
-        The videos to train on and those held out, at least one each, in their order.
-    """
-    if len(records) < 2:
-        raise InputError(
-            f"The training split has {len(records)} video, too few to hold one out for "
-            f"validation; add videos, or use --config.train.selection=test."
-        )
-    num_held = min(max(1, round(share * len(records))), len(records) - 1)
-    held = set(np.random.default_rng(seed).permutation(len(records))[:num_held])
-    kept = tuple(r for index, r in enumerate(records) if index not in held)
-    return kept, tuple(r for index, r in enumerate(records) if index in held)
-
-
 def _read_record(
     data_config: ml_collections.ConfigDict, name: str, classes: tuple[str, ...]
 ) -> VideoRecord:

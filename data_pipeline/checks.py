@@ -10,7 +10,7 @@ import ml_collections
 import numpy as np
 from absl import logging
 
-from data_pipeline import annotations, features, video
+from data_pipeline import annotations, features, groups, video
 from data_pipeline.prepared import reader as prepared
 from svtas_jax.errors import InputError, MissingInputError
 from svtas_jax.structs import VideoRecord
@@ -64,6 +64,50 @@ def warn_of_shared(
                 "Take them out of one of the two.",
                 *(data_config.split, len(shared), len(test), shared[0]),
             )
+
+
+def warn_of_shared_groups(
+    records: Sequence[VideoRecord], data_config: ml_collections.ConfigDict, pattern: str
+) -> None:
+    """Warns if a group that is trained on is tested on, too.
+
+    Args:
+        records: the videos of the training split.
+        data_config: `config.data`.
+        pattern: `config.train.validation_group`; "" for no groups.
+    """
+    if not pattern:
+        return
+    with contextlib.suppress(MissingInputError):
+        parts = (
+            [record.name for record in records],
+            annotations.split_names(data_config, "test"),
+        )
+        trained, tested = (
+            groups.known_groups(names, pattern, groups.OPTION) for names in parts
+        )
+        if both := trained & tested:
+            logging.warning(
+                "split %d has videos of %s in train and in test (%s=%r): an evaluation "
+                "on them does not measure how the model does on others.",
+                *(data_config.split, groups.listed(both)),
+                *(groups.OPTION, pattern),
+            )
+
+
+def warn_of_fixed_steps(
+    records: Sequence[VideoRecord], data_config: ml_collections.ConfigDict
+) -> None:
+    """Warns if a random start cannot show other frames: they were not prepared."""
+    strides = {record.prepared.frame_stride for record in records if record.prepared}
+    stride = max(strides, default=0)
+    if data_config.random_start and stride > 1:
+        logging.warning(
+            "config.data.random_start begins videos only at every %d-th frame, since "
+            "%s holds no other. To show the frames between, prepare the videos again "
+            "with --config.data.frame_stride=1.",
+            *(stride, data_config.root),
+        )
 
 
 def describe(records: Sequence[VideoRecord], class_names: Sequence[str]) -> str:

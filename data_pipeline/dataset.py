@@ -23,11 +23,16 @@ import ml_collections
 import numpy as np
 from absl import flags, logging
 
-from data_pipeline import windows
 from data_pipeline.frame_cache import check_room
 from data_pipeline.schedule import EMPTY_SLOT as EMPTY_SLOT
 from data_pipeline.schedule import Schedule, make_schedule
-from data_pipeline.source import ChunkSource, load_chunks, make_view, open_reader
+from data_pipeline.source import (
+    ChunkSource,
+    count_chunks,
+    load_chunks,
+    make_view,
+    open_reader,
+)
 from svtas_jax.errors import InputError
 from svtas_jax.structs import Chunk, VideoRecord
 
@@ -89,7 +94,7 @@ def load_video(
             reader,
             view,
             first=0,
-            count=windows.num_windows(record.num_frames, view.spec),
+            count=view.num_chunks(record, epoch, video_index),
             epoch=epoch,
             video_index=video_index,
         )
@@ -135,9 +140,12 @@ def make_dataset(
     width = feature_width(records)
     view = make_view(data_config, train=train, seed=seed, feature_width=width)
     if view.frame_cache and not width:
-        check_room(records, view.spec, view.resize, view.frame_cache)
+        check_room(
+            *(records, view.spec, view.resize, view.frame_cache),
+            every_frame=view.random_start,
+        )
     schedule = make_schedule(
-        [windows.num_windows(r.num_frames, view.spec) for r in records],
+        count_chunks(records, view, num_epochs),
         batch_size=batch_size,
         chunks_per_call=chunks_per_call,
         num_epochs=num_epochs,

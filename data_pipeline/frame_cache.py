@@ -1,9 +1,10 @@
 """Caches decoded and resized frames on disk, so that later epochs only read them.
 
 One file per video, `NAME-IDENTITY.npy` (N, H, W, 3) uint8, holds the N frames that its
-windows show. IDENTITY hashes the identity of the video file, the frame indices and the
-size, so that an outdated file is never used. The first reader of a video writes its
-file, whole or not at all; files may be deleted at any time.
+windows show, or all of its frames if a window may begin at any. IDENTITY hashes the
+identity of the video file, the frame indices and the size, so that an outdated file is
+never used. The first reader of a video writes its file, whole or not at all; files may
+be deleted at any time.
 """
 
 import hashlib
@@ -37,10 +38,12 @@ class CachedReader:
         spec: StreamSpec,
         resize: tuple[int, int],
         folder: str,
+        *,
+        every_frame: bool = False,
     ) -> None:
         self.path = record.video_path
         self._record, self._resize = record, resize
-        self._indices = _shown_frames(record, spec)
+        self._indices = _shown_frames(record, spec, every_frame)
         self._file = _file_of(record, self._indices, resize, folder)
         self._frames: np.ndarray | None = None
 
@@ -95,6 +98,8 @@ def check_room(
     spec: StreamSpec,
     resize: tuple[int, int],
     folder: str,
+    *,
+    every_frame: bool = False,
 ) -> None:
     """Checks that the missing files fit on the disk.
 
@@ -103,20 +108,25 @@ def check_room(
     """
     missing = 0
     for record in records:
-        indices = _shown_frames(record, spec)
+        indices = _shown_frames(record, spec, every_frame)
         if not _file_of(record, indices, resize, folder).exists():
             missing += len(indices) * math.prod(resize) * 3
     free = shutil.disk_usage(make_folder(folder, option=_OPTION)).free
     if missing > free:
+        why = " (every frame, for config.data.random_start)" if every_frame else ""
         raise InputError(
-            f"the frame cache {folder} needs {missing / 1e9:.1f} GB more, but "
+            f"the frame cache {folder} needs {missing / 1e9:.1f} GB more{why}, but "
             f"{free / 1e9:.1f} GB are free; choose another {_OPTION}, or a "
             "smaller config.data.resize."
         )
 
 
-def _shown_frames(record: VideoRecord, spec: StreamSpec) -> np.ndarray:
+def _shown_frames(
+    record: VideoRecord, spec: StreamSpec, every_frame: bool
+) -> np.ndarray:
     """Returns the raw indices of the frames that windows show, in order."""
+    if every_frame:
+        return np.arange(record.num_frames, dtype=np.int32)
     frames = windows.plan_windows(record.num_frames, spec).frames
     return np.unique(frames[frames >= 0])
 

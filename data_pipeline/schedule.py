@@ -46,7 +46,7 @@ class Schedule:
 
     Attributes:
         slots: the B slots.
-        num_chunks: (V,) chunks of every record.
+        num_chunks: (num_epochs, V) chunks of every record in every epoch.
         step_ends: (S,) int64, number of calls up to the end of every optimizer step.
         chunks_per_call: K.
         steps_per_epoch: optimizer steps that show about as many chunks as all videos.
@@ -71,7 +71,9 @@ class Schedule:
     @property
     def filled(self) -> float:
         """Share of the chunks that show a video; the others are padding."""
-        shown = sum(int(self.num_chunks[slot.videos].sum()) for slot in self.slots)
+        shown = sum(
+            int(self.num_chunks[slot.epochs, slot.videos].sum()) for slot in self.slots
+        )
         return shown / (self.num_calls * self.chunks_per_call * len(self.slots))
 
     def step_of(self, call: int) -> int:
@@ -108,15 +110,14 @@ class Schedule:
             start, video = int(slot.starts[index]), int(slot.videos[index])
             if start >= end:
                 return
-            low = max(start, begin)
-            count = min(start + int(self.num_chunks[video]), end) - low
+            low, epoch = max(start, begin), int(slot.epochs[index])
+            count = min(start + int(self.num_chunks[epoch, video]), end) - low
             if count > 0:
-                epoch = int(slot.epochs[index])
                 yield Piece(low - begin, count, video, epoch, low - start)
 
 
 def make_schedule(
-    num_chunks: Sequence[int],
+    num_chunks: Sequence[int] | np.ndarray,
     *,
     batch_size: int,
     chunks_per_call: int,
@@ -127,7 +128,8 @@ def make_schedule(
     """Plans which chunks every call shows.
 
     Args:
-        num_chunks: chunks of every video.
+        num_chunks: (V,) chunks of every video, or (num_epochs, V) if they differ
+            between epochs.
         batch_size: slots side by side.
         chunks_per_call: chunks a call shows.
         num_epochs: passes over the videos.
@@ -138,12 +140,16 @@ def make_schedule(
             chunks of every slot (a multiple of `chunks_per_call`).
     """
     counts = np.asarray(num_chunks, np.int64)
-    orders = [_order(len(counts), shuffle_seed, epoch) for epoch in range(num_epochs)]
+    counts = np.broadcast_to(counts, (num_epochs, counts.shape[-1]))
+    orders = [
+        _order(counts.shape[-1], shuffle_seed, epoch) for epoch in range(num_epochs)
+    ]
     if chunks_per_step:
         rows, num_calls = _packed(counts, orders, batch_size, chunks_per_call)
         pace = chunks_per_step // chunks_per_call
         ends = np.minimum(np.arange(pace, num_calls + pace, pace), num_calls)
-        steps_per_epoch = round(counts.sum() / (batch_size * chunks_per_step))
+        # Of the first epoch: more epochs must not change it.
+        steps_per_epoch = round(counts[0].sum() / (batch_size * chunks_per_step))
     else:
         rows, ends = _in_batches(counts, orders, batch_size, chunks_per_call)
         steps_per_epoch = len(ends) // num_epochs
@@ -172,7 +178,7 @@ def _in_batches(num_chunks, orders, batch_size, chunks_per_call):
             batch = order[first : first + batch_size]
             for row, video in zip(rows, batch, strict=False):
                 row.append((int(video), epoch, call * chunks_per_call))
-            call += -(-int(num_chunks[batch].max()) // chunks_per_call)
+            call += -(-int(num_chunks[epoch, batch].max()) // chunks_per_call)
             ends.append(call)
     return rows, ends
 
@@ -186,7 +192,7 @@ def _packed(num_chunks, orders, batch_size, chunks_per_call):
         for video in order:
             start, slot = free[0]
             rows[slot].append((int(video), epoch, start))
-            heapq.heapreplace(free, (start + int(num_chunks[video]), slot))
+            heapq.heapreplace(free, (start + int(num_chunks[epoch, video]), slot))
     return rows, -(-max(free)[0] // chunks_per_call)
 
 

@@ -4,6 +4,7 @@ import dataclasses
 import functools
 import math
 import threading
+from collections.abc import Sequence
 from typing import Any, Protocol
 
 import jax
@@ -11,7 +12,14 @@ import ml_collections
 import numpy as np
 from absl import logging
 
-from data_pipeline import features, frame_cache, transforms, video, windows
+from data_pipeline import (
+    augmentation,
+    features,
+    frame_cache,
+    transforms,
+    video,
+    windows,
+)
 from data_pipeline.chunks import black_frames, build_chunks, empty_chunks
 from data_pipeline.prepared import reader as prepared
 from data_pipeline.schedule import EMPTY_SLOT, Piece, Schedule
@@ -26,11 +34,14 @@ class View:
     spec: StreamSpec
     resize: tuple[int, int]
     crop: int
-    augment: str  # "video", "frame" or "none"
+    augment: str  # one crop and flip per "video" or "frame", or "none"
     per_step: bool  # repeat the labels of decoded steps (training)
     seed: int
     feature_width: int = 0  # feature dimension; 0: pictures
     frame_cache: str = ""  # folder of resized frames; empty: no cache
+    random_start: bool = False  # a video begins at another frame in every epoch
+    strengths: augmentation.Strengths = augmentation.Strengths()
+    mean: tuple[float, ...] = (0.0, 0.0, 0.0)  # RGB in 0..1
 
     def blank(self, *shape: int) -> np.ndarray:
         """Returns black pictures, or zeros for features, in this shape."""
@@ -44,24 +55,48 @@ class View:
         self, frame: np.ndarray, epoch: int, video_index: int, index: int
     ) -> np.ndarray:
         """Returns frame `index` of a video as the model sees it: resized, cropped and
-        perhaps flipped; features are unchanged."""
+        perhaps flipped and altered; features are unchanged."""
         if self.feature_width:
             return frame
         crop, flip = self.crop_and_flip(epoch, video_index, index)
-        return transforms.transform_frames(
+        kept = transforms.transform_frames(
             frame[None], resize=self.resize, crop=crop, flip=flip
         )[0]
+        identity = (self.seed, epoch, video_index)
+        kept = augmentation.zoomed(kept, self.crop)
+        return augmentation.altered(kept, self.strengths, self.mean, identity)
+
+    def first_frame(self, record: VideoRecord, epoch: int, video_index: int) -> int:
+        """Returns the raw frame with which a video begins in an epoch."""
+        if not self.random_start:
+            return 0
+        # Of prepared pictures there are only some; a stride of 0 means a whole file.
+        every = record.prepared.frame_stride if record.prepared else 1
+        identity = (self.seed, epoch, video_index)
+        return augmentation.first_frame(
+            record.num_frames, self.spec.clip_frames, identity, every=every or 1
+        )
+
+    def num_chunks(self, record: VideoRecord, epoch: int, video_index: int) -> int:
+        """Returns how many chunks of a video an epoch shows."""
+        begin = self.first_frame(record, epoch, video_index)
+        return windows.num_windows(record.num_frames - begin, self.spec)
 
     def crop_and_flip(
         self, epoch: int, video_index: int, frame: int
     ) -> tuple[transforms.Crop, bool]:
-        """Returns crop and flip of a frame; they depend on seed and arguments alone."""
-        if self.augment == "none":
+        """Returns crop and flip of a frame; they depend on seed and arguments alone.
+
+        A zoom draws the side of a video's crop, and its place even without `augment`.
+        """
+        zoom = self.strengths.zoom
+        if self.augment == "none" and not zoom:
             return transforms.centre_crop(self.resize, self.crop), False
         identity = (self.seed, epoch, video_index)
-        if self.augment == "frame":
-            identity = (*identity, frame)
-        return _draw_crop(self.resize, self.crop, identity)
+        side = augmentation.crop_side(self.resize, self.crop, zoom, identity)
+        place = (*identity, frame) if self.augment == "frame" else identity
+        crop, flip = _draw_crop(self.resize, side, place)
+        return crop, flip and self.augment != "none"
 
 
 @functools.lru_cache(maxsize=1024)  # a draw takes as long as resizing a small frame
@@ -79,6 +114,8 @@ def make_view(
     feature_width: int = 0,
 ) -> View:
     """Returns the view of `config.data` in training or evaluation."""
+    names = [field.name for field in dataclasses.fields(augmentation.Strengths)]
+    strengths = {name: data_config[name] if train else 0.0 for name in names}
     return View(
         spec=StreamSpec(data_config.clip_frames, data_config.frame_stride),
         resize=tuple(data_config.resize),
@@ -88,7 +125,22 @@ def make_view(
         seed=seed,
         feature_width=feature_width,
         frame_cache=data_config.frame_cache,
+        random_start=train and data_config.random_start,
+        strengths=augmentation.Strengths(**strengths),
+        mean=tuple(data_config.mean),
     )
+
+
+def count_chunks(
+    records: Sequence[VideoRecord], view: View, num_epochs: int
+) -> np.ndarray:
+    """Returns the chunks of every video in every epoch, (num_epochs, V)."""
+    epochs = range(num_epochs if view.random_start else 1)
+    counts = [
+        [view.num_chunks(record, epoch, index) for index, record in enumerate(records)]
+        for epoch in epochs
+    ]
+    return np.broadcast_to(counts, (num_epochs, len(records)))
 
 
 class Reader(Protocol):
@@ -116,7 +168,8 @@ def open_reader(record: VideoRecord, view: View) -> Reader:
         return prepared.open_reader(record, record.prepared)
     if view.frame_cache:
         return frame_cache.CachedReader(
-            record, view.spec, view.resize, view.frame_cache
+            *(record, view.spec, view.resize, view.frame_cache),
+            every_frame=view.random_start,
         )
     return video.FrameReader(record.video_path, record.num_frames)
 
@@ -249,16 +302,19 @@ def load_chunks(
 ) -> Chunk:
     """Reads chunks `first` to `first + count` of a video, leaves (count, ...).
 
-    `epoch` and `video_index` seed the augmentation.
+    `epoch` and `video_index` seed the augmentation, which may begin the video later: it
+    is then read as if the frames before did not exist.
     """
-    plan = windows.plan_windows(record.num_frames, view.spec, first=first, count=count)
-    shown = plan.frames[plan.frames >= 0].tolist()
+    begin = view.first_frame(record, epoch, video_index)
+    num_frames = record.num_frames - begin
+    plan = windows.plan_windows(num_frames, view.spec, first=first, count=count)
+    shown = (begin + plan.frames[plan.frames >= 0]).tolist()
     return build_chunks(
         (view.show(reader.frame(i), epoch, video_index, i) for i in shown),
         plan,
         view.blank(*plan.frames.shape),
-        labels=record.labels,
+        labels=record.labels[begin:],
         spec=view.spec,
-        num_chunks=windows.num_windows(record.num_frames, view.spec),
+        num_chunks=windows.num_windows(num_frames, view.spec),
         per_step=view.per_step,
     )

@@ -6,6 +6,7 @@ derives no value from another, so every field can be overridden on the command l
 """
 
 import math
+import re
 from collections.abc import Iterable
 
 import ml_collections
@@ -53,6 +54,13 @@ def _data_defaults() -> ml_collections.ConfigDict:
     data.std = (0.133, 0.141, 0.124)  # RGB standard deviation of the data
     data.augment = "video"  # one random crop and flip per "video", or per "frame" (as
     # in SVTAS's public code); or "none"
+    data.random_start = False  # training begins a video at another frame in every
+    # epoch, less than a chunk after its first, so that borders and frames shown differ
+    data.colour = 0.0  # 0.2: training changes brightness, contrast and saturation by up
+    # to 20 % and the gain of each colour by 10 %, alike in a video for an epoch
+    data.zoom = 0.0  # 0.3: the side of training's crop is up to 1.3 times smaller or
+    # (if it fits) larger, and its place random, alike in a video for an epoch
+    data.erase = 0.0  # share of the videos in which training covers a rectangle
     data.frame_cache = ""  # folder for decoded, resized frames, which epochs after the
     # first read (H * W * 3 bytes per frame); "": every epoch decodes the videos
     data.num_workers = 0  # decoding processes; 0 decodes in threads of this process
@@ -147,6 +155,9 @@ def _train_defaults() -> ml_collections.ConfigDict:
     train.selection = "validation"  # videos that select the best checkpoint:
     # "validation" videos, held out of the training split; or "test", as in the paper
     train.validation_share = 0.2  # share of the training videos held out
+    train.validation_group = ""  # regular expression whose brackets find in a video's
+    # name what must not be on both sides, such as the person: r"(S\d+)". Then whole
+    # groups are held out, as many as come closest to the share. "": any videos
     train.eval_every_epochs = 1
     train.save_every_steps = 50  # between evaluations; 0: only after each of them
     train.log_every_steps = 10
@@ -187,6 +198,7 @@ def _check_data(data: ml_collections.ConfigDict) -> None:
     _check_choice(data, "data", augment=("video", "frame", "none"))
     _check_at_least(data, "data", frame_stride=1, clip_frames=0, split=1, crop=8)
     _check_at_least(data, "data", num_workers=0)
+    _check_augmentation(data)
     if not 0 <= data.max_length_gap <= 1:
         raise InputError(
             f"config.data.max_length_gap={data.max_length_gap} must lie between 0 and "
@@ -211,6 +223,37 @@ def _check_data(data: ml_collections.ConfigDict) -> None:
         raise InputError(
             f"config.data.crop={data.crop} is larger than config.data.resize="
             f"{data.resize}; try --config.data.crop={min(data.resize)}."
+        )
+
+
+def _check_augmentation(data: ml_collections.ConfigDict) -> None:
+    if not 0 <= data.colour < 1:
+        raise InputError(
+            f"config.data.colour={data.colour} must lie in [0, 1): 0.2 changes colours "
+            "by up to 20 %."
+        )
+    if not 0 <= data.zoom <= 1:
+        raise InputError(
+            f"config.data.zoom={data.zoom} must lie between 0 and 1: 0.3 makes the "
+            "crop's side up to 1.3 times smaller or larger."
+        )
+    if not 0 <= data.erase <= 1:
+        raise InputError(
+            f"config.data.erase={data.erase} must lie between 0 and 1: it is a share "
+            "of the videos."
+        )
+    for name in ("colour", "zoom", "erase"):
+        if data[name] and data.features:
+            raise InputError(
+                f"config.data.{name}={data[name]} changes pictures, but config.data."
+                f"features={data.features!r} are read instead of them; use "
+                f"--config.data.{name}=0."
+            )
+    if data.random_start and not data.clip_frames:
+        raise InputError(
+            "config.data.random_start=True moves the borders of chunks, and with "
+            "config.data.clip_frames=0, a whole video in one chunk, there are none; "
+            "use --config.data.random_start=False."
         )
 
 
@@ -354,6 +397,17 @@ def _check_train(train: ml_collections.ConfigDict) -> None:
             "between 0 and 1, such as 0.2; to select on the test videos as the paper "
             "does, use --config.train.selection=test."
         )
+    _check_group(train.validation_group)
+
+
+def _check_group(pattern: str) -> None:
+    try:
+        re.compile(pattern)
+    except re.error as error:
+        raise InputError(
+            f"config.train.validation_group={pattern!r} is no regular expression "
+            rf"({error}); write for example '(S\d+)' for names such as S1_Tea."
+        ) from error
 
 
 def _check_optimizer(train: ml_collections.ConfigDict) -> None:

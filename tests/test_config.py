@@ -66,6 +66,9 @@ def test_there_are_configs():
         ("data.resize", (256,), "must be 2 positive"),
         ("data.std", (0.1, 0.0, 0.1), "must be 3 positive"),
         ("data.layout", "nested", "'flat', 'breakfast'"),
+        ("data.colour", 1.0, r"\[0, 1\)"),
+        ("data.zoom", -0.1, "between 0 and 1"),
+        ("data.erase", 1.5, "share of the videos"),
         ("model.system", "seti", "'sete', 'mete', 'transeger'"),
         ("model.dtype", "float16", "'float32', 'bfloat16'"),
         ("model.text_heads", 7, "heads split the width evenly"),
@@ -77,6 +80,7 @@ def test_there_are_configs():
         ("model.joint_dropout", 1.0, r"\[0, 1\)"),
         ("train.learning_rate", 0.0, "positive number"),
         ("train.validation_share", 1.0, "strictly between 0 and 1"),
+        ("train.validation_group", "(S", r"no regular expression.*'\(S\\d\+\)'"),
         ("train.batch_size", 0, "at least 1"),
         ("train.optimizer", "sgd", "'adam', 'adamw'"),
         ("train.schedule", "linear", "'steps', 'cosine'"),
@@ -98,6 +102,23 @@ def test_bad_value_names_field_and_rule(field, value, said):
     with pytest.raises(InputError, match=said) as error:
         validate_config(config)
     assert f"config.{field}=" in str(error.value)
+
+
+@pytest.mark.parametrize("name", ["colour", "zoom", "erase"])
+def test_features_have_no_colours(name):
+    config = default_config()
+    config.data.features, config.model.backbone = "features", "features"
+    config.data[name] = 0.5
+    with pytest.raises(InputError, match=f"config.data.{name}=0.5 changes pictures"):
+        validate_config(config)
+
+
+def test_one_chunk_has_no_borders_to_move():
+    config = default_config()
+    config.data.update(features="features", clip_frames=0, random_start=True)
+    config.model.backbone = "features"
+    with pytest.raises(InputError, match="random_start=True.*there are none"):
+        validate_config(config)
 
 
 def test_stored_config_comes_back():

@@ -6,6 +6,7 @@ from collections.abc import Sequence
 
 import numpy as np
 
+from data_pipeline import groups as grouping
 from data_pipeline.layout.findings import Finding
 from svtas_jax.errors import InputError
 
@@ -19,32 +20,14 @@ def groups_of(names: Sequence[str], pattern: str) -> tuple[str, ...]:
 
     Args:
         names: of the videos.
-        pattern: a regular expression that finds the group in a name: its first
-            bracket, or all that it matches. "" makes every video a group.
+        pattern: see `data_pipeline.groups`; "" makes every video a group.
 
     Raises:
         InputError: if the pattern is none, or a name does not match.
     """
     if not pattern:
         return tuple(names)
-    try:
-        expression = re.compile(pattern)
-    except re.error as error:
-        raise InputError(
-            f"--group={pattern!r} is no regular expression ({error}); write for "
-            r"example --group='(S\d+)' for names such as S1_Tea."
-        ) from error
-    groups = []
-    for name in names:
-        match = expression.search(name)
-        if not match:
-            raise InputError(
-                f"--group={pattern!r} does not match the video {name!r}, so its group "
-                "is not known; write a pattern that matches every name, or rename the "
-                "video."
-            )
-        groups.append(match[1] if match.re.groups else match[0])
-    return tuple(groups)
+    return grouping.groups_of(names, pattern, "--group")
 
 
 def make_folds(

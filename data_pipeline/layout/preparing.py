@@ -161,6 +161,11 @@ def _split(
         num_train=int(np.sum(fold_of != 0)),
         colours=media.measure_colours([video.path for video in videos]),
         crop=options.crop,
+        group=options.group,
+        num_train_groups=min(
+            len({g for g, own in zip(groups, fold_of, strict=True) if own != fold})
+            for fold in range(num_folds)
+        ),
     )
     return Prepared(
         videos=videos,

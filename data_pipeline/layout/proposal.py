@@ -62,6 +62,8 @@ def propose(
     num_train: int,
     colours: tuple[tuple[float, ...], tuple[float, ...]],
     crop: int = 0,
+    group: str = "",
+    num_train_groups: int = 0,
 ) -> tuple[Setting, ...]:
     """Returns the settings that differ from the defaults, or must be thought about.
 
@@ -72,6 +74,8 @@ def propose(
         num_train: videos in the training part of a split.
         colours: mean and standard deviation of the pictures, RGB in 0..1.
         crop: side of the square that the model sees; 0: by the videos' size.
+        group: the pattern that finds groups in names; "" for no groups.
+        num_train_groups: groups in the training part of a split, at least.
     """
     fps = float(np.median([video.fps for video in videos]))
     stride = _stride(videos, classes, background, fps)
@@ -99,6 +103,7 @@ def propose(
         ),
         *_network(crop_setting.value),
         *_training(num_train),
+        *_holding_out(group, num_train_groups),
         Setting(
             "eval.background",
             tuple(background),
@@ -184,6 +189,17 @@ def _training(num_train: int) -> tuple[Setting, ...]:
             "held-out videos choose the checkpoint; measuring them takes time",
         ),
     )
+
+
+def _holding_out(group: str, num_train_groups: int) -> tuple[Setting, ...]:
+    """What chooses the checkpoint should be as new to the model as what tests it."""
+    if not group:
+        return ()
+    if num_train_groups < 2:
+        reason = f"no pattern: a split trains on one group of --group={group} alone"
+        return (Setting("train.validation_group", "", reason),)
+    reason = "whole groups are held out, as whole groups are tested on"
+    return (Setting("train.validation_group", group, reason),)
 
 
 def _network(crop: int) -> tuple[Setting, ...]:

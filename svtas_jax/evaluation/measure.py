@@ -76,6 +76,7 @@ def evaluate(
             "dataset": config.data.dataset,
             "split": config.data.split,
             "checkpoint_step": meta.step,
+            "best_checkpoint_by": meta.selected_by or None,
             "videos_trained_on": num_known,
             "seconds": seconds,
             "frames_per_s": num_frames / seconds,

@@ -117,5 +117,5 @@ def stream_videos(
             for chunk_and_slot in map(tuple, np.argwhere(batch.videos != EMPTY_SLOT)):
                 index = int(batch.videos[chunk_and_slot])
                 parts[index].append(outputs[chunk_and_slot])
-                if len(parts[index]) == dataset.schedule.num_chunks[index]:
+                if len(parts[index]) == dataset.schedule.num_chunks[0, index]:
                     yield records[index], np.stack(parts.pop(index))

@@ -7,12 +7,14 @@ import numpy as np
 from absl import logging
 from jax.sharding import Mesh
 
-from data_pipeline import annotations
+from data_pipeline import annotations, groups
 from data_pipeline.checks import (
     check_disjoint,
     check_records,
     describe,
+    warn_of_fixed_steps,
     warn_of_shared,
+    warn_of_shared_groups,
 )
 from data_pipeline.dataset import StreamDataset, feature_width, make_dataset
 from data_pipeline.demo import render
@@ -30,6 +32,7 @@ class TrainingData:
     class_names: tuple[str, ...]
     train: tuple[VideoRecord, ...]
     selection: tuple[VideoRecord, ...]
+    selected_by: str = ""  # what kind of videos `selection` is, in words
 
     @property
     def num_frames(self) -> tuple[int, ...]:
@@ -55,21 +58,45 @@ def read_training_data(config: ml_collections.ConfigDict) -> TrainingData:
     hosts.once(render.ensure_configured, config.data)
     check_background(config, annotations.class_names(config.data))
     records = annotations.read_split(config.data, "train")
+    pattern = config.train.validation_group
+    warn_of_shared_groups(records, config.data, pattern)
     if config.train.selection == "test":
         held_out = annotations.read_split(config.data, "test")
     else:
         warn_of_shared(records, config.data)
-        records, held_out = annotations.hold_out(
-            records, config.train.validation_share, config.seed
+        records, held_out = groups.hold_out(
+            *(records, config.train.validation_share, config.seed, pattern)
         )
     names = annotations.class_names(config.data)
     if config.train.init_from:
         store.warn_of_other_classes(config.train.init_from, names)
     check_disjoint(records, held_out, split=config.data.split)
     check_records((*records, *held_out), names)
+    warn_of_fixed_steps(records, config.data)
     logging.info("training videos\n%s", describe(records, names))
     logging.info("selection videos\n%s", describe(held_out, names))
-    return TrainingData(names, records, held_out)
+    selected_by = describe_selection(config.train, held_out)
+    logging.info("the best checkpoint is chosen by %s", selected_by)
+    return TrainingData(names, records, held_out, selected_by)
+
+
+def describe_selection(
+    train_config: ml_collections.ConfigDict, held_out: tuple[VideoRecord, ...]
+) -> str:
+    """Returns in words which videos choose the best checkpoint, and whether they show
+    what is trained on."""
+    count, pattern = len(held_out), train_config.validation_group
+    videos = f"{count} video{'s' if count > 1 else ''}"
+    if train_config.selection == "test":
+        return f"the test split ({videos})"
+    if not pattern:
+        return f"{videos} held out of the training split, perhaps of people trained on"
+    names = groups.known_groups(
+        [record.name for record in held_out], pattern, groups.OPTION
+    )
+    which = "groups" if len(names) > 1 else "group"
+    are = "are" if len(names) > 1 else "is"
+    return f"{videos} of the {which} {groups.listed(names)}, which {are} not trained on"
 
 
 def training_batches(

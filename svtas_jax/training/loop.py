@@ -311,4 +311,5 @@ def describe_run(
         versions=provenance.versions(),
         feature_width=data.feature_width,
         train_videos=tuple(record.name for record in data.train),
+        selected_by=data.selected_by,
     )

@@ -6,7 +6,6 @@ import pytest
 from data_pipeline import annotations, checks
 from svtas_jax.config import default_config
 from svtas_jax.errors import DamagedVideoError, InputError, MissingInputError
-from svtas_jax.structs import VideoRecord
 
 
 def _file(tmp_path, text):
@@ -293,31 +292,3 @@ def test_a_name_that_is_not_of_breakfast_is_named(folder):
     folder.config.layout = "breakfast"
     with pytest.raises(InputError, match="S1_Tea_C1.*layout=flat"):
         annotations.read_split(folder.config, "train")
-
-
-def _records(count):
-    return tuple(VideoRecord(f"v{i}", "", np.zeros(1, int), 15) for i in range(count))
-
-
-@pytest.mark.parametrize(
-    ("count", "share", "held"), [(10, 0.2, 2), (2, 0.01, 1), (2, 0.99, 1), (15, 0.2, 3)]
-)
-def test_hold_out_splits_once_and_for_all(count, share, held):
-    records = _records(count)
-    train, validation = annotations.hold_out(records, share, seed=3)
-    assert len(validation) == held and len(train) == count - held
-    names = [record.name for record in (*train, *validation)]
-    assert sorted(names) == sorted(record.name for record in records)
-    again = annotations.hold_out(records, share, seed=3)
-    assert [r.name for part in again for r in part] == names
-
-
-def test_hold_out_depends_on_the_seed():
-    records = _records(20)
-    choices = [annotations.hold_out(records, 0.2, seed)[1] for seed in range(5)]
-    assert len({tuple(record.name for record in choice) for choice in choices}) > 1
-
-
-def test_hold_out_of_a_single_video_is_an_input_error():
-    with pytest.raises(InputError, match="1 video.*selection=test"):
-        annotations.hold_out(_records(1), 0.2, seed=0)

@@ -168,6 +168,22 @@ def test_a_folder_that_was_prepared_anew_is_read_anew(filled):
     _assert_same(_batches(config), _batches(filled.config))
 
 
+def test_a_random_start_shows_only_prepared_frames(filled, caplog):
+    config = _prepare(filled)
+    config.random_start = filled.config.random_start = True
+    records = annotations.read_split(config, "train")
+    view = source.make_view(config, train=True, seed=3)
+    starts = {view.first_frame(records[0], epoch, 0) for epoch in range(40)}
+    assert starts == {0, 4, 8, 12}
+    assert _batches(config)
+    checks.warn_of_fixed_steps(records, config)
+    assert "only at every 4-th frame" in caplog.text
+    filled.config.frame_stride = 1
+    whole = _prepare(filled, output=filled.root.parent / "whole")
+    whole.frame_stride = filled.config.frame_stride = 4
+    _assert_same(_batches(whole), _batches(filled.config))
+
+
 def test_multiples_of_the_prepared_stride_are_read(filled):
     config = _prepare(filled)
     config.frame_stride = filled.config.frame_stride = 8

@@ -114,6 +114,7 @@ def _facts(result: EvalReport) -> str:
     device = run.get("device", {})
     facts = {
         "Step": run.get("checkpoint_step"),
+        "Best checkpoint by": run.get("best_checkpoint_by"),
         "Videos": len(result.videos),
         "Frames": f"{sum(v['num_frames'] for v in result.videos.values()):,}",
         "Date": str(run.get("date", ""))[:16].replace("T", " "),

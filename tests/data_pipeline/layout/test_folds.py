@@ -104,7 +104,10 @@ def test_a_pattern_finds_the_group():
 
 @pytest.mark.parametrize(
     "pattern, message",
-    [("(S", "no regular expression"), (r"P\d", "does not match the video 'S1_Tea'")],
+    [
+        ("(S", "--group=.*no regular expression"),
+        (r"P\d", "--group=.*does not match the video 'S1_Tea'"),
+    ],
 )
 def test_a_wrong_pattern_is_said(pattern, message):
     with pytest.raises(InputError, match=message):

@@ -75,6 +75,7 @@ def test_the_output_is_a_data_set_that_training_reads(kitchen, tmp_path):
         expected = np.repeat(LABELS, np.diff(BORDERS))
         np.testing.assert_array_equal(names[record.labels], expected)
     assert config.eval.background == ("background",)
+    assert config.train.validation_group == ""  # each split trains on one person
 
 
 def test_the_config_holds_its_reasons_and_moves_with_its_folder(kitchen, tmp_path):

@@ -15,7 +15,7 @@ def labelled(lengths, *, fps=25.0, height=720, width=1280, name="a"):
     return Labelled(name, labels, fps, height, width)
 
 
-def settings_of(videos, *, num_train=9, crop=0):
+def settings_of(videos, *, num_train=9, crop=0, **groups):
     found = propose(
         videos,
         ("background", "take", "put"),
@@ -23,6 +23,7 @@ def settings_of(videos, *, num_train=9, crop=0):
         num_train=num_train,
         colours=GREY,
         crop=crop,
+        **groups,
     )
     return {setting.field: setting.value for setting in found}
 
@@ -70,3 +71,13 @@ def test_pictures_keep_their_shape():
 def test_large_data_are_not_cached():
     assert "data.frame_cache" in settings_of([labelled([5000])])
     assert "data.frame_cache" not in settings_of([labelled([100] * 50_000)])
+
+
+def test_groups_that_are_tested_whole_are_held_out_whole():
+    field, group = "train.validation_group", r"(S\d+)"
+    assert field not in settings_of([labelled([9])])
+    for num_train_groups, value in ((1, ""), (2, group), (9, group)):
+        found = settings_of(
+            [labelled([9])], group=group, num_train_groups=num_train_groups
+        )
+        assert found[field] == value
