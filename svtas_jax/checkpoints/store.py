@@ -44,6 +44,7 @@ class Meta:
     versions: dict[str, str]
     feature_width: int = 0  # width of a step's features; 0 for a model of images
     train_videos: tuple[str, ...] = ()  # names, to warn if they are tested on
+    started_from: str = ""  # the weights that the run began with; "" if fresh
     format: int = FORMAT
     commit: str | None = dataclasses.field(default_factory=provenance.git_commit)
 
