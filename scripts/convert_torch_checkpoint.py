@@ -33,10 +33,9 @@ from svtas_jax.runtime.sharding import make_mesh
 from svtas_jax.structs import Chunk, Params
 from svtas_jax.training.data import read_training_data, training_batches
 from svtas_jax.training.step import init_variables
-from svtas_jax.weights import convert, folded_mobilenet
-from svtas_jax.weights import names as weight_names
-from svtas_jax.weights import rules as weight_rules
-from svtas_jax.weights.files import read_arrays, write_safetensors
+from svtas_jax.weights import convert, folded_mobilenet, pretrained
+from svtas_jax.weights.files import write_safetensors
+from svtas_jax.weights.rules import Rules
 
 _READS_FEATURES = (
     "head/stage1/conv_1x1/kernel",
@@ -73,25 +72,16 @@ def converted(
     path: str, config: ml_collections.ConfigDict
 ) -> tuple[Params, store.Meta]:
     """Returns the variables of the config's model with the weights of a file."""
-    arrays = read_arrays(path)
-    is_folded = "stem.kernel" in arrays
-    if is_folded:
-        who, (weights, unplaced) = (
-            "a folded MobileNetV2",
-            folded_mobilenet.convert(arrays),
-        )
-    else:
-        who, named = weight_names.translate(arrays, config.model.system)
-        weights, unplaced = convert.from_torch(named, rules_of(config))
-    logging.info("%s: weight names of %s", path, who)
-    for name in unplaced:
+    weights = pretrained.read(path, config.model)
+    pretrained.warn_of_pixels(weights, config)
+    for name in weights.unplaced:
         logging.info("skipped: %s is not in this model", name)
     names = class_names_of(config.data)
-    width = feature_width(config, weights, path)
+    width = feature_width(config, weights.variables, path)
     model, chunk = runs.model_and_chunk(config, names, width)
     variables = init_variables(model, chunk, jax.random.key(config.seed))
-    variables = store.merge_matching(variables, weights, source=path)
-    if is_folded:
+    variables = store.merge_matching(variables, weights.variables, source=path)
+    if weights.is_folded:
         variables = folded_mobilenet.calibrate(
             model, variables, training_chunks(config)
         )
@@ -126,12 +116,9 @@ def feature_width(config: ml_collections.ConfigDict, weights: Params, path: str)
     )
 
 
-def rules_of(config: ml_collections.ConfigDict) -> weight_rules.Rules:
+def rules_of(config: ml_collections.ConfigDict) -> Rules:
     """Returns the names of the weights of a config's model."""
-    model = config.model
-    return weight_rules.system_rules(
-        model.system, model.prompt, backbone=model.backbone, head=model.head
-    )
+    return pretrained.rules_of(config.model)
 
 
 def training_chunks(config: ml_collections.ConfigDict) -> Iterator[Chunk]:

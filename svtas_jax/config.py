@@ -20,6 +20,7 @@ JOINTS = ("memory_tcn", "fc", "transformer")
 PROMPTS = ("learned", "fixed", "none")
 PROMPT_PARTS = ("ordinal", "count", "position", "context", "name")
 DEFAULT_LENGTH_GAP = 0.02
+IMAGENET = "imagenet"  # as train.init_from
 HEADS = ("memory_tcn", "ms_tcn", "tcn_3d", "asformer", "gru", "gtrm")
 HEAD_NORMS = ("batch", "layer")
 
@@ -161,7 +162,9 @@ def _train_defaults() -> ml_collections.ConfigDict:
     train.eval_every_epochs = 1
     train.save_every_steps = 50  # between evaluations; 0: only after each of them
     train.log_every_steps = 10
-    train.init_from = ""  # workdir of a run whose best weights are the initial ones
+    train.init_from = ""  # where weights start: the best ones of a run (its workdir),
+    # a file of weights (.pth, .safetensors, .npz), or "imagenet": the MobileNetV2 that
+    # torchvision or timm downloaded; "": fresh ones
     return train
 
 
@@ -190,6 +193,7 @@ def validate_config(config: ml_collections.ConfigDict) -> None:
     _check_train(config.train)
     _check_prompting(config.train, config.model)
     _check_features(config.data, config.model)
+    _check_start(config.train, config.model)
     _check_at_least(config.eval, "eval", batch_size=1)
 
 
@@ -354,6 +358,15 @@ def _check_features(data, model) -> None:
             "config.data.clip_frames=0, a whole video in one chunk, requires features "
             "and config.model.system='sete'; set the frames of a chunk, such as "
             f"--config.data.clip_frames={32 * data.frame_stride}."
+        )
+
+
+def _check_start(train, model) -> None:
+    if train.init_from == IMAGENET and model.backbone != "mobilenet_tsm":
+        raise InputError(
+            f"config.train.init_from={IMAGENET!r} finds a MobileNetV2, which does not "
+            f"fit config.model.backbone={model.backbone!r}; use --config.model.backbone"
+            "=mobilenet_tsm, or name a run or a file of weights."
         )
 
 

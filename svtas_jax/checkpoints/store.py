@@ -46,6 +46,7 @@ class Meta:
     feature_width: int = 0  # width of a step's features; 0 for a model of images
     train_videos: tuple[str, ...] = ()  # names, to warn if they are tested on
     selected_by: str = ""  # which videos choose the best checkpoint; "": not known
+    started_from: str = ""  # the weights that the run began with; "" if fresh
     format: int = FORMAT
     commit: str | None = dataclasses.field(default_factory=provenance.git_commit)
 

@@ -1,7 +1,11 @@
 """The data of a training: annotations, held-out videos, batches."""
 
+import contextlib
 import dataclasses
+import itertools
+from collections.abc import Iterator
 
+import jax
 import ml_collections
 import numpy as np
 from absl import logging
@@ -18,11 +22,14 @@ from data_pipeline.checks import (
 )
 from data_pipeline.dataset import StreamDataset, feature_width, make_dataset
 from data_pipeline.demo import render
-from svtas_jax.checkpoints import store
 from svtas_jax.evaluation.background import check_background
 from svtas_jax.runtime import hosts
 from svtas_jax.runtime.sharding import local_slots
-from svtas_jax.structs import VideoRecord
+from svtas_jax.structs import Chunk, VideoRecord
+from svtas_jax.training import start
+
+# To measure statistics on: from each of several videos, its first chunks.
+_NUM_VIDEOS, _NUM_CHUNKS = 8, 3
 
 
 @dataclasses.dataclass(frozen=True)
@@ -68,8 +75,7 @@ def read_training_data(config: ml_collections.ConfigDict) -> TrainingData:
             *(records, config.train.validation_share, config.seed, pattern)
         )
     names = annotations.class_names(config.data)
-    if config.train.init_from:
-        store.warn_of_other_classes(config.train.init_from, names)
+    start.warn_of_other_classes(config.train.init_from, names)
     check_disjoint(records, held_out, split=config.data.split)
     check_records((*records, *held_out), names)
     warn_of_fixed_steps(records, config.data)
@@ -115,3 +121,30 @@ def training_batches(
         slots=local_slots(mesh, config.train.batch_size),
         train=True,
     )
+
+
+def sample_chunks(
+    config: ml_collections.ConfigDict, data: TrainingData
+) -> Iterator[Chunk]:
+    """Yields a few training chunks, augmented as in training, leaves (1, ...).
+
+    They depend on the seed alone, not on the batch size, the number of epochs or this
+    process's share of a batch.
+    """
+    settings = config.data.copy_and_resolve_references()
+    settings.num_workers = 0  # what few chunks there are, threads decode in no time
+    num_videos = min(_NUM_VIDEOS, len(data.train))
+    batches = make_dataset(
+        data.train,
+        settings,
+        batch_size=num_videos,
+        chunks_per_call=1,
+        seed=config.seed,
+        max_damaged_share=config.train.max_damaged_share,
+        train=True,
+    )
+    with contextlib.closing(iter(batches)) as batches:
+        for batch in itertools.islice(batches, _NUM_CHUNKS):
+            for slot in range(num_videos):
+                one = (0, slice(slot, slot + 1))
+                yield jax.tree.map(lambda leaf, one=one: leaf[one], batch.chunks)

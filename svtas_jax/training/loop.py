@@ -12,13 +12,12 @@ from absl import logging
 from clu import parameter_overview
 from jax.sharding import Mesh
 
-from data_pipeline.chunks import blank_chunk
 from data_pipeline.dataset import StreamIterator
 from data_pipeline.schedule import Schedule
 from svtas_jax import models
 from svtas_jax.checkpoints import resume, store
 from svtas_jax.checkpoints.resume import Position
-from svtas_jax.config import stream_spec, with_clip_frames
+from svtas_jax.config import with_clip_frames
 from svtas_jax.errors import InputError
 from svtas_jax.evaluation.scoring import make_scorer
 from svtas_jax.live.exported import is_exported
@@ -27,23 +26,27 @@ from svtas_jax.runtime import lock, provenance
 from svtas_jax.runtime.interruption import Interrupted, Interruption
 from svtas_jax.runtime.sharding import make_mesh, shard_batch
 from svtas_jax.structs import Model, TrainState
-from svtas_jax.training import averaging
+from svtas_jax.training import averaging, start
 from svtas_jax.training.data import (
     TrainingData,
     read_training_data,
+    sample_chunks,
     training_batches,
 )
 from svtas_jax.training.log import TrainLog
 from svtas_jax.training.optim import optimizer_of
 from svtas_jax.training.prompting import prompting_of
+from svtas_jax.training.start import first_state, fresh_variables
 from svtas_jax.training.step import (
+    begin_with,
     init_carry,
-    init_train_state,
     make_train_functions,
     place,
     share_out,
 )
 from svtas_jax.training.validation import Selector
+
+_Checkpoints = list[tuple[str, int]]  # see `resume.newest`
 
 
 @lock.one_at_a_time
@@ -64,6 +67,8 @@ def train(config: ml_collections.ConfigDict, workdir: str) -> TrainState:
             f"--workdir={workdir} holds an exported model, and a run needs a folder of "
             "its own; choose another one."
         )
+    earlier = resume.newest(workdir)
+    started_from = _started_from(config, workdir, earlier)
     data = read_training_data(config)
     given, config = config, with_clip_frames(config, data.num_frames)
     model = models.build_model(config, data.class_names)
@@ -71,12 +76,12 @@ def train(config: ml_collections.ConfigDict, workdir: str) -> TrainState:
     dataset = training_batches(config, data, mesh)
     schedule = dataset.schedule
     tx = optimizer_of(config, schedule.steps_per_epoch, schedule.num_steps)
-    state = first_state(config, model, tx, data.feature_width)
+    state = _begin(config, model, tx, data, resumes=bool(earlier))
     with contextlib.closing(iter(dataset)) as batches:
         carry = init_carry(state, model, config.train.batch_size)
         carry = share_out(state, carry, mesh, config.train.split_from)
         position = Position(state, carry, batches.get_state())
-        position = _resumed(given, workdir, position)
+        position = _resumed(given, workdir, earlier, position)
         batches.set_state(position.data)
         parameter_overview.log_parameter_overview(state.params, include_stats=False)
         score = make_scorer(model, config)
@@ -86,6 +91,7 @@ def train(config: ml_collections.ConfigDict, workdir: str) -> TrainState:
                 given=given,
                 workdir=workdir,
                 data=data,
+                started_from=started_from,
                 model=model,
                 tx=tx,
                 mesh=mesh,
@@ -99,49 +105,58 @@ def train(config: ml_collections.ConfigDict, workdir: str) -> TrainState:
             return training.go_on(position, batches)
 
 
+def _begin(
+    config: ml_collections.ConfigDict,
+    model: Model,
+    tx: optax.GradientTransformation,
+    data: TrainingData,
+    *,
+    resumes: bool,
+) -> TrainState:
+    """Returns the state before the first step, or one of its shapes if the run's own
+    state is read afterwards."""
+    width = data.feature_width
+    if resumes:
+        state = begin_with(fresh_variables(config, model, width), tx)
+    else:
+        state = first_state(
+            config, model, tx, width, chunks=lambda: sample_chunks(config, data)
+        )
+    return averaging.begin(state, config.train.ema)
+
+
+def _started_from(
+    config: ml_collections.ConfigDict, workdir: str, earlier: _Checkpoints
+) -> str:
+    """Returns which weights a run begins with, or began with if it is resumed."""
+    if not earlier:
+        return start.origin(config.train.init_from)
+    meta = _meta_of_newest(workdir, earlier)
+    return meta.started_from if meta else ""
+
+
 def _resumed(
-    given: ml_collections.ConfigDict, workdir: str, position: Position
+    given: ml_collections.ConfigDict,
+    workdir: str,
+    earlier: _Checkpoints,
+    position: Position,
 ) -> Position:
     """Returns the position of the run in `workdir`, or `position` if there is none."""
-    candidates = resume.newest(workdir)
-    if not candidates:
+    if not earlier:
         return position
-    _check_resumable(given, workdir, candidates)
-    position = resume.restore_newest(workdir, candidates, position)
+    if meta := _meta_of_newest(workdir, earlier):
+        check_resumable(given, meta.config, meta.origin)
+    position = resume.restore_newest(workdir, earlier, position)
     logging.info("resuming after step %d", position.state.step)
     return position
 
 
-def _check_resumable(
-    given: ml_collections.ConfigDict, workdir: str, candidates: list[tuple[str, int]]
-) -> None:
-    for folder, step in candidates:
-        try:
-            meta = store.read_meta(workdir, str(step), folder=folder)
-        except Exception:  # damaged: `restore_newest` reports it
-            continue
-        check_resumable(given, meta.config, meta.origin)
-        return
-
-
-def first_state(
-    config: ml_collections.ConfigDict,
-    model: Model,
-    tx: optax.GradientTransformation,
-    feature_width: int = 0,
-) -> TrainState:
-    """Returns the state before the first step: fresh parameters, replaced by those of
-    `config.train.init_from` where they fit."""
-    chunk = blank_chunk(
-        1, stream_spec(config), config.data.crop, feature_width=feature_width
-    )
-    state = init_train_state(model, tx, chunk, jax.random.key(config.seed))
-    if config.train.init_from:
-        variables = {"params": state.params, "batch_stats": state.batch_stats}
-        state = dataclasses.replace(
-            state, **store.initialise_from(config.train.init_from, variables)
-        )
-    return averaging.begin(state, config.train.ema)
+def _meta_of_newest(workdir: str, earlier: _Checkpoints) -> store.Meta | None:
+    for folder, step in earlier:
+        # A damaged one is reported by `restore_newest`.
+        with contextlib.suppress(Exception):
+            return store.read_meta(workdir, str(step), folder=folder)
+    return None
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -153,6 +168,7 @@ class Training:
         given: the user's config, which checkpoints store.
         workdir: folder of the run.
         data: the videos.
+        started_from: the weights that the run began with, "" if fresh.
         model, tx: the model and the optimizer.
         mesh: devices that share a batch.
         schedule: which chunks are shown in which step.
@@ -165,6 +181,7 @@ class Training:
     given: ml_collections.ConfigDict
     workdir: str
     data: TrainingData
+    started_from: str
     model: Model
     tx: optax.GradientTransformation
     mesh: Mesh
@@ -290,7 +307,10 @@ class Training:
 
     def _describe(self, step: int) -> store.Meta:
         epoch = step // self.schedule.steps_per_epoch
-        return describe_run(self.given, self.data, step, epoch)
+        return dataclasses.replace(
+            describe_run(self.given, self.data, step, epoch),
+            started_from=self.started_from,
+        )
 
 
 def is_due(step: int, every: int, last: int) -> bool:

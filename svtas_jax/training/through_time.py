@@ -16,8 +16,8 @@ from svtas_jax.streaming import keep_unless
 from svtas_jax.structs import Chunk, Params, StreamState
 
 # Parameters, batch statistics, stream, chunks of a group, key of the step, index of the
-# first chunk and number of the step to the loss, and with it stream, statistics, metrics,
-# and which of the losses of the chunks are not finite.
+# first chunk and the number of the step to the loss, and with it stream, statistics,
+# metrics, and which losses of the chunks are not finite.
 GroupLoss = Callable[
     [Params, Params, StreamState, Chunk, jax.Array, jax.Array, jax.Array],
     tuple[jax.Array, tuple[StreamState, Params, dict[str, jax.Array], jax.Array]],

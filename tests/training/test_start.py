@@ -1,0 +1,132 @@
+"""Where a training starts: a run, a file or ImageNet; it is kept, and resumed."""
+
+import hashlib
+
+import jax
+import mobilenets
+import numpy as np
+import pytest
+
+from svtas_jax import models
+from svtas_jax.checkpoints import store
+from svtas_jax.config import validate_config
+from svtas_jax.errors import InputError, MissingInputError
+from svtas_jax.models.mobilenet_tsm import STAGES
+from svtas_jax.training import loop, start
+from svtas_jax.training.data import read_training_data, sample_chunks
+from svtas_jax.weights import folded_mobilenet
+
+NARROW = 0.125
+
+
+@pytest.fixture
+def config(folder, tiny):
+    """Five short training videos, for a tiny model of the stages that it can take."""
+    config = tiny.config()
+    config.model.update(image_stages=2, image_width=NARROW)
+    for index, num_frames in enumerate((40, 17, 33, 24, 29)):
+        folder.add(f"train {index}", num_frames, subsets=("train",))
+    folder.add("test", 24, subsets=("test",))
+    config.data.root = str(folder.root)
+    config.data.dataset = "tiny"
+    config.train.num_epochs = 1
+    return config
+
+
+@pytest.fixture
+def folded(tmp_path):
+    """A file of folded weights of the model's width and stages."""
+    path = tmp_path / "folded.npz"
+    np.savez(path, **mobilenets.folded_arrays(stages=STAGES[:2], width=NARROW))
+    return path
+
+
+def assert_equal(a, b):
+    jax.tree.map(np.testing.assert_array_equal, a, b)
+
+
+def test_a_run_from_a_file_says_so_and_resumes_without_it(
+    config, folded, tmp_path, monkeypatch
+):
+    config.train.init_from = str(folded)
+    digest = hashlib.sha256(folded.read_bytes()).hexdigest()
+    loop.train(config, str(tmp_path / "parts"))
+    config.train.num_epochs = 2
+    whole = loop.train(config, str(tmp_path / "whole"))
+    folded.unlink()
+    monkeypatch.setattr(folded_mobilenet, "calibrate", None)
+    parts = loop.train(config, str(tmp_path / "parts"))
+    assert_equal(parts, whole)
+    meta = store.read_meta(str(tmp_path / "parts"), "latest")
+    assert meta.started_from == f"file {folded}, SHA-256 {digest}"
+    with pytest.raises(MissingInputError, match="folded.npz does not exist; give the"):
+        loop.train(config, str(tmp_path / "another"))
+    assert not (tmp_path / "another" / store.FOLDER).exists()
+
+
+def started(config, **changes):
+    config = config.copy_and_resolve_references()
+    config.train.update(changes)
+    data = read_training_data(config)
+    model = models.build_model(config, data.class_names)
+    tx = loop.optimizer_of(config, 1)
+    return start.first_state(
+        config, model, tx, chunks=lambda: sample_chunks(config, data)
+    )
+
+
+def test_statistics_depend_on_data_and_seed_alone(config, folded):
+    config.train.init_from = str(folded)
+    first = started(config)
+    assert_equal(first, started(config, batch_size=1, chunks_per_step=4, num_epochs=9))
+    config.seed = 1
+    other = started(config).batch_stats["image"]["backbone"]["conv1"]["bn"]["mean"]
+    ours = first.batch_stats["image"]["backbone"]["conv1"]["bn"]["mean"]
+    assert not np.array_equal(ours, other)
+
+
+def test_every_video_is_sampled(config):
+    data = read_training_data(config)
+    chunks = list(sample_chunks(config, data))
+    assert len(chunks) == 3 * len(data.train)
+    assert all(chunk.frames.shape == (1, 4, 32, 32, 3) for chunk in chunks)
+    assert all(chunk.valid.any() for chunk in chunks[: len(data.train)])
+    assert len({chunk.frames.tobytes() for chunk in chunks[: len(data.train)]}) == 4
+
+
+def test_imagenet_is_looked_for_before_any_video(config, tmp_path):
+    config.train.init_from = "imagenet"
+    config.data.root = str(tmp_path / "nowhere")
+    with pytest.raises(MissingInputError, match="curl -L --create-dirs -o"):
+        loop.train(config, str(tmp_path / "run"))
+
+
+def test_imagenet_needs_a_mobilenet(config):
+    config.train.init_from = "imagenet"
+    validate_config(config)
+    config.model.backbone = "vit"
+    with pytest.raises(InputError, match="does not fit config.model.backbone='vit'"):
+        validate_config(config)
+
+
+def test_imagenet_is_a_file_of_the_cache(config, tmp_path):
+    folder = tmp_path / "cache" / "torch" / "hub" / "checkpoints"
+    folder.mkdir(parents=True)
+    path = folder / "mobilenet_v2-7ebf99e0.pth"
+    arrays = mobilenets.torch_arrays(
+        mobilenets.torchvision_module, stages=STAGES[:2], width=NARROW
+    )
+    with path.open("wb") as file:  # the reader looks at the content, not at the name
+        np.savez(file, **arrays)
+    state = started(config, init_from="imagenet")
+    said = start.origin("imagenet")
+    assert said.startswith(f"file {path}, SHA-256 ")
+    where = state.params["image"]["backbone"]["conv2"]["bn"]["bias"]
+    np.testing.assert_array_equal(where, arrays["features.18.1.bias"])
+
+
+def test_processes_must_find_the_same_file(folded, monkeypatch):
+    monkeypatch.setattr(start.hosts, "gather", lambda said: [said, "another"])
+    with pytest.raises(InputError, match="is not the same for all processes"):
+        start.origin(str(folded))
+    assert start.origin("") == ""
