@@ -13,7 +13,7 @@ from collections.abc import Iterator, Sequence
 import numpy as np
 
 from data_pipeline.demo.scene import CONTACT, Look, Point, Pose, Style, mix, pose_at
-from data_pipeline.rendered.timeline import Step
+from data_pipeline.rendered.timeline import Step, longest_way
 from data_pipeline.rendered.vocabulary import IDLE
 
 _LONGEST_MOVE_S = 2.4  # of a single movement
@@ -40,13 +40,13 @@ def poses(steps: Sequence[Step], look: Look, *, fps: float) -> Iterator[Pose]:
     hand: Point | None = None
     for step in steps:
         own = dataclasses.replace(look, shelf_x=_shown(step, look.shelf_x))
-        first = step.start - step.reach
-        glide = min(_GLIDE, (step.end - step.start) // 3)
+        first, last = step.start - step.reach, step.end + step.leave
+        glide = min(_GLIDE, (last - first) // 3)
         previous = hand
-        for index in range(first, step.end + step.leave):
+        for index in range(first, last):
             pose = _pose_of(step, index, own, fps=fps)
             done = (index - first + 1) / (glide + 1)
-            if previous is not None and done < 1 and not step.reach:
+            if previous is not None and done < 1:
                 pose = _moved(pose, mix(previous, pose.hand, done))
             hand = pose.hand
             yield pose
@@ -57,10 +57,10 @@ def progress_at(step: Step, index: int, *, fps: float) -> float:
     first, last = CONTACT
     if step.motion == IDLE:
         return (index - step.start + 0.5) / (step.end - step.start)
-    if index < step.start:
-        return first * (index - step.start + step.reach + 0.5) / step.reach
-    if index >= step.end:
-        return last + (1 - last) * (index - step.end + 0.5) / step.leave
+    if not step.start <= index < step.end:
+        ahead = step.start - index if index < step.start else index - step.end + 1
+        away = (ahead - 0.5) / longest_way(fps)  # a short way does not reach the rest
+        return first * (1 - away) if index < step.start else last + (1 - last) * away
     time_s, length_s = (index - step.start + 0.5) / fps, (step.end - step.start) / fps
     if step.motion in _STOPS:
         return _lingering(step, time_s, length_s)

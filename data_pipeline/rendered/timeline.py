@@ -7,12 +7,12 @@ that is off is put on. Where they do not, the scene is put right on the hand's w
 
 import dataclasses
 import itertools
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 
 import numpy as np
 
 from data_pipeline.demo.plan import STROKE_S
-from data_pipeline.demo.scene import Scene, Style, after, kind_of, spot_of
+from data_pipeline.demo.scene import BASE, Scene, Style, after, kind_of, spot_of
 from data_pipeline.rendered.person import Person
 from data_pipeline.rendered.vocabulary import IDLE, Work
 
@@ -64,36 +64,55 @@ def plan_steps(
     Returns:
         Steps in their order; together with their ways they fill every frame once.
     """
-    pieces = [(work, len(list(run))) for work, run in itertools.groupby(works)]
-    ends = list(itertools.accumulate(length for _, length in pieces))
-    ways = [_ways(length, fps) for _, length in pieces]
     steps: list[Step] = []
     scene = Scene()
-    for index, ((work, length), end) in enumerate(zip(pieces, ends, strict=True)):
-        start = end - length
-        if work.motion == IDLE:
-            leave = ways[index][0] if index else 0
-            reach = ways[index][1] if index + 1 < len(pieces) else 0
-            span = start + leave, end - reach
+    pieces = _pieces(works, fps)
+    for index, piece in enumerate(pieces):
+        if piece.work.motion == IDLE:
             hover = 0.15 + 0.45 * difficulty
-            steps += _idle_steps(span, scene, person, rng, fps=fps, hover=hover)
+            steps += _idle_steps(piece, scene, person, rng, fps=fps, hover=hover)
             continue
-        item = work.item or _choose_item(work, _next_work(pieces, index), scene, rng)
-        scene = make_possible(scene, work.motion, item)
-        idle_before = index > 0 and pieces[index - 1][0].motion == IDLE
-        idle_after = index + 1 < len(pieces) and pieces[index + 1][0].motion == IDLE
-        steps.append(
-            Step(
-                *(work.motion, item, start, end),
-                reach=ways[index - 1][1] if idle_before else 0,
-                leave=ways[index + 1][0] if idle_after else 0,
-                before=scene,
-                style=_draw_style(work.motion, person, rng),
-                holds=_draw_holds(rng),
-            )
-        )
-        scene = after(scene, work.motion, item)
+        motion, item = piece.work.motion, piece.work.item
+        if not item:
+            following = (later.work for later in pieces[index + 1 :])
+            item = _choose_item(piece.work, _next_use(following), scene, rng)
+        scene = make_possible(scene, motion, item)
+        style, holds = _draw_style(motion, person, rng), _draw_holds(rng)
+        span = piece.start, piece.end, piece.reach, piece.leave
+        steps.append(Step(motion, item, *span, scene, style, holds))
+        scene = after(scene, motion, item)
     return steps
+
+
+@dataclasses.dataclass(frozen=True)
+class _Piece:
+    """A segment; of an idle one, what the hand's ways leave of it."""
+
+    work: Work
+    start: int
+    end: int
+    reach: int
+    leave: int
+
+
+def _pieces(works: Sequence[Work], fps: float) -> list[_Piece]:
+    runs = [(work, len(list(run))) for work, run in itertools.groupby(works)]
+    # Frames at the beginning and at the end of a run in which the hand is on its way.
+    ways = [
+        _ways(length, fps, first=index == 0, last=index == len(runs) - 1)
+        if work.motion == IDLE
+        else (0, 0)
+        for index, (work, length) in enumerate(runs)
+    ]
+    pieces, start = [], 0
+    for index, (work, length) in enumerate(runs):
+        back, forth = ways[index]
+        reach = ways[index - 1][1] if index else 0
+        leave = ways[index + 1][0] if index + 1 < len(runs) else 0
+        span = start + back, start + length - forth
+        pieces.append(_Piece(work, *span, reach, leave))
+        start += length
+    return pieces
 
 
 def make_possible(scene: Scene, motion: str, item: str) -> Scene:
@@ -103,9 +122,9 @@ def make_possible(scene: Scene, motion: str, item: str) -> Scene:
     placed = scene.placed - others
     placed = placed - {item} if motion == "take" else placed | {item}
     scene = dataclasses.replace(scene, placed=placed)
-    if new and kind_of(item) == "bread":
+    if new and spot_of(item) == BASE:  # what was done there went with the other thing
         scene = dataclasses.replace(scene, smeared=False, folded=False)
-    if new and kind_of(item) == "jar":
+    elif new:
         scene = dataclasses.replace(scene, lid_off=False)
     match motion:
         case "open":
@@ -121,16 +140,20 @@ def make_possible(scene: Scene, motion: str, item: str) -> Scene:
     return scene
 
 
-def _ways(length: int, fps: float) -> tuple[int, int]:
-    """Returns how many frames of an idle piece go to the way back and to the next."""
-    most = round(_REACH_S * fps)
-    back = min(most, length // 2)
-    return back, min(most, length - back)
+def _ways(length: int, fps: float, *, first: bool, last: bool) -> tuple[int, int]:
+    """Returns how many idle frames go to the way back and to that to the next work."""
+    most = longest_way(fps)
+    back = 0 if first else min(most, length // 2)
+    return back, 0 if last else min(most, length - back)
 
 
-def _next_work(pieces: list[tuple[Work, int]], index: int) -> Work | None:
+def longest_way(fps: float) -> int:
+    """Returns the frames that the hand needs from rest to its work."""
+    return max(1, round(_REACH_S * fps))
+
+
+def _next_use(following: Iterable[Work]) -> Work | None:
     """Returns what is done next with a thing that is taken now."""
-    following = (work for work, _ in pieces[index + 1 :])
     return next((w for w in following if w.motion not in (IDLE, "take")), None)
 
 
@@ -152,7 +175,7 @@ def _choose_item(
 
 
 def _idle_steps(
-    span: tuple[int, int],
+    piece: _Piece,
     scene: Scene,
     person: Person,
     rng: np.random.Generator,
@@ -161,7 +184,7 @@ def _idle_steps(
     hover: float,
 ) -> list[Step]:
     """Plans idle frames: the hand rests, or hovers over one thing after the other."""
-    start, end = span
+    start, end = piece.start, piece.end
     if start >= end:
         return []
     count = max(1, round((end - start) / fps / _HOVER_S))
