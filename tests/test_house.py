@@ -15,7 +15,7 @@ COMMANDS = (
     *("train", "evaluate", "stream", "extract", "cross_validate", "profile"),
     *("benchmark", "compare", "serve", "export.__main__"),
 )
-PIPELINE_COMMANDS = ("check", "prepare", "tfds_builder")
+PIPELINE_COMMANDS = ("check", "prepare", "render", "tfds_builder")
 # From the ground up. A room is a folder, or a module that stands alone.
 FLOORS = (
     {"svtas_jax", "svtas_jax.errors"},
@@ -23,7 +23,7 @@ FLOORS = (
     {"svtas_jax.config", "svtas_jax.stitching"},
     {
         *("data_pipeline", "data_pipeline.annotators", "data_pipeline.demo"),
-        *("data_pipeline.layout", "data_pipeline.prepared"),
+        *("data_pipeline.layout", "data_pipeline.prepared", "data_pipeline.rendered"),
     },
     {
         *("svtas_jax.models", "svtas_jax.checkpoints", "svtas_jax.folding"),

@@ -15,6 +15,7 @@ from data_pipeline.demo.scene import (
     Look,
     Point,
     Pose,
+    kind_of,
     mix,
 )
 
@@ -57,25 +58,27 @@ def _draw_item(
 ) -> None:
     colour = look.items[item]
     dark = _darker(colour, 0.35)
-    if item == "cup":
+    kind = kind_of(item)
+    if kind == "cup":
         _polygon(image, [(-14, -13), (14, -13), (10, 15), (-10, 15)], colour, at, angle)
         _ellipse(image, at, (0, -13), (14, 5), angle, dark)
-    elif item == "jar":
+    elif kind == "jar":
         _box(image, at, (13, 13), angle, colour)
         _ellipse(image, at, (0, -13), (13, 4), angle, dark)
         if pose.lid is None:
             lid = [(-14, -20), (14, -20), (14, -11), (-14, -11)]
             _polygon(image, lid, look.items["lid"], at, angle)
-    elif item == "bottle":
+    elif kind == "bottle":
         _polygon(image, [(-9, -7), (9, -7), (9, 15), (-9, 15)], colour, at, angle)
         _polygon(image, [(-4, -20), (4, -20), (4, -7), (-4, -7)], dark, at, angle)
     else:
-        _draw_bread(image, at, pose, look)
+        _draw_bread(image, at, colour, pose, look)
 
 
-def _draw_bread(image: np.ndarray, at: Point, pose: Pose, look: Look) -> None:
+def _draw_bread(
+    image: np.ndarray, at: Point, colour: Colour, pose: Pose, look: Look
+) -> None:
     x, y = at
-    colour = look.items["bread"]
     crust = _darker(colour, 0.6)
     edge = pose.fold * math.pi
     left, right = -26, 26 * math.cos(edge)

@@ -16,7 +16,7 @@ import os
 import pathlib
 import shutil
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 
 import cv2
 import ml_collections
@@ -89,7 +89,7 @@ def render_dataset(root: str | os.PathLike, settings: Settings | None = None) ->
         for sub in ("Videos", "groundTruth", "splits"):
             (folder / sub).mkdir()
         mapping = [f"{i} {name}" for i, name in enumerate(CLASS_NAMES)]
-        _write_lines(folder / "mapping.txt", mapping)
+        write_lines(folder / "mapping.txt", mapping)
         _write_splits(folder / "splits", settings)
         frames = _render_videos(folder, settings)
         (folder / "manifest.json").write_text(_manifest(settings))
@@ -116,19 +116,30 @@ def render_video(folder: pathlib.Path, name: str, *, seed: int) -> int:
     look = draw_look(person, activity, rng)
     steps = plan_steps(activity, rng)
     labels = [label for step in steps for label in step_labels(step)]
-    _write_lines(folder / "groundTruth" / f"{name}.txt", labels)
+    write_lines(folder / "groundTruth" / f"{name}.txt", labels)
     path = folder / "Videos" / f"{name}.mp4"
+    write_video(path, render_frames(steps, look, rng), fps=FPS)
+    return len(labels)
+
+
+def write_video(
+    path: pathlib.Path, frames: Iterable[np.ndarray], *, fps: float
+) -> None:
+    """Encodes frames, (HEIGHT, WIDTH, 3) uint8 BGR each, as an MP4 file.
+
+    Raises:
+        InputError: if this OpenCV cannot.
+    """
     size = (WIDTH, HEIGHT)
-    writer = cv2.VideoWriter(str(path), cv2.VideoWriter.fourcc(*"mp4v"), FPS, size)
+    writer = cv2.VideoWriter(str(path), cv2.VideoWriter.fourcc(*"mp4v"), fps, size)
     if not writer.isOpened():
         raise InputError(
             f"OpenCV {cv2.__version__} cannot encode {path.name} as MPEG-4; the wheel "
             "from PyPI includes an FFmpeg that can: pip install opencv-python."
         )
-    for frame in render_frames(steps, look, rng):
+    for frame in frames:
         writer.write(frame)
     writer.release()
-    return len(labels)
 
 
 def render_frames(
@@ -136,7 +147,7 @@ def render_frames(
 ) -> Iterator[np.ndarray]:
     """Yields every frame of a video, (H, W, 3) uint8 BGR."""
     canvas = paint.background(look, rng)
-    grain = _grain_bank(look.noise, rng)
+    grain = grain_bank(look.noise, rng)
     shifts = _camera_path(steps[-1].end, look.shake, rng)
     for step in steps:
         frames = step.end - step.start
@@ -166,7 +177,7 @@ def _camera_path(
     return [(round(x), round(y)) for x, y in (shake * 1.7 * waves).tolist()]
 
 
-def _grain_bank(
+def grain_bank(
     strength: float, rng: np.random.Generator, *, size: int = 8
 ) -> list[tuple[np.ndarray, np.ndarray]]:
     """Draws a few frames of sensor noise as pairs (to add, to subtract), uint8."""
@@ -245,8 +256,9 @@ def _write_splits(folder: pathlib.Path, settings: Settings) -> None:
         train = [name for name in names if name not in test]
         for subset, chosen in (("train", train), ("test", test)):
             path = folder / f"{subset}.split{person}.bundle"
-            _write_lines(path, [f"{name}.txt" for name in chosen])
+            write_lines(path, [f"{name}.txt" for name in chosen])
 
 
-def _write_lines(path: pathlib.Path, lines: list[str]) -> None:
+def write_lines(path: pathlib.Path, lines: list[str]) -> None:
+    """Writes one item a line."""
     path.write_text("\n".join(lines) + "\n")

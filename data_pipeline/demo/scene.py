@@ -73,9 +73,14 @@ class Pose:
     tool: tuple[str, Point] | None = None  # spoon or knife in the hand, and its tip
 
 
+def kind_of(item: str) -> str:
+    """Returns what an object is: "jar" of the jar "jar:salt"."""
+    return item.partition(":")[0]
+
+
 def spot_of(item: str) -> Point:
     """Returns where an object stands on the table."""
-    return BASE if item in ("cup", "bread") else SIDE
+    return BASE if kind_of(item) in ("cup", "bread") else SIDE
 
 
 def after(scene: Scene, action: str, item: str) -> Scene:

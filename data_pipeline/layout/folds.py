@@ -30,6 +30,14 @@ def groups_of(names: Sequence[str], pattern: str) -> tuple[str, ...]:
     return grouping.groups_of(names, pattern, "--group")
 
 
+def groups_in_names(names: Sequence[str]) -> tuple[str, ...]:
+    """Returns what every name begins with, such as "S1" or "rgb-01"; () if it tells
+    no groups apart."""
+    matches = [_GROUP_IN_NAME.match(name) for name in names]
+    groups = tuple(match[1] for match in matches if match)
+    return groups if len(groups) == len(names) > len(set(groups)) > 1 else ()
+
+
 def make_folds(
     groups: Sequence[str],
     frames: np.ndarray,
@@ -181,9 +189,8 @@ def describe_kept(
 
 def hint_at_groups(names: Sequence[str]) -> list[Finding]:
     """Returns a hint if names look as if they named persons or days."""
-    matches = [_GROUP_IN_NAME.match(name) for name in names]
-    groups = {match[1] for match in matches if match}
-    if not all(matches) or not 1 < len(groups) < len(names):
+    groups = set(groups_in_names(names))
+    if not groups:
         return []
     text = f"all names begin with one of {', '.join(sorted(groups)[:6])}"
     pattern = re.sub(r"\d+", lambda _: r"\d+", re.escape(min(groups)))

@@ -113,7 +113,7 @@ def write_new(
             for name, text in files.items():
                 write_atomic(draft / name, text)
             _put_videos(draft, videos, link=link)
-            _replace(draft, output)
+            put_in_place(draft, output)
     finally:
         shutil.rmtree(draft, ignore_errors=True)
 
@@ -154,8 +154,11 @@ def _put_videos(
             logging.info("copied %d of %d: %s", count, len(videos), source.name)
 
 
-def _replace(draft: pathlib.Path, output: pathlib.Path) -> None:
-    """Swaps the folders; one of them is there at every moment but one."""
+def put_in_place(draft: pathlib.Path, output: pathlib.Path) -> None:
+    """Moves a finished folder to its place, and deletes the one that is there.
+
+    One of them is there at every moment but one.
+    """
     if not output.exists():
         os.rename(draft, output)
         return
