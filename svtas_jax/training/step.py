@@ -37,7 +37,7 @@ from svtas_jax.structs import (
 from svtas_jax.training import averaging
 from svtas_jax.training.losses import chunk_loss
 from svtas_jax.training.prompting import Prompting
-from svtas_jax.training.through_time import loss_of_group
+from svtas_jax.training.through_time import in_groups, loss_of_group
 
 # What a chunk's forward pass stores for the backward pass, which recomputes the rest.
 REMAT = {
@@ -235,8 +235,8 @@ def accumulate(
             `reset_streams`.
     """
     step_key = jax.random.fold_in(key, state.step)
-    loss_fn = loss_of_group(loss_fn, gradient_chunks)
-    gradients = jax.value_and_grad(loss_fn, has_aux=True)
+    group_loss = loss_of_group(loss_fn, gradient_chunks)
+    gradients = jax.value_and_grad(group_loss, has_aux=True)
     params = _own_but_vocabulary(state.params)
 
     def add_group(inner, group):
@@ -271,17 +271,9 @@ def accumulate(
         return (keep_unless(counts, new_stats, batch_stats), carry), None
 
     (batch_stats, carry), _ = jax.lax.scan(
-        add_group, (state.batch_stats, carry), _in_groups(chunks, gradient_chunks)
+        add_group, (state.batch_stats, carry), in_groups(chunks, gradient_chunks)
     )
     return dataclasses.replace(state, batch_stats=batch_stats), carry
-
-
-def _in_groups(chunks: Chunk, size: int) -> Chunk:
-    """Returns chunks with leaves (K / size, size, B, ...), (K, B, ...) for a size of
-    1."""
-    if size == 1:
-        return chunks
-    return jax.tree.map(lambda leaf: leaf.reshape(-1, size, *leaf.shape[1:]), chunks)
 
 
 def _own_but_vocabulary(params: Params) -> Params:

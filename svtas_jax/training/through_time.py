@@ -69,3 +69,11 @@ def _of_one(loss_fn) -> GroupLoss:
         return loss, (*after, metrics, ~jnp.isfinite(metrics["loss"])[None])
 
     return alone
+
+
+def in_groups(chunks: Chunk, size: int) -> Chunk:
+    """Returns chunks (K, B, ...) with leaves (K / size, size, B, ...); for a size of 1
+    as they are."""
+    if size == 1:
+        return chunks
+    return jax.tree.map(lambda leaf: leaf.reshape(-1, size, *leaf.shape[1:]), chunks)
