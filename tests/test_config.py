@@ -70,6 +70,8 @@ def test_there_are_configs():
         ("model.dtype", "float16", "'float32', 'bfloat16'"),
         ("model.text_heads", 7, "heads split the width evenly"),
         ("model.prompt_parts", (), "each once; for no prompt"),
+        ("model.feedback", "soft", "needs a Transeger with prompts"),
+        ("model.feedback", "hard", "'labels', 'soft'"),
         ("model.prompt_parts", ("name", "nam"), "must be some of"),
         ("model.joint_dropout", 1.0, r"\[0, 1\)"),
         ("train.learning_rate", 0.0, "positive number"),
