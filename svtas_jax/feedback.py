@@ -50,10 +50,10 @@ def replace_labels(
             scores = jax.nn.one_hot(labels, state.scores.shape[-1])
         scores = scores.astype(state.scores.dtype)
     if model.causal:  # its prompts describe full chunks only
-        is_full = jnp.all(chunk.step_valid, axis=1, keepdims=True)
-        labels = jnp.where(is_full, labels, state.labels)
-        if state.scores is not None:
-            scores = jnp.where(is_full[..., None], scores, state.scores)
+        is_full = jnp.all(chunk.step_valid, axis=1)
+        labels, scores = jax.vmap(keep_unless)(
+            is_full, (labels, scores), (state.labels, state.scores)
+        )
     return dataclasses.replace(state, labels=labels, scores=scores)
 
 

@@ -93,7 +93,7 @@ class Exported:
         """
         if "text" not in self.programs:
             return None
-        arrays = {"labels": np.asarray(labels, np.int32)}
+        arrays: dict[str, np.ndarray] = {"labels": np.asarray(labels, np.int32)}
         if scores is not None:
             arrays["scores"] = np.asarray(scores, np.float32)
         names = [value["name"] for value in self.metadata.programs["text"].inputs]

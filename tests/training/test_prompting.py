@@ -97,16 +97,19 @@ class Told:
 
     causal = False
 
-    def __init__(self, tiny, num_slots=2000):
+    def __init__(self, tiny, num_slots=2000, **fields):
         self.chunk = jax.tree.map(lambda leaf: leaf[0], tiny.chunks(1, num_slots))
         self.logits = jax.random.normal(KEY, (num_slots, 4, 4))
         self.own = np.argmax(self.logits, axis=-1)
         self.true = np.array(self.chunk.step_labels)
-        self.stream = tiny.model("transeger").initial_state(num_slots)
+        self.stream = tiny.model("transeger", **fields).initial_state(num_slots)
 
-    def labels(self, prompting, *, key=KEY, step=0):
+    def chosen(self, prompting, *, key=KEY, step=0):
         arguments = self.stream, self.chunk, self.logits, key, step
-        return np.array(prompting.choose(self, *arguments).labels)
+        return prompting.choose(self, *arguments)
+
+    def labels(self, prompting, **given):
+        return np.array(self.chosen(prompting, **given).labels)
 
 
 def test_each_slot_draws_its_share(tiny):
@@ -187,3 +190,14 @@ def test_noise_is_in_the_prompts_of_training(tiny):
     assert 0.1 < wrong < 0.5
     both = told.labels(Prompting(own_labels=1.0, label_noise=0.2))
     np.testing.assert_array_equal(both, told.own)
+
+
+def test_soft_feedback_is_certain_of_true_labels_only(tiny):
+    told = Told(tiny, 200, feedback="soft")
+    found = told.chosen(Prompting(own_labels=0.5, label_noise=0.2))
+    is_own = np.all(found.scores == jax.nn.softmax(told.logits), axis=(1, 2))
+    assert 0.3 < is_own.mean() < 0.7
+    np.testing.assert_array_equal(found.labels[is_own], told.own[is_own])
+    certain = jax.nn.one_hot(found.labels, 4)
+    np.testing.assert_array_equal(found.scores[~is_own], certain[~is_own])
+    assert np.any(found.labels[~is_own] != told.true[~is_own])
