@@ -97,6 +97,8 @@ def _model_defaults() -> ml_collections.ConfigDict:
     # "fixed" of the step, "fixed_by_row" of the batch row (SVTAS's public code)
     model.prompt = "learned"  # "learned" or "fixed"; with "none" Transeger ignores the
     # last chunk's labels
+    model.feedback = "labels"  # what prompts are made of: "labels", of the highest
+    # scores; or "soft", expected token vectors under the scores of all classes
     model.prompt_parts = PROMPT_PARTS  # parts of a prompt, see `models.prompts`
     model.prompt_len = 50  # tokens in a prompt, padded or cut
     model.num_context = 8  # trainable vectors before the class name (learned prompt)
@@ -331,7 +333,18 @@ def _check_causal(model) -> None:
 
 
 def _check_prompt(model) -> None:
-    _check_choice(model, "model", prompt=PROMPTS)
+    _check_choice(model, "model", prompt=PROMPTS, feedback=("labels", "soft"))
+    if model.feedback == "soft" and (
+        model.system != "transeger"
+        or model.prompt == "none"
+        or model.class_position == "front"
+    ):
+        raise InputError(
+            "config.model.feedback='soft' needs a Transeger with prompts that end with "
+            f"the class, not config.model.system={model.system!r} with config.model."
+            f"prompt={model.prompt!r} and config.model.class_position="
+            f"{model.class_position!r}; use --config.model.feedback=labels."
+        )
     if model.prompt == "none" and model.system == "mete":
         raise InputError(
             "config.model.prompt='none' leaves METE nothing to match, which makes it "

@@ -28,7 +28,11 @@ def true_labels(chunk: Chunk) -> jax.Array:
 
 
 def replace_labels(
-    model: Model, state: StreamState, chunk: Chunk, labels: jax.Array
+    model: Model,
+    state: StreamState,
+    chunk: Chunk,
+    labels: jax.Array,
+    scores: jax.Array | None = None,
 ) -> StreamState:
     """Returns the state with other labels for the next chunk's prompts.
 
@@ -37,11 +41,20 @@ def replace_labels(
         state: after the chunk.
         chunk: leaves (B, ...), a whole one, as in training and evaluation.
         labels: (B, T) int32.
+        scores: (B, T, K) probabilities, for soft feedback; by default the labels are
+            certain.
     """
+    labels = labels.astype(jnp.int32)
+    if state.scores is not None:
+        if scores is None:
+            scores = jax.nn.one_hot(labels, state.scores.shape[-1])
+        scores = scores.astype(state.scores.dtype)
     if model.causal:  # its prompts describe full chunks only
-        is_full = jnp.all(chunk.step_valid, axis=1, keepdims=True)
-        labels = jnp.where(is_full, labels, state.labels)
-    return dataclasses.replace(state, labels=labels.astype(jnp.int32))
+        is_full = jnp.all(chunk.step_valid, axis=1)
+        labels, scores = jax.vmap(keep_unless)(
+            is_full, (labels, scores), (state.labels, state.scores)
+        )
+    return dataclasses.replace(state, labels=labels, scores=scores)
 
 
 def segment_told_truth(

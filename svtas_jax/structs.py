@@ -72,6 +72,9 @@ class StreamState:
         running: (B, T) int32, labels of the steps since the last full chunk; causal
             Transeger only.
         position: (B,) int32, the number of these steps, less than T; ditto.
+        scores: (B, T, K) float32, probabilities of the last chunk's classes, 0 before
+            the first; with soft feedback only.
+        running_scores: (B, T, K) float32, those of the steps of `running`; ditto.
     """
 
     labels: jax.Array
@@ -79,6 +82,8 @@ class StreamState:
     image: Contexts = ()
     running: jax.Array | None = None
     position: jax.Array | None = None
+    scores: jax.Array | None = None
+    running_scores: jax.Array | None = None
 
 
 @flax.struct.dataclass

@@ -52,6 +52,8 @@ class System:
         context: the scores of a chunk depend on what a head remembers. Without it
             (an offline head) the chunk is all that the model sees.
         labels: they depend on the labels of the chunk before, told in words.
+        scores: they depend on the probabilities of its classes; then other labels with
+            the same borders change nothing.
         feeds_back: the state keeps the labels of the model's own scores.
         image: they depend on what the image branch remembers.
         constant: regular expression of parameters on which nothing depends, besides
@@ -64,6 +66,7 @@ class System:
     model: dict[str, Any]
     context: bool = True
     labels: bool = False
+    scores: bool = False
     feeds_back: bool = False
     image: bool = False
     constant: str = "^$"
@@ -79,17 +82,22 @@ def _sete(name: str, **row) -> System:
 def _transeger(joint: str, prompt: str, **row) -> System:
     fields = dict(system="transeger", prompt_len=50, joint=joint, prompt=prompt)
     row = dict(labels=prompt != "none", feeds_back=True) | row
-    return System(f"transeger {joint} {prompt}", fields, **row)
+    name = f"transeger {joint} {prompt}"
+    if feedback := row.pop("feedback", ""):
+        fields, name = fields | dict(feedback=feedback), f"{name} {feedback}"
+    return System(name, fields, **row)
 
 
 def _live(system: str, *, rare: bool = False, normed=NORMED, **model) -> System:
+    is_soft = model.get("feedback") == "soft"
     is_transeger = system == "transeger"
     return System(
         " ".join(("causal", system, *(str(value) for value in model.values()))),
         dict(system=system, causal=True, prompt_len=50) | model,
         # What attention remembers is that of the running chunk.
         context=model.get("joint", "memory_tcn") == "memory_tcn",
-        labels=is_transeger and model["prompt"] != "none",
+        labels=is_transeger and model["prompt"] != "none" and not is_soft,
+        scores=is_soft,
         feeds_back=is_transeger,
         image=model.get("backbone", "mobilenet_tsm") == "mobilenet_tsm",
         rare=rare,
@@ -107,6 +115,9 @@ SYSTEMS = (
     _transeger("memory_tcn", "learned"),
     _transeger("memory_tcn", "fixed", rare=True),
     _transeger("memory_tcn", "none", rare=True),
+    _transeger(
+        "memory_tcn", "learned", feedback="soft", labels=False, scores=True, rare=True
+    ),
     _transeger("transformer", "learned", context=False),
     _transeger("fc", "learned", context=False, rare=True),
     _sete("ms_tcn", context=False),
@@ -138,6 +149,7 @@ SYSTEMS = (
         normed=NORMED_IMAGE,
         rare=True,
     ),
+    _live("transeger", joint="memory_tcn", prompt="fixed", feedback="soft", rare=True),
     _live("transeger", joint="fc", prompt="fixed", rare=True),
     _live("transeger", joint="transformer", prompt="learned", rare=True),
     _live(

@@ -73,6 +73,8 @@ def test_there_are_configs():
         ("model.dtype", "float16", "'float32', 'bfloat16'"),
         ("model.text_heads", 7, "heads split the width evenly"),
         ("model.prompt_parts", (), "each once; for no prompt"),
+        ("model.feedback", "soft", "needs a Transeger with prompts"),
+        ("model.feedback", "hard", "'labels', 'soft'"),
         ("model.prompt_parts", ("name", "nam"), "must be some of"),
         ("model.head_norm", "group", "'batch', 'layer'"),
         ("train.gradient_chunks", 0, "at least 1"),

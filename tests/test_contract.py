@@ -61,7 +61,7 @@ def test_scan_loop_and_live_stream_are_one(kit):
         own, scores = kit.step(kit.variables, own, chunk, ahead)
         assert_close(scores, row(logits, 0))
     assert_close(own, row(state, 0))
-    assert (ahead is not None) == kit.system.labels
+    assert (ahead is not None) == (kit.system.labels or kit.system.scores)
     if ahead is not None:  # and it is used
         _, other = kit.step(kit.variables, kit.start(1), chunk, 1 + ahead)
         _, scores = kit.step(kit.variables, kit.start(1), chunk, ahead)
@@ -123,7 +123,8 @@ def test_a_new_stream_forgets_the_old_one(kit):
     _, whole = kit.scan(part(chunks, 2, 4), between)
     _, fresh = kit.scan(part(chunks, 2, 4))
     assert_close(logits, np.stack([whole[:, 0], fresh[:, 1]], axis=1))
-    remembers = kit.system.context or kit.system.labels or kit.system.image
+    system = kit.system
+    remembers = system.context or system.labels or system.scores or system.image
     assert differ(logits[0, 1], whole[0, 1]) == remembers
 
 
@@ -160,6 +161,8 @@ def altered(state):
     """Yields the name of every array of a state, and states in which it is another."""
     labels = (state.labels + 1) % len(CLASS_NAMES)
     yield "labels", state.replace(labels=labels)
+    if state.scores is not None:
+        yield "scores", state.replace(scores=jnp.roll(state.scores, 1, axis=-1))
     for name in ("context", "image"):
         own = getattr(state, name)
         leaves, tree = jax.tree.flatten(own)

@@ -50,7 +50,7 @@ class Trainer:
         which is not finite in one slot, and the function that takes the step."""
         state, carry, shardings = place(*self.begin(), self.mesh)
         options = dict(shardings=shardings, skip_bad=True, **LOSS)
-        if self.kit.system.labels:
+        if self.kit.system.labels or self.kit.system.scores:
             options |= dict(prompting=PROMPTING)
         options |= dict(gradient_chunks=self.group)
         accumulate, apply = make_train_functions(self.model, self.tx, **options)

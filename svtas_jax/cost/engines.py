@@ -85,7 +85,7 @@ def _random_calls(model: Exported) -> Iterator[dict[str, np.ndarray]]:
             "starts": np.ones(1, bool),
         }
         if model.text_shape:
-            call["text"] = np.asarray(model.text(state["labels"]))
+            call["text"] = np.asarray(model.text(state["labels"], state.get("scores")))
         yield call
 
 

@@ -14,7 +14,10 @@ import numpy as np
 from svtas_jax.models.transeger import Transeger
 from svtas_jax.structs import Array, Model, StreamState
 
-_FIELDS = ("labels", "context", "image", "running", "position")
+_FIELDS = (
+    *("labels", "context", "image", "running", "position"),
+    *("scores", "running_scores"),
+)
 
 
 def flatten(model: Model, state: StreamState) -> dict[str, Any]:

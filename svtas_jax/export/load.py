@@ -82,12 +82,27 @@ class Exported:
         found = self.programs["step"](arrays)
         return {name: found[f"next_{name}"] for name in state}, found["logits"]
 
-    def text(self, labels: np.ndarray) -> np.ndarray | None:
-        """Returns the text features (B, clip_steps, D) of labels (B, clip_steps); None
-        if the step reads none."""
+    def text(
+        self, labels: np.ndarray, scores: np.ndarray | None = None
+    ) -> np.ndarray | None:
+        """Returns the text features (B, clip_steps, D) of labels (B, clip_steps), and
+        of scores (B, clip_steps, K) if the state has them; None if the step reads none.
+
+        Raises:
+            InputError: if the program needs scores and there are none, or the reverse.
+        """
         if "text" not in self.programs:
             return None
-        return self.programs["text"]({"labels": np.asarray(labels, np.int32)})["text"]
+        arrays: dict[str, np.ndarray] = {"labels": np.asarray(labels, np.int32)}
+        if scores is not None:
+            arrays["scores"] = np.asarray(scores, np.float32)
+        names = [value["name"] for value in self.metadata.programs["text"].inputs]
+        if names != list(arrays):
+            raise InputError(
+                f"the text program takes {' and '.join(names)} of the state, not "
+                f"{' and '.join(arrays)}."
+            )
+        return self.programs["text"](arrays)["text"]
 
     def _check(self, arrays: Mapping[str, np.ndarray]) -> None:
         values = self.metadata.programs["step"].inputs

@@ -157,9 +157,12 @@ def step_values(
 
 def text_values(model: Model, text_width: int) -> tuple[Values, Values]:
     """Returns inputs and outputs of the text program."""
-    labels = _value("labels", (model.clip_steps,), "int32")
+    inputs = [_value("labels", (model.clip_steps,), "int32")]
+    scores = model.initial_state(1).scores
+    if scores is not None:
+        inputs.append(_value("scores", scores.shape[1:], "float32"))
     text = _value("text", (model.clip_steps, text_width), "float32")
-    return (labels,), (text,)
+    return tuple(inputs), (text,)
 
 
 def _value(name: str, shape: tuple[int | str, ...], dtype: str) -> dict[str, Any]:

@@ -44,6 +44,8 @@ def _without_onnx(model: Any) -> Iterator[str]:
             yield f"the head {type(model.head).__name__}"
         elif model.head.kind != "memory":
             yield f"the head TCN of kind {model.head.kind!r}"
+    elif model.soft:
+        yield "config.model.feedback='soft'"
     elif getattr(model.joint, "positions", "") == "fixed_by_row":
         yield "config.model.joint_positions='fixed_by_row'"
     if backbone.reference_padding:

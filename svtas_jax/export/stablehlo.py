@@ -50,11 +50,11 @@ def step_of(model: Model) -> Callable[..., Any]:
 
 def text_of(model: Model) -> Callable[..., Any]:
     """Returns the function (variables, labels (B, clip_steps)) -> text (B, clip_steps,
-    D)."""
+    D); with soft feedback, probabilities (B, clip_steps, K) are its last argument."""
 
-    def text(variables, labels):
+    def text(variables, labels, scores=None):
         state = model.initial_state(labels.shape[0])
-        state = dataclasses.replace(state, labels=labels)
+        state = dataclasses.replace(state, labels=labels, scores=scores)
         return look_ahead(variables, state, model=model)
 
     return text
@@ -93,8 +93,10 @@ def export_step(
 def export_text(model: Model, variables: Params) -> bytes:
     """Exports `text_of`."""
     (batch,) = jax.export.symbolic_shape("b")
-    labels = jax.ShapeDtypeStruct((batch, model.clip_steps), np.int32)
-    return _serialise(text_of(model), variables, labels)
+    state = model.initial_state(1)
+    read = [array for array in (state.labels, state.scores) if array is not None]
+    shapes = [jax.ShapeDtypeStruct((batch, *a.shape[1:]), a.dtype) for a in read]
+    return _serialise(text_of(model), variables, *shapes)
 
 
 def _serialise(function, variables, *shapes) -> bytes:

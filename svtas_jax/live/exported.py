@@ -3,7 +3,7 @@
 import dataclasses
 import os
 import pathlib
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import NoReturn
 
 import numpy as np
@@ -115,7 +115,7 @@ class ExportedEngine:
         self._fresh = self._text = np.zeros(0)
         self._reads_text = exported.text_shape is not None
         if exported.text_shape:
-            self._fresh = self._text_of(exported.initial_state(1)["labels"])
+            self._fresh = self._text_of(exported.initial_state(1))
             self._text = np.repeat(self._fresh, num_streams + 1, axis=0)
         self._position = np.zeros(num_streams + 1, np.int64)
         self._warm_up()
@@ -173,10 +173,11 @@ class ExportedEngine:
     def _look_ahead(self, rows: np.ndarray) -> None:
         if self._reads_text and len(rows):
             index, _ = self._padded(rows)
-            self._text[index] = self._text_of(self._state["labels"][index])
+            state = {name: array[index] for name, array in self._state.items()}
+            self._text[index] = self._text_of(state)
 
-    def _text_of(self, labels: np.ndarray) -> np.ndarray:
-        text = self._exported.text(labels)
+    def _text_of(self, state: Mapping[str, np.ndarray]) -> np.ndarray:
+        text = self._exported.text(state["labels"], state.get("scores"))
         assert text is not None  # `_reads_text`
         return text
 
@@ -191,4 +192,4 @@ class ExportedEngine:
         warm_up(self, self._rows.sizes)
         if self._reads_text:
             for size in self._rows.sizes:
-                self._text_of(self._state["labels"][:size])
+                self._text_of({n: array[:size] for n, array in self._state.items()})

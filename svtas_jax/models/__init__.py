@@ -42,6 +42,7 @@ def build_model(
             clip_steps=clip_steps,
             features=model.features,
             dtype=jnp.dtype(model.dtype),
+            soft=model.feedback == "soft",
         )
     is_mete = model.system == "mete"
     return Sete(

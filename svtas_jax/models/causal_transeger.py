@@ -7,7 +7,7 @@ import jax
 import jax.numpy as jnp
 
 from svtas_jax.models.convolution import steps_at
-from svtas_jax.models.transeger import Transeger
+from svtas_jax.models.transeger import Transeger, told
 from svtas_jax.structs import IGNORE_LABEL, NO_LABEL, Chunk, ChunkOutput, StreamState
 
 
@@ -29,6 +29,7 @@ class CausalTranseger(Transeger):
             super().initial_state(batch_size),
             running=jnp.full((batch_size, self.clip_steps), NO_LABEL, jnp.int32),
             position=jnp.zeros(batch_size, jnp.int32),
+            running_scores=self.no_scores(batch_size),
         )
 
     @nn.compact
@@ -44,10 +45,11 @@ class CausalTranseger(Transeger):
         context, image = self.project_image(state.image, chunk, train=train)
         state = dataclasses.replace(state, image=context)
         count = jnp.sum(chunk.step_valid, axis=1, dtype=jnp.int32)
-        text = self.text_features(state.labels) if ahead is None else ahead
+        if ahead is None:
+            ahead = self.text_features(state.labels, state.scores)
         given = _step_labels(chunk) if train else None
         done = jnp.minimum(self.clip_steps - _running(state)[1], count)
-        state, logits = self.piece(state, text, image, done, given=given)
+        state, logits = self.piece(state, ahead, image, done, given=given)
 
         def go_on(module, carry):
             return module.next_piece(image, count, *carry)
@@ -100,17 +102,29 @@ class CausalTranseger(Transeger):
             train=given is not None,
             position=position,
         )
-        labels = jnp.argmax(logits[-1], axis=-1) if given is None else given
+        found = told(logits[-1], state.scores, given)
         index = jnp.arange(self.clip_steps) - position[:, None]
         is_new = (index >= 0) & (index < count[:, None])
-        running = jnp.where(is_new, steps_at(labels, index), running)
+        # Of both, but None if there are no probabilities.
+        running, running_scores = jax.tree.map(
+            lambda new, old: _choose(is_new, steps_at(new, index), old),
+            found,
+            (running, state.running_scores),
+        )
         position = position + count
         is_full = position == self.clip_steps
+        labels, scores = jax.tree.map(
+            lambda new, old: _choose(is_full, new, old),
+            (running, running_scores),
+            (state.labels, state.scores),
+        )
         return dataclasses.replace(
             state,
             context=context,
-            running=running.astype(jnp.int32),
-            labels=jnp.where(is_full[:, None], running, state.labels).astype(jnp.int32),
+            running=running,
+            running_scores=running_scores,
+            labels=labels,
+            scores=scores,
             position=jnp.where(is_full, 0, position),
         ), logits
 
@@ -135,7 +149,7 @@ class CausalTranseger(Transeger):
         Returns:
             state, logits and done, after this piece.
         """
-        text = self.text_features(state.labels)
+        text = self.text_features(state.labels, state.scores)
         steps = jnp.arange(image.shape[1])
         more = jnp.minimum(self.clip_steps - _running(state)[1], count - done)
         own = steps_at(image, steps + done[:, None])
@@ -150,6 +164,13 @@ def _running(state: StreamState) -> tuple[jax.Array, jax.Array]:
     """Returns labels and number of the steps since the last full chunk."""
     assert state.running is not None and state.position is not None  # `initial_state`
     return state.running, state.position
+
+
+def _choose(where: jax.Array, new: jax.Array, old: jax.Array) -> jax.Array:
+    """Returns `new` where a flag of the leading axes is True, else `old`."""
+    return jnp.where(
+        where.reshape(where.shape + (1,) * (old.ndim - where.ndim)), new, old
+    )
 
 
 def _step_labels(chunk: Chunk) -> jax.Array:

@@ -5,7 +5,7 @@ import jax
 import jax.numpy as jnp
 from jax.ad_checkpoint import checkpoint_name
 
-from svtas_jax.models import prompts, tokenizer
+from svtas_jax.models import prompts, soft_prompts, tokenizer
 from svtas_jax.models.layers import BLOCK, Linear
 
 # Name of the parameter whose gradient is zero in most rows.
@@ -53,24 +53,38 @@ class TextEncoder(nn.Module):
         self.squeeze_sentence = Linear(self.features, dtype=self.dtype)
 
     def embed_prompts(
-        self, labels: jax.Array, templates: jax.Array | int = 0
+        self,
+        labels: jax.Array,
+        templates: jax.Array | int = 0,
+        scores: jax.Array | None = None,
     ) -> jax.Array:
         """Returns the prompts' token vectors (B, T, max_len, width), no positions."""
-        ids = prompts.prompt_ids(self.tables, labels, templates)
         context = self.ctx if self.num_context else None
         # Prompts use about a hundred of the vocabulary's 49,408 rows. Selecting these
         # first lets devices exchange the gradients of these rows only, in every chunk.
         used = self.tables.token_ids()
-        return prompts.embed(ids, labels, used, self.token_embedding[used], context)
+        vectors = used, self.token_embedding[used], context
+        if scores is not None:
+            tables = soft_prompts.split(self.tables, self.num_classes)
+            return soft_prompts.embed(tables, labels, scores, *vectors)
+        ids = prompts.prompt_ids(self.tables, labels, templates)
+        return prompts.embed(ids, labels, *vectors)
 
-    def __call__(self, labels: jax.Array, templates: jax.Array | int = 0) -> jax.Array:
+    def __call__(
+        self,
+        labels: jax.Array,
+        templates: jax.Array | int = 0,
+        scores: jax.Array | None = None,
+    ) -> jax.Array:
         """Returns features (B, T, features).
 
         Args:
             labels: (B, T) int32 of a chunk's decoded steps.
             templates: () or (B, T) int32, indices into `prompts.TEMPLATES`.
+            scores: (B, T, K) probabilities of the classes, for soft prompts; these have
+                the first template.
         """
-        x = self.embed_prompts(labels, templates) + self.positional_embedding
+        x = self.embed_prompts(labels, templates, scores) + self.positional_embedding
         batch_size, num_steps = labels.shape
         x = x.astype(self.dtype).reshape((batch_size * num_steps, *x.shape[2:]))
         for block in self.resblocks:

@@ -20,7 +20,9 @@ class Transeger(nn.Module):
     Without a text branch the text features are zeros.
 
     In training the previous labels are the true ones (teacher forcing), otherwise the
-    model's own: the class of the highest logit, 0 in padded steps.
+    model's own: the class of the highest logit, 0 in padded steps. If `soft`, prompts
+    are made of the probabilities of all classes, see `soft_prompts`; a true label is
+    certain. They carry gradients as far as the state does.
     """
 
     image: ImageBranch | FeatureBranch
@@ -29,6 +31,7 @@ class Transeger(nn.Module):
     clip_steps: int
     features: int = 64
     dtype: jnp.dtype = jnp.float32
+    soft: bool = False
     causal: ClassVar[bool] = False
 
     def initial_state(self, batch_size: int) -> StreamState:
@@ -37,7 +40,14 @@ class Transeger(nn.Module):
             labels=jnp.full((batch_size, self.clip_steps), NO_LABEL, jnp.int32),
             context=self.joint.initial_context(batch_size),
             image=self.image.initial_context(batch_size),
+            scores=self.no_scores(batch_size),
         )
+
+    def no_scores(self, batch_size: int) -> jax.Array | None:
+        """Returns the probabilities before the first chunk; None if not `soft`."""
+        if not self.soft or self.text is None:
+            return None
+        return jnp.zeros((batch_size, self.clip_steps, self.text.num_classes))
 
     def image_features(
         self, state: StreamState, chunk: Chunk
@@ -47,16 +57,21 @@ class Transeger(nn.Module):
         image, features = self.image(state.image, chunk, train=False)
         return dataclasses.replace(state, image=image), features
 
-    def text_features(self, labels: jax.Array) -> jax.Array:
-        """Maps labels (B, T) to text features (B, T, features)."""
+    def text_features(
+        self, labels: jax.Array, scores: jax.Array | None = None
+    ) -> jax.Array:
+        """Maps labels (B, T), and probabilities (B, T, K) if `soft`, to text features
+        (B, T, features)."""
         if self.text is None:
             return jnp.zeros((*labels.shape, self.features), self.dtype)
-        return self.text(labels)
+        return self.text(labels, scores=scores)
 
     def ahead(self, state: StreamState) -> jax.Array | None:
         """Returns the text features that the next chunk needs, which do not depend on
         its frames; None without a text branch."""
-        return None if self.text is None else self.text_features(state.labels)
+        if self.text is None:
+            return None
+        return self.text_features(state.labels, state.scores)
 
     @nn.compact
     def __call__(
@@ -78,14 +93,15 @@ class Transeger(nn.Module):
         valid = chunk.step_valid
         context, image = self.project_image(state.image, chunk, train=train)
         state = dataclasses.replace(state, image=context)
-        text = self.text_features(state.labels) if ahead is None else ahead
-        context, logits = self.joint(state.context, image, text, valid, train=train)
+        if ahead is None:
+            ahead = self.text_features(state.labels, state.scores)
+        context, logits = self.joint(state.context, image, ahead, valid, train=train)
+        given = None
         if train:
-            labels = prompts.prompt_labels(chunk.labels, self.clip_steps)
-        else:
-            labels = jnp.argmax(logits[-1], axis=-1)
+            given = prompts.prompt_labels(chunk.labels, self.clip_steps)
+        labels, scores = told(logits[-1], state.scores, given)
         state = dataclasses.replace(
-            state, labels=labels.astype(jnp.int32), context=context
+            state, labels=labels, scores=scores, context=context
         )
         return state, ChunkOutput(logits=logits)
 
@@ -100,3 +116,25 @@ class Transeger(nn.Module):
         )
         context, features = self.image(context, chunk, train=train)
         return context, where_valid(chunk.step_valid, project(features))
+
+
+def told(
+    logits: jax.Array, like: jax.Array | None, given: jax.Array | None = None
+) -> tuple[jax.Array, jax.Array | None]:
+    """Returns what prompts are made of: labels (B, T) int32, and with soft feedback
+    probabilities (B, T, K), else None.
+
+    Args:
+        logits: (B, T, K), zero in padded steps.
+        like: probabilities in the state; None without soft feedback.
+        given: (B, T) the true labels, in training.
+    """
+    labels = jnp.argmax(logits, axis=-1) if given is None else given
+    labels = labels.astype(jnp.int32)
+    if like is None:
+        return labels, None
+    if given is None:
+        scores = jax.nn.softmax(logits.astype(jnp.float32))
+    else:
+        scores = jax.nn.one_hot(given, logits.shape[-1])  # 0 if it is missing
+    return labels, scores.astype(like.dtype)

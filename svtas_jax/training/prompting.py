@@ -14,6 +14,7 @@ import ml_collections
 
 from svtas_jax.feedback import replace_labels, true_labels
 from svtas_jax.models import prompts
+from svtas_jax.models.transeger import told
 from svtas_jax.runtime import parts
 from svtas_jax.structs import IGNORE_LABEL, Chunk, Model, StreamState
 
@@ -62,7 +63,7 @@ class Prompting:
             key: of the chunk; every slot draws for itself.
             step: optimizer steps done.
         """
-        labels = true_labels(chunk)
+        labels, scores = true_labels(chunk), None
         if self.label_noise:
             labels = with_noise(
                 labels,
@@ -73,9 +74,12 @@ class Prompting:
         if self.own_labels:
             drawn = _uniform(jax.random.fold_in(key, 2), labels.shape[:1])
             is_own = drawn < self.share(step)
-            own = jnp.argmax(logits, axis=-1)  # as the model does at inference
+            own, scores = told(logits, stream.scores)  # as at inference
+            if scores is not None:
+                sure = jax.nn.one_hot(labels, logits.shape[-1], dtype=scores.dtype)
+                scores = jnp.where(is_own[:, None, None], scores, sure)
             labels = jnp.where(is_own[:, None], own, labels)
-        return replace_labels(model, stream, chunk, labels)
+        return replace_labels(model, stream, chunk, labels, scores)
 
 
 def prompting_of(

@@ -8,6 +8,8 @@ import jax
 import numpy as np
 import pytest
 
+from svtas_jax.errors import InputError
+from svtas_jax.export import onnx_step
 from svtas_jax.export.load import load_exported
 from svtas_jax.live.exported import ExportedEngine
 from svtas_jax.streaming import compile_inference, segment_chunk, start_streams
@@ -151,6 +153,25 @@ def test_openvino_equals_the_native_step(case, native):
         pytest.skip("openvino is not installed")
     check(case, native, "openvino", 40)
     assert "openvino_telemetry.main" not in sys.modules  # it reports usage
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(
+    "case",
+    [
+        ("transeger", dict(formats=("stablehlo",), feedback="soft", causal=causal))
+        for causal in (False, True)
+    ],
+    ids=name_of,
+    indirect=True,
+)
+def test_stablehlo_has_soft_feedback(case, native):
+    check(case, native, "jax", 60)
+    exported = load_exported(case.folder)
+    with pytest.raises(InputError, match="takes labels and scores of the state"):
+        exported.text(exported.initial_state(1)["labels"])
+    with pytest.raises(InputError, match="feedback='soft' cannot be written as ONNX"):
+        onnx_step.check(case.model)
 
 
 @pytest.mark.slow
