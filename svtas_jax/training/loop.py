@@ -74,16 +74,7 @@ def train(config: ml_collections.ConfigDict, workdir: str) -> TrainState:
     mesh = make_mesh(config.train.batch_size)
     dataset = training_batches(config, data, mesh)
     tx = optimizer_of(config, dataset.schedule.steps_per_epoch)
-    if earlier:  # only names and shapes matter
-        state = begin_with(fresh_variables(config, model, data.feature_width), tx)
-    else:
-        state = first_state(
-            config,
-            model,
-            tx,
-            data.feature_width,
-            chunks=lambda: sample_chunks(config, data),
-        )
+    state = _state_to_begin(config, data, model, tx, is_resumed=bool(earlier))
     with contextlib.closing(iter(dataset)) as batches:
         carry = init_carry(state, model, config.train.batch_size)
         carry = share_out(state, carry, mesh, config.train.split_from)
@@ -120,6 +111,25 @@ def _started_from(
         return start.origin(config.train.init_from)
     meta = _meta_of_newest(workdir, earlier)
     return meta.started_from if meta else ""
+
+
+def _state_to_begin(
+    config: ml_collections.ConfigDict,
+    data: TrainingData,
+    model: Model,
+    tx: optax.GradientTransformation,
+    *,
+    is_resumed: bool,
+) -> TrainState:
+    """Returns the state before the first step; of a run that is resumed, only the
+    names and shapes matter."""
+    if is_resumed:
+        return begin_with(fresh_variables(config, model, data.feature_width), tx)
+
+    def chunks():
+        return sample_chunks(config, data)
+
+    return first_state(config, model, tx, data.feature_width, chunks=chunks)
 
 
 def _resumed(
@@ -291,9 +301,8 @@ class Training:
 
     def _describe(self, step: int) -> store.Meta:
         epoch = step // self.schedule.steps_per_epoch
-        return dataclasses.replace(
-            describe_run(self.given, self.data, step, epoch),
-            started_from=self.started_from,
+        return describe_run(
+            self.given, self.data, step, epoch, started_from=self.started_from
         )
 
 
@@ -303,7 +312,12 @@ def is_due(step: int, every: int, last: int) -> bool:
 
 
 def describe_run(
-    config: ml_collections.ConfigDict, data: TrainingData, step: int, epoch: int
+    config: ml_collections.ConfigDict,
+    data: TrainingData,
+    step: int,
+    epoch: int,
+    *,
+    started_from: str,
 ) -> store.Meta:
     """Returns the facts that a checkpoint stores beside the weights."""
     return store.Meta(
@@ -315,4 +329,5 @@ def describe_run(
         versions=provenance.versions(),
         feature_width=data.feature_width,
         train_videos=tuple(record.name for record in data.train),
+        started_from=started_from,
     )
