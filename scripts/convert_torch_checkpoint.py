@@ -7,6 +7,9 @@
     python scripts/convert_torch_checkpoint.py --workdir=runs/x \\
         --export=FILE.safetensors
 
+Training reads such a file by itself: --config.train.init_from=FILE. There, weights of a
+MobileNetV2 are also adapted to the config's data.mean and data.std; here they are not.
+
 FILE (.pth .pt .pkl .safetensors .npz) is a checkpoint of the public SVTAS code, of
 mmaction2 (TSM-MobileNetV2, I3D), torchvision's or timm's MobileNetV2, OpenAI's CLIP, or
 a MobileNetV2 with folded batch norm, whose statistics are then measured on the config's

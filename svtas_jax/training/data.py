@@ -29,7 +29,7 @@ from svtas_jax.structs import Chunk, VideoRecord
 from svtas_jax.training import start
 
 # To measure statistics on: from each of several videos, its first chunks.
-_NUM_VIDEOS, _NUM_CHUNKS = 8, 3
+_NUM_VIDEOS, _NUM_CHUNKS = 8, 2
 
 
 @dataclasses.dataclass(frozen=True)

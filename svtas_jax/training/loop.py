@@ -76,7 +76,7 @@ def train(config: ml_collections.ConfigDict, workdir: str) -> TrainState:
     dataset = training_batches(config, data, mesh)
     schedule = dataset.schedule
     tx = optimizer_of(config, schedule.steps_per_epoch, schedule.num_steps)
-    state = _begin(config, model, tx, data, resumes=bool(earlier))
+    state = _state_to_begin(config, data, model, tx, is_resumed=bool(earlier))
     with contextlib.closing(iter(dataset)) as batches:
         carry = init_carry(state, model, config.train.batch_size)
         carry = share_out(state, carry, mesh, config.train.split_from)
@@ -105,34 +105,27 @@ def train(config: ml_collections.ConfigDict, workdir: str) -> TrainState:
             return training.go_on(position, batches)
 
 
-def _begin(
+def _state_to_begin(
     config: ml_collections.ConfigDict,
+    data: TrainingData,
     model: Model,
     tx: optax.GradientTransformation,
-    data: TrainingData,
     *,
-    resumes: bool,
+    is_resumed: bool,
 ) -> TrainState:
-    """Returns the state before the first step, or one of its shapes if the run's own
-    state is read afterwards."""
-    width = data.feature_width
-    if resumes:
-        state = begin_with(fresh_variables(config, model, width), tx)
+    """Returns the state before the first step; of a run that is resumed, only the
+    names and shapes matter."""
+    if is_resumed:
+        state = begin_with(fresh_variables(config, model, data.feature_width), tx)
     else:
         state = first_state(
-            config, model, tx, width, chunks=lambda: sample_chunks(config, data)
+            config,
+            model,
+            tx,
+            data.feature_width,
+            chunks=lambda: sample_chunks(config, data),
         )
     return averaging.begin(state, config.train.ema)
-
-
-def _started_from(
-    config: ml_collections.ConfigDict, workdir: str, earlier: _Checkpoints
-) -> str:
-    """Returns which weights a run begins with, or began with if it is resumed."""
-    if not earlier:
-        return start.origin(config.train.init_from)
-    meta = _meta_of_newest(workdir, earlier)
-    return meta.started_from if meta else ""
 
 
 def _resumed(
@@ -307,9 +300,8 @@ class Training:
 
     def _describe(self, step: int) -> store.Meta:
         epoch = step // self.schedule.steps_per_epoch
-        return dataclasses.replace(
-            describe_run(self.given, self.data, step, epoch),
-            started_from=self.started_from,
+        return describe_run(
+            self.given, self.data, step, epoch, started_from=self.started_from
         )
 
 
@@ -319,7 +311,12 @@ def is_due(step: int, every: int, last: int) -> bool:
 
 
 def describe_run(
-    config: ml_collections.ConfigDict, data: TrainingData, step: int, epoch: int
+    config: ml_collections.ConfigDict,
+    data: TrainingData,
+    step: int,
+    epoch: int,
+    *,
+    started_from: str,
 ) -> store.Meta:
     """Returns the facts that a checkpoint stores beside the weights."""
     return store.Meta(
@@ -332,4 +329,5 @@ def describe_run(
         feature_width=data.feature_width,
         train_videos=tuple(record.name for record in data.train),
         selected_by=data.selected_by,
+        started_from=started_from,
     )
