@@ -25,17 +25,26 @@ def main() -> None:
     """Runs the command."""
     given = flags.FLAGS
     folder, output = pathlib.Path(given.annotations), pathlib.Path(given.output)
-    if folder.resolve().is_relative_to(output.resolve()):
-        raise InputError(
-            f"--annotations={folder} lies in --output={output}, which is to be "
-            "written; choose another output."
-        )
+    check_folders(folder, output)
     style = Style(difficulty=given.difficulty, seed=given.seed, fps=given.fps)
     check_style(style)
     source = read_source(
         folder, every=given.every, group=given.group, idle=tuple(given.idle)
     )
     render_dataset(output, source, style, overwrite=given.overwrite)
+
+
+def check_folders(annotations: pathlib.Path, output: pathlib.Path) -> None:
+    """Checks that writing does not touch the labels.
+
+    Raises:
+        InputError: if the labels lie in the output.
+    """
+    if annotations.resolve().is_relative_to(output.resolve()):
+        raise InputError(
+            f"--annotations={annotations} lies in --output={output}, which is to be "
+            "written; choose another output."
+        )
 
 
 def define_flags() -> None:

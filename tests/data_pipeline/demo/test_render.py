@@ -1,5 +1,6 @@
 """The demo data: whole or absent, the same for a seed, and physically possible."""
 
+import dataclasses
 import itertools
 import json
 
@@ -8,7 +9,7 @@ import numpy as np
 import pytest
 
 from data_pipeline import annotations
-from data_pipeline.demo import plan, render, scene
+from data_pipeline.demo import paint, plan, render, scene
 from data_pipeline.demo.render import RECIPES, Settings
 from svtas_jax.config import default_config
 from svtas_jax.errors import InputError
@@ -188,3 +189,25 @@ def test_settings_that_leave_a_split_empty_are_refused(tmp_path):
     with pytest.raises(InputError, match="Brunch.*Tea"):
         render.render_dataset(tmp_path / "demo", Settings(activities=("Brunch",)))
     assert list(tmp_path.iterdir()) == []
+
+
+def test_a_kind_of_an_object_looks_like_the_object_itself():
+    """Rendered data sets name objects "jar:salt"; the demo's own names stay as they
+    were."""
+    look = plan.draw_look(1, "Coffee", np.random.default_rng(0))
+    named = dataclasses.replace(
+        look,
+        items={f"{item}:x": colour for item, colour in look.items.items()} | look.items,
+        shelf_x={f"{item}:x": x for item, x in look.shelf_x.items()},
+    )
+    style = scene.Style(amplitude=12, period_s=1, phase=0, pause=(0.5, 0))
+    pictures = []
+    for own, jar in ((look, "jar"), (named, "jar:x")):
+        before = scene.Scene(placed=frozenset({jar}))
+        pose = scene.pose_at(
+            before, "stir", jar, u=0.4, seconds=2, look=own, style=style
+        )
+        canvas = paint.background(own, np.random.default_rng(0))
+        paint.draw(canvas, pose, own)
+        pictures.append(canvas)
+    np.testing.assert_array_equal(*pictures)
