@@ -125,7 +125,7 @@ def describe(records: Sequence[VideoRecord], class_names: Sequence[str]) -> str:
         f"{segments.sum()} segments",
         f"{'class':<{width}}  {'frames':>8}  {'share':>6}  {'segments':>8}",
     ]
-    for index in np.argsort(-frames, kind="stable"):
+    for index in np.argsort(-frames, kind="stable").tolist():
         share = f"{100 * frames[index] / max(1, frames.sum()):.1f}%"
         lines.append(
             f"{class_names[index]:<{width}}  {frames[index]:>8}  {share:>6}  "

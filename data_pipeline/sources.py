@@ -194,9 +194,7 @@ class _LiveSource(_FilmSource):
         except BaseException:
             container.close()
             raise
-        # Of a file behind an address, length or size is known.
-        is_sized = (container.size or 0) > 0  # PyAV 19 says None, PyAV 18 -78
-        may_end = may_end or container.duration is not None or is_sized
+        may_end = may_end or _is_file(container)
         super().__init__(source, decoder, fps, is_live=not may_end)
         self._clock = clock_of(decoder.stream, fps)
         self._began_s = 0.0
@@ -231,6 +229,12 @@ class _LiveSource(_FilmSource):
                 f"Stream {self.name} broke off after {self.num_frames} frames: "
                 f"{_CLOSED}. Start it again, then this command."
             )
+
+
+def _is_file(container: av.container.InputContainer) -> bool:
+    """Whether length or size is known, as of a file behind an address."""
+    size = container.size  # unknown: None in PyAV 19, a negative number in PyAV 18
+    return container.duration is not None or (size is not None and size > 0)
 
 
 def _is_unstamped(container: av.container.InputContainer) -> bool:

@@ -71,8 +71,10 @@ class Clock:
 
 def time_base_of(stream: av.video.stream.VideoStream) -> fractions.Fraction:
     """Returns the seconds of a unit of a stream's time stamps."""
-    assert stream.time_base  # FFmpeg gives one to whatever it opens
-    return fractions.Fraction(stream.time_base)  # PyAV 19 has a class of its own
+    unit = stream.time_base
+    assert unit  # FFmpeg gives one to whatever it opens
+    # PyAV 19 has a class of its own for ratios.
+    return fractions.Fraction(unit.numerator, unit.denominator)
 
 
 def clock_of(stream: av.video.stream.VideoStream, fps: float) -> Clock:

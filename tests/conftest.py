@@ -120,6 +120,7 @@ def films() -> types.SimpleNamespace:
         number=filming.number_of,
         picture=filming.picture,
         silence=filming.write_silence,
+        garble_tag=filming.garble_tag,
     )
 
 

@@ -90,6 +90,14 @@ def write_film(
     return path
 
 
+def garble_tag(path: pathlib.Path) -> pathlib.Path:
+    """Makes the tag that names the writing program no UTF-8, in place."""
+    data = path.read_bytes()
+    assert b"Lavf" in data
+    path.write_bytes(data.replace(b"Lavf", b"La\xfff"))
+    return path
+
+
 def write_silence(container, track, seconds: float) -> None:
     """Adds silence to an open container."""
     for begin in range(0, int(seconds * 8000), 1024):

@@ -88,10 +88,11 @@ def _of_container(decoder: Decoder) -> dict[str, Any]:
     streams = decoder.container.streams.video
     covers = sum(_is_cover(stream, decoder) for stream in streams)
     stated = decoder.stream.average_rate
+    shape = decoder.stream.sample_aspect_ratio or fractions.Fraction(1)
     return {
         "num_films": len(streams) - covers,
         "num_covers": covers,
-        "pixel_shape": fractions.Fraction(decoder.stream.sample_aspect_ratio or 1),
+        "pixel_shape": fractions.Fraction(shape.numerator, shape.denominator),
         "stated_fps": float(stated or 0),
     }
 

@@ -8,13 +8,14 @@ import subprocess
 import sys
 import threading
 import time
+import types
 
 import cv2
 import numpy as np
 import pytest
 
 from data_pipeline import video
-from data_pipeline.sources import open_source
+from data_pipeline.sources import _is_file, open_source
 from svtas_jax.errors import InputError, MissingInputError
 
 SHORT = (5.0, 0.5)  # seconds: to open, to read
@@ -246,3 +247,12 @@ def test_a_raw_stream_through_a_pipe_has_its_own_rate(tmp_path, films):
     writer.join()
     assert (len(shots), source.fps) == (30, 10)
     assert shots[-1].time_s == pytest.approx(2.9)
+
+
+@pytest.mark.parametrize(
+    ("duration", "size", "expected"),
+    [(None, None, False), (None, -78, False), (None, 9, True), (9, None, True)],
+)
+def test_what_has_a_length_or_a_size_is_a_file(duration, size, expected):
+    container = types.SimpleNamespace(duration=duration, size=size)
+    assert _is_file(container) is expected

@@ -1,3 +1,4 @@
+import fractions
 import types
 
 import numpy as np
@@ -51,6 +52,12 @@ def test_time_never_runs_back():
 def test_a_long_step_is_a_gap_or_a_new_clock(may_jump, next_s):
     clock = Clock(1 / 100, 10, may_jump=may_jump)
     assert times(clock, [frame(0), frame(15000)]) == [0, next_s]
+
+
+def test_a_rate_that_a_header_lacks_is_none():
+    unset = fractions.Fraction(0)  # so PyAV 19; PyAV 18 says None
+    assert frame_rate(film(unset, unset, unset), []) == 0
+    assert frame_rate(film(unset, fractions.Fraction(25), None), []) == 25
 
 
 def test_a_rate_is_that_of_the_time_stamps():

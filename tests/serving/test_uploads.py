@@ -151,6 +151,10 @@ def test_sound_alone_is_no_video(tmp_path):
         checking.check_video(path)
 
 
+def test_a_tag_that_is_not_utf_8_is_no_fault(tmp_path, films):
+    checking.check_video(films.garble_tag(films.write(tmp_path / "a.mp4", range(3))))
+
+
 def test_half_a_video_is_segmented_as_far_as_it_goes(client, tools, film):
     data = film.read_bytes()
     job = finished(client, tools, post(client, data[: len(data) // 2]))
