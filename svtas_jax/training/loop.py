@@ -105,6 +105,16 @@ def train(config: ml_collections.ConfigDict, workdir: str) -> TrainState:
             return training.go_on(position, batches)
 
 
+def _started_from(
+    config: ml_collections.ConfigDict, workdir: str, earlier: _Checkpoints
+) -> str:
+    """Returns which weights a run begins with, or began with if it is resumed."""
+    if not earlier:
+        return start.origin(config.train.init_from)
+    meta = _meta_of_newest(workdir, earlier)
+    return meta.started_from if meta else ""
+
+
 def _state_to_begin(
     config: ml_collections.ConfigDict,
     data: TrainingData,
