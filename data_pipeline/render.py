@@ -14,8 +14,8 @@ import pathlib
 
 from absl import flags
 
-from data_pipeline.rendered.dataset import check_style, render_dataset
-from data_pipeline.rendered.film import Style
+from data_pipeline.rendered.dataset import check_settings, render_dataset
+from data_pipeline.rendered.film import Settings
 from data_pipeline.rendered.source import read_source
 from svtas_jax.errors import InputError
 from svtas_jax.runtime import cli
@@ -26,12 +26,12 @@ def main() -> None:
     given = flags.FLAGS
     folder, output = pathlib.Path(given.annotations), pathlib.Path(given.output)
     check_folders(folder, output)
-    style = Style(difficulty=given.difficulty, seed=given.seed, fps=given.fps)
-    check_style(style)
+    settings = Settings(difficulty=given.difficulty, seed=given.seed, fps=given.fps)
+    check_settings(settings)
     source = read_source(
         folder, every=given.every, group=given.group, idle=tuple(given.idle)
     )
-    render_dataset(output, source, style, overwrite=given.overwrite)
+    render_dataset(output, source, settings, overwrite=given.overwrite)
 
 
 def check_folders(annotations: pathlib.Path, output: pathlib.Path) -> None:

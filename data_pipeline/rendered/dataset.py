@@ -14,7 +14,7 @@ from absl import logging
 
 from data_pipeline.demo.render import write_video
 from data_pipeline.layout.writing import put_in_place
-from data_pipeline.rendered.film import Style, render_frames
+from data_pipeline.rendered.film import Settings, render_frames
 from data_pipeline.rendered.source import Source
 from data_pipeline.rendered.vocabulary import read_vocabulary
 from svtas_jax.errors import InputError
@@ -28,18 +28,18 @@ _LINE_EVERY = 10  # videos
 
 
 def render_dataset(
-    output: pathlib.Path, source: Source, style: Style, *, overwrite: bool = False
+    output: pathlib.Path, source: Source, settings: Settings, *, overwrite: bool = False
 ) -> None:
     """Renders all videos of a data set's splits, unless the folder holds them already.
 
     The same arguments give the same files, however many threads render them.
 
     Raises:
-        InputError: if the style is out of range, or the folder holds something else or
+        InputError: if a setting is out of range, or the folder holds something else or
             cannot be written; then it is as it was.
     """
-    check_style(style)
-    manifest = manifest_of(source, style)
+    check_settings(settings)
+    manifest = manifest_of(source, settings)
     if _is_complete(output, manifest, overwrite=overwrite):
         logging.info("%s holds these videos already; nothing to render", output)
         return
@@ -48,7 +48,7 @@ def render_dataset(
         with writing(output, option=_OPTION):
             for name, text in _texts(source).items():
                 write_atomic(draft / name, text)
-            _write_videos(draft / "Videos", source, style)
+            _write_videos(draft / "Videos", source, settings)
             write_atomic(draft / MANIFEST, manifest)
             put_in_place(draft, output)
     finally:
@@ -56,24 +56,24 @@ def render_dataset(
     logging.info("rendered %s", output)
 
 
-def check_style(style: Style) -> None:
+def check_settings(settings: Settings) -> None:
     """Checks what the flags set.
 
     Raises:
         InputError: if a value is out of range.
     """
-    if not 0 <= style.difficulty <= 1:
+    if not 0 <= settings.difficulty <= 1:
         raise InputError(
-            f"--difficulty={style.difficulty} is not between 0 (as easy as the demo) "
-            "and 1."
+            f"--difficulty={settings.difficulty} is not between 0 (as easy as the "
+            "demo) and 1."
         )
-    if not 1 <= style.fps <= 120:
+    if not 1 <= settings.fps <= 120:
         raise InputError(
-            f"--fps={style.fps} is not between 1 and 120 frames per second."
+            f"--fps={settings.fps} is not between 1 and 120 frames per second."
         )
 
 
-def manifest_of(source: Source, style: Style) -> str:
+def manifest_of(source: Source, settings: Settings) -> str:
     """Returns what determines a rendered data set, as JSON."""
     people: dict[str, list[str]] = {}
     for name, person in source.people.items():
@@ -81,7 +81,7 @@ def manifest_of(source: Source, style: Style) -> str:
     facts = {
         "made_by": _MADE_BY,
         "version": VERSION,
-        **dataclasses.asdict(style),
+        **dataclasses.asdict(settings),
         "idle": source.idle,
         "annotations": _digest(source),
         "people": people,
@@ -144,15 +144,15 @@ def _is_ours(manifest: str) -> bool:
     return False
 
 
-def _write_videos(folder: pathlib.Path, source: Source, style: Style) -> None:
+def _write_videos(folder: pathlib.Path, source: Source, settings: Settings) -> None:
     vocabulary = read_vocabulary(source.classes, source.idle)
 
     def render(name: str) -> None:
         path, labels = folder / f"{name}.mp4", source.labels[name]
         path.parent.mkdir(parents=True, exist_ok=True)
         person = source.people[name]
-        frames = render_frames(name, person, labels, vocabulary, style)
-        write_video(path, frames, fps=style.fps)
+        frames = render_frames(name, person, labels, vocabulary, settings)
+        write_video(path, frames, fps=settings.fps)
         _check_length(path, len(labels))
 
     with concurrent.futures.ThreadPoolExecutor(os.cpu_count()) as pool:

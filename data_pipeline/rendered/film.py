@@ -15,7 +15,7 @@ from data_pipeline.rendered.vocabulary import Vocabulary
 
 
 @dataclasses.dataclass(frozen=True)
-class Style:
+class Settings:
     """How a data set is rendered.
 
     Attributes:
@@ -34,27 +34,29 @@ def render_frames(
     person_name: str,
     labels: Sequence[str],
     vocabulary: Vocabulary,
-    style: Style,
+    settings: Settings,
 ) -> Iterator[np.ndarray]:
     """Yields one frame for every label, (HEIGHT, WIDTH, 3) uint8 BGR.
 
     The frames depend on the arguments alone.
     """
-    rng = video_generator(style.seed, name)
-    person = draw_person(person_name, seed=style.seed, difficulty=style.difficulty)
-    look = draw_look(person, vocabulary.colours, rng, difficulty=style.difficulty)
-    how = {"fps": style.fps, "difficulty": style.difficulty}
+    rng = video_generator(settings.seed, name)
+    person = draw_person(
+        person_name, seed=settings.seed, difficulty=settings.difficulty
+    )
+    look = draw_look(person, vocabulary.colours, rng, difficulty=settings.difficulty)
+    how = {"fps": settings.fps, "difficulty": settings.difficulty}
     works = [vocabulary.works[label] for label in labels]
     steps = plan_steps(works, person, rng, **how)
     background = paint.background(look, rng)
     view = camera.Camera(
         person,
-        camera.wandering(len(labels), look.shake, rng, fps=style.fps),
+        camera.wandering(len(labels), look.shake, rng, fps=settings.fps),
         camera.tone_of(person),
         grain_bank(look.noise, rng),
         camera.draw_hidings(steps, rng, **how),
     )
-    for index, pose in enumerate(poses(steps, look, fps=style.fps)):
+    for index, pose in enumerate(poses(steps, look, fps=settings.fps)):
         canvas = background.copy()
         paint.draw(canvas, pose, look)
         camera.cover(canvas, index, view.hidings)

@@ -55,6 +55,11 @@ def read_source(
             f"--annotations={folder} is not a folder; give the one that holds "
             "groundTruth/, mapping.txt and splits/."
         )
+    if not (folder / "mapping.txt").is_file():
+        raise MissingInputError(
+            f"--annotations={folder} holds no mapping.txt (one 'id name' per line); "
+            "give the folder that holds groundTruth/, mapping.txt and splits/."
+        )
     config = default_config().data
     config.root = str(folder)
     classes = annotations.class_names(config)

@@ -5,6 +5,7 @@ place in mapping.txt; what is left of the name is an object with a colour of its
 some classes share a motion and others an object, as in a real kitchen.
 """
 
+import collections
 import colorsys
 import dataclasses
 import re
@@ -116,13 +117,16 @@ def _parse(name: str, index: int) -> tuple[str, str]:
 
 
 def _kinds(pairs: list[tuple[str, str]]) -> dict[tuple[str, str], str]:
-    """Chooses the kind of object that a noun is, one for all its motions if it can."""
+    """Chooses the kind of object that a noun is, one for as many motions as it can."""
+    kinds_of: dict[str, list[str]] = {}
+    for motion, noun in pairs:
+        kinds_of.setdefault(noun, []).extend(MOTIONS[motion])
     chosen = {}
     for motion, noun in pairs:
-        own = [MOTIONS[other] for other, name in pairs if name == noun]
-        common = [k for k in MOTIONS[motion] if all(k in kinds for kinds in own)]
-        kinds = common or MOTIONS[motion]
-        chosen[motion, noun] = kinds[sum(noun.encode()) % len(kinds)]
+        counts = collections.Counter(kinds_of[noun])
+        allowed = {kind: counts[kind] for kind in MOTIONS[motion]}
+        best = [kind for kind in allowed if allowed[kind] == max(allowed.values())]
+        chosen[motion, noun] = best[sum(noun.encode()) % len(best)]
     return chosen
 
 

@@ -12,7 +12,7 @@ import pytest
 from data_pipeline import annotations
 from data_pipeline.render import check_folders
 from data_pipeline.rendered import dataset
-from data_pipeline.rendered.film import Style
+from data_pipeline.rendered.film import Settings
 from data_pipeline.rendered.source import read_source
 from svtas_jax.config import default_config
 from svtas_jax.errors import InputError, MissingInputError
@@ -42,9 +42,9 @@ def labelled(tmp_path):
     return root
 
 
-def render(labelled, output, *, style=None, overwrite=False, **more):
+def render(labelled, output, *, settings=None, overwrite=False, **more):
     source = read_source(labelled, **more)
-    dataset.render_dataset(output, source, style or Style(), overwrite=overwrite)
+    dataset.render_dataset(output, source, settings or Settings(), overwrite=overwrite)
 
 
 def config_of(root):
@@ -107,9 +107,9 @@ def test_a_rendered_folder_is_kept_and_replaced_only_if_asked(labelled, tmp_path
     render(labelled, output)
     assert times == {path: path.stat().st_mtime_ns for path in output.rglob("*")}
     with pytest.raises(InputError, match="other labels, settings.*--overwrite"):
-        render(labelled, output, style=Style(difficulty=0.7))
+        render(labelled, output, settings=Settings(difficulty=0.7))
     assert times == {path: path.stat().st_mtime_ns for path in output.rglob("*")}
-    render(labelled, output, style=Style(difficulty=0.7), overwrite=True)
+    render(labelled, output, settings=Settings(difficulty=0.7), overwrite=True)
     assert json.loads((output / "manifest.json").read_text())["difficulty"] == 0.7
 
 
@@ -170,11 +170,13 @@ def test_mistakes_are_named(labelled, tmp_path):
     with pytest.raises(InputError, match="names all classes"):
         read_source(labelled, idle=CLASSES)
     with pytest.raises(InputError, match="--difficulty=nan is not between 0"):
-        render(labelled, tmp_path / "out", style=Style(difficulty=float("nan")))
+        render(labelled, tmp_path / "out", settings=Settings(difficulty=float("nan")))
     with pytest.raises(InputError, match="--fps=0 is not between 1"):
-        render(labelled, tmp_path / "out", style=Style(fps=0))
+        render(labelled, tmp_path / "out", settings=Settings(fps=0))
     with pytest.raises(MissingInputError, match="--annotations=.*nowhere"):
         read_source(tmp_path / "nowhere")
+    with pytest.raises(MissingInputError, match="groundTruth holds no mapping.txt"):
+        read_source(labelled / "groundTruth")
     (labelled / "groundTruth/P1_tea.txt").write_text("take_cup\ntake_cop\n")
     with pytest.raises(InputError, match=r"P1_tea.txt, line 2.*'take_cup'"):
         read_source(labelled)

@@ -7,7 +7,7 @@ import pytest
 
 from data_pipeline.demo.scene import HEIGHT, WIDTH
 from data_pipeline.rendered.camera import draw_hidings
-from data_pipeline.rendered.film import Style, render_frames
+from data_pipeline.rendered.film import Settings, render_frames
 from data_pipeline.rendered.person import draw_person
 from data_pipeline.rendered.timeline import plan_steps
 from data_pipeline.rendered.vocabulary import read_vocabulary
@@ -15,11 +15,11 @@ from data_pipeline.rendered.vocabulary import read_vocabulary
 CLASSES = ("background", "take", "stir", "cut_tomato", "flurb")
 VOCABULARY = read_vocabulary(CLASSES, ("background",))
 LABELS = tuple(name for name in CLASSES for _ in range(12))
-EASY, HARD = Style(difficulty=0), Style(difficulty=1)
+EASY, HARD = Settings(difficulty=0), Settings(difficulty=1)
 
 
-def film(name="S1_tea", person="S1", labels=LABELS, style=EASY):
-    return np.stack(list(render_frames(name, person, labels, VOCABULARY, style)))
+def film(name="S1_tea", person="S1", labels=LABELS, settings=EASY):
+    return np.stack(list(render_frames(name, person, labels, VOCABULARY, settings)))
 
 
 def test_there_is_a_frame_for_every_label():
@@ -36,9 +36,9 @@ def test_equal_arguments_give_equal_frames_and_others_do_not():
     for change in (
         {"name": "S1_jam"},
         {"person": "S2"},
-        {"style": HARD},
-        {"style": dataclasses.replace(EASY, seed=1)},
-        {"style": dataclasses.replace(EASY, fps=25.0)},
+        {"settings": HARD},
+        {"settings": dataclasses.replace(EASY, seed=1)},
+        {"settings": dataclasses.replace(EASY, fps=25.0)},
     ):
         assert (film(labels=labels, **change) != first).any()
 

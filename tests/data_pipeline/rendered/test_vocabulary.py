@@ -34,6 +34,13 @@ def test_salads_share_motions_and_objects():
     assert len(set(vocabulary.colours.values())) == len(vocabulary.colours) == 11
 
 
+def test_a_noun_is_the_same_thing_in_most_of_its_classes():
+    classes = ("cut_fruit", "put_fruit2bowl", "peel_fruit", "stir_fruit")
+    items = [work.item for work in read_vocabulary(classes, ()).works.values()]
+    assert items[0] == items[1] == items[2] == "bread:fruit"
+    assert items[3] in ("cup:fruit", "jar:fruit")  # which no fruit on a board is
+
+
 names = st.lists(st.text("abcut_openpour 0é", min_size=1), unique=True, max_size=30)
 
 
