@@ -89,6 +89,7 @@ def test_train_evaluate_stream(config, tmp_path):
     assert all(0 <= saved["metrics"][name] <= 100 for name in METRICS)
     assert set(saved["videos"]) == {"tëst 0", "tëst 1"}
     assert saved["run"]["checkpoint_step"] in (2, 4)
+    assert "held out of the training split" in saved["run"]["best_checkpoint_by"]
     assert saved["run"]["videos_trained_on"] == 0
     assert report.metrics["acc"] == saved["metrics"]["acc"]
     page = (folder / "report.html").read_text(encoding="utf-8")

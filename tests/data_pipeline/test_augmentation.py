@@ -6,7 +6,7 @@ import dataclasses
 import jax
 import numpy as np
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from data_pipeline import annotations, augmentation, dataset, schedule, source
@@ -15,6 +15,8 @@ from svtas_jax.structs import IGNORE_LABEL, FeatureFile
 
 FRAMES = {"a": 20, "b": 70, "c": 33}
 ALL = dict(random_start=True, colour=0.3, zoom=0.4, erase=0.5)
+# No deadline: a busy machine is no error.
+examples = settings(max_examples=60, deadline=None)
 SEEDS = st.tuples(st.integers(0, 9), st.integers(0, 99), st.integers(0, 99))
 
 
@@ -120,6 +122,7 @@ def test_pictures_and_labels_begin_together(folder, records):
     )
 
 
+@examples
 @given(st.integers(1, 400), st.integers(1, 90), SEEDS, st.integers(1, 5))
 def test_a_start_leaves_half_a_video_and_a_chunk(frames, clip_frames, seeds, every):
     begin = augmentation.first_frame(frames, clip_frames, seeds, every=every)
@@ -147,6 +150,7 @@ def test_the_schedule_follows_the_lengths_of_each_epoch(folder, records):
     np.testing.assert_array_equal(shown, counts.sum(0))
 
 
+@examples
 @given(
     counts=st.lists(st.tuples(*[st.integers(1, 6)] * 3), min_size=2, max_size=4),
     chunks_per_step=st.sampled_from([0, 2, 4]),
@@ -222,6 +226,7 @@ def test_colours_stay_within_their_strength():
     assert np.ptp(means, axis=1).max() > 10  # not grey any more
 
 
+@examples
 @given(SEEDS, st.floats(0, 1), st.sampled_from([(32, 43), (40, 48), (256, 320)]))
 def test_a_zoomed_crop_lies_in_the_picture(seeds, zoom, resize):
     side = augmentation.crop_side(resize, 32, zoom, seeds)

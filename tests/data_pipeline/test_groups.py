@@ -2,7 +2,7 @@
 
 import numpy as np
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from data_pipeline import checks, groups
@@ -11,6 +11,8 @@ from svtas_jax.runtime import configs
 from svtas_jax.structs import VideoRecord
 
 PERSON = r"(S\d+)"
+# No deadline: a busy machine is no error.
+examples = settings(max_examples=50, deadline=None)
 
 
 def _records(*names):
@@ -36,6 +38,7 @@ def test_hold_out_splits_once_and_for_all(count, share, held):
     assert groups.hold_out(records, share, seed=3) == (train, validation)
 
 
+@examples
 @given(st.integers(2, 60), st.floats(0.01, 0.99), st.integers(0, 99))
 def test_single_videos_are_held_out_as_ever(count, share, seed):
     """Runs that began before there were groups resume with the same videos."""
@@ -55,6 +58,7 @@ def test_hold_out_of_a_single_video_is_an_input_error():
         groups.hold_out(_numbered(1), 0.2, seed=0)
 
 
+@examples
 @given(
     sizes=st.lists(st.integers(1, 9), min_size=2, max_size=8),
     share=st.floats(0.01, 0.99),

@@ -56,6 +56,15 @@ def test_the_page_shows_the_report(tmp_path):
     assert f"take → pour: {100 * confusion[0, 1] / confusion[0].sum():.1f} %" in text
 
 
+def test_the_page_says_what_chose_the_checkpoint(tmp_path):
+    by = "7 videos of the group S3 <b>, which is not trained on"
+    report, details, _ = random_report(2, run={"best_checkpoint_by": by})
+    text = written(tmp_path / "new", report, details)
+    assert f"Best checkpoint by <b>{by.replace('<b>', '&lt;b&gt;')}</b>" in text
+    report, details, _ = random_report(2, run={"best_checkpoint_by": None})
+    assert "Best checkpoint" not in written(tmp_path / "old", report, details)
+
+
 def test_the_script_gets_every_label(tmp_path):
     report, details, truths = random_report(3)
     data = data_of(written(tmp_path, report, details))
