@@ -28,7 +28,7 @@ class Transeger(nn.Module):
     joint: nn.Module
     clip_steps: int
     features: int = 64
-    dtype: jnp.dtype = jnp.float32
+    dtype: jnp.dtype = jnp.dtype("float32")
     causal: ClassVar[bool] = False
 
     def initial_state(self, batch_size: int) -> StreamState:
