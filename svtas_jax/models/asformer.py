@@ -30,7 +30,7 @@ class ASFormer(nn.Module):
     dropout: float = 0.5
     channel_masking: float = 0.3  # share of input channels dropped in training
     reference_padding: bool = False
-    dtype: jnp.dtype = jnp.float32
+    dtype: jnp.dtype = jnp.dtype("float32")
 
     def initial_context(self, batch_size: int) -> tuple[()]:
         """Returns the memory of new streams: none."""

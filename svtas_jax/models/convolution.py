@@ -260,7 +260,7 @@ class CausalConv(nn.Module):
 
     features: int
     dilation: int
-    dtype: jnp.dtype = jnp.float32
+    dtype: jnp.dtype = jnp.dtype("float32")
 
     @nn.compact
     def __call__(
@@ -285,7 +285,7 @@ class DilatedConv(nn.Module):
 
     features: int
     dilation: int
-    dtype: jnp.dtype = jnp.float32
+    dtype: jnp.dtype = jnp.dtype("float32")
 
     @nn.compact
     def __call__(self, x: jax.Array) -> jax.Array:
@@ -312,7 +312,7 @@ class Conv3x3x3(nn.Module):
 
     features: int
     dilation: int
-    dtype: jnp.dtype = jnp.float32
+    dtype: jnp.dtype = jnp.dtype("float32")
 
     @nn.compact
     def __call__(self, x: jax.Array) -> jax.Array:

@@ -36,7 +36,7 @@ class MultiGRU(nn.Module):
     num_layers: int = 2
     dropout: float = 0.5
     refined: bool = False
-    dtype: jnp.dtype = jnp.float32
+    dtype: jnp.dtype = jnp.dtype("float32")
 
     def initial_context(self, batch_size: int) -> tuple[jax.Array, ...]:
         """Returns the memory of new streams: zeros (B, features) for each layer."""

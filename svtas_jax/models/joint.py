@@ -33,7 +33,7 @@ class MemoryTCNJoint(nn.Module):
     norm: str = "batch"
     norm_momentum: float = 0.1
     reference_padding: bool = False
-    dtype: jnp.dtype = jnp.float32
+    dtype: jnp.dtype = jnp.dtype("float32")
 
     def initial_context(self, batch_size: int) -> Contexts:
         """Returns the memory of new streams."""
@@ -73,7 +73,7 @@ class FullyConnectedJoint(nn.Module):
 
     num_classes: int
     features: int = 128
-    dtype: jnp.dtype = jnp.float32
+    dtype: jnp.dtype = jnp.dtype("float32")
 
     def initial_context(self, batch_size: int) -> Contexts:
         """Returns nothing."""
@@ -119,7 +119,7 @@ class TransformerJoint(nn.Module):
     positions: str = "learned"
     causal: bool = False
     width: int = 64
-    dtype: jnp.dtype = jnp.float32
+    dtype: jnp.dtype = jnp.dtype("float32")
 
     def initial_context(self, batch_size: int) -> Contexts:
         """Returns the keys and values of new streams; nothing if not causal."""

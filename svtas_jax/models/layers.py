@@ -33,7 +33,7 @@ class Linear(nn.Module):
 
     features: int
     use_bias: bool = True
-    dtype: jnp.dtype = jnp.float32
+    dtype: jnp.dtype = jnp.dtype("float32")
     kernel_init: nn.initializers.Initializer = torch_uniform
 
     @nn.compact

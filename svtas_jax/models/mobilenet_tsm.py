@@ -92,7 +92,7 @@ class MobileNetTSM(nn.Module):
     folded: bool = True
     causal: bool = False
     size: int = 224
-    dtype: jnp.dtype = jnp.float32
+    dtype: jnp.dtype = jnp.dtype("float32")
 
     def initial_context(self, batch_size: int) -> Contexts:
         """Returns the shifted channels before a stream's first step: zeros
@@ -219,7 +219,7 @@ class ConvNorm(nn.Module):
     momentum: float = 0.1
     folded: bool = True
     clipped: bool = False
-    dtype: jnp.dtype = jnp.float32
+    dtype: jnp.dtype = jnp.dtype("float32")
 
     def setup(self) -> None:
         self.conv = Kernel(kaiming_fan_out)

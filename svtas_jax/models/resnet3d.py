@@ -36,7 +36,7 @@ class ResNet3D(nn.Module):
     norm_momentum: float = 0.1
     reference_padding: bool = False
     folded: bool = True
-    dtype: jnp.dtype = jnp.float32
+    dtype: jnp.dtype = jnp.dtype("float32")
 
     def initial_context(self, batch_size: int) -> Contexts:
         """Returns nothing: a chunk is all that the network sees."""
@@ -156,7 +156,7 @@ class ConvNorm(nn.Module):
     act: bool = True
     split: bool = False
     folded: bool = True
-    dtype: jnp.dtype = jnp.float32
+    dtype: jnp.dtype = jnp.dtype("float32")
 
     @nn.compact
     def __call__(

@@ -63,7 +63,7 @@ class TCN(nn.Module):
     norm: str = "batch"
     norm_momentum: float = 0.1
     reference_padding: bool = False
-    dtype: jnp.dtype = jnp.float32
+    dtype: jnp.dtype = jnp.dtype("float32")
 
     def initial_context(self, batch_size: int) -> Contexts:
         """Returns the memory of new streams."""
@@ -120,7 +120,7 @@ class Stage(nn.Module):
     norm: str = "batch"
     norm_momentum: float = 0.1
     reference_padding: bool = False
-    dtype: jnp.dtype = jnp.float32
+    dtype: jnp.dtype = jnp.dtype("float32")
 
     @nn.compact
     def __call__(

@@ -29,7 +29,7 @@ class TextEncoder(nn.Module):
     num_heads: int = 8
     num_context: int = 0  # 0: fixed prompts
     shared_context: bool = False
-    dtype: jnp.dtype = jnp.float32
+    dtype: jnp.dtype = jnp.dtype("float32")
 
     def setup(self) -> None:
         normal = nn.initializers.normal

@@ -30,7 +30,7 @@ class Transeger(nn.Module):
     joint: nn.Module
     clip_steps: int
     features: int = 64
-    dtype: jnp.dtype = jnp.float32
+    dtype: jnp.dtype = jnp.dtype("float32")
     soft: bool = False
     causal: ClassVar[bool] = False
 

@@ -21,7 +21,7 @@ class VisionTransformer(nn.Module):
     num_heads: int = 12
     patch: int = 16
     output: int = 512
-    dtype: jnp.dtype = jnp.float32
+    dtype: jnp.dtype = jnp.dtype("float32")
 
     def initial_context(self, batch_size: int) -> Contexts:
         """Returns nothing: frames do not see each other."""
