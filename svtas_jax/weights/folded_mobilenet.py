@@ -140,8 +140,9 @@ def _output_moments(model, variables, chunk):
         return jnp.sum(jnp.where(valid, jnp.mean(values, (2, 3)), 0), (0, 1))
 
     moments = {
+        # In bfloat16, the difference of the two sums would be noise.
         name.removesuffix("/__call__"): (over_steps(y), over_steps(jnp.square(y)))
-        for name, (y,) in flat.items()
+        for name, y in ((n, y.astype(jnp.float32)) for n, (y,) in flat.items())
     }
     return jnp.sum(valid), moments
 

@@ -19,6 +19,12 @@ from svtas_jax.weights import folded_mobilenet
 NARROW = 0.125
 
 
+@pytest.fixture(autouse=True)
+def _no_settings(monkeypatch):
+    for name in ("TORCH_HOME", "HF_HOME", "HF_HUB_CACHE"):
+        monkeypatch.delenv(name, raising=False)
+
+
 @pytest.fixture
 def config(folder, tiny):
     """Five short training videos, for a tiny model of the stages that it can take."""
