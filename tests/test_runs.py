@@ -11,7 +11,7 @@ import svtas_jax
 from data_pipeline import annotations, video
 from svtas_jax import evaluate, runs
 from svtas_jax.errors import InputError, MissingInputError
-from svtas_jax.evaluation import timeline
+from svtas_jax.evaluation import scoring, timeline
 from svtas_jax.runtime import configs
 from svtas_jax.training import loop
 
@@ -72,9 +72,17 @@ def test_a_segmented_video_has_the_labels_of_its_evaluation(run, trained):
     assert "online" not in saved
 
 
-def test_an_evaluation_with_the_true_labels_says_that_it_is_no_result(run, trained):
-    told = run.evaluate(true_labels=True)
-    assert run.evaluate().metrics != told.metrics
+def test_an_evaluation_with_the_true_labels_says_that_it_is_no_result(
+    run, trained, monkeypatch
+):
+    made, make = [], scoring.make_told_segmenter
+    monkeypatch.setattr(
+        scoring, "make_told_segmenter", lambda *given: made.append(1) or make(*given)
+    )
+    run.evaluate()
+    assert not made
+    run.evaluate(true_labels=True)
+    assert made
     folder = trained[0] / "evaluation_true_labels"
     text = (folder / "report.md").read_text("utf-8")
     assert text.startswith("# Evaluation with true labels fed\n\n**Not a result:")

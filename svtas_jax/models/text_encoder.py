@@ -3,6 +3,7 @@
 import flax.linen as nn
 import jax
 import jax.numpy as jnp
+import numpy as np
 from jax.ad_checkpoint import checkpoint_name
 
 from svtas_jax.models import prompts, soft_prompts, tokenizer
@@ -59,16 +60,19 @@ class TextEncoder(nn.Module):
         scores: jax.Array | None = None,
     ) -> jax.Array:
         """Returns the prompts' token vectors (B, T, max_len, width), no positions."""
-        context = self.ctx if self.num_context else None
+        if scores is None:
+            ids = prompts.prompt_ids(self.tables, labels, templates)
+            return prompts.embed(ids, labels, *self._vectors())
+        tables = soft_prompts.split(self.tables, self.num_classes)
+        return soft_prompts.embed(tables, labels, scores, *self._vectors())
+
+    def _vectors(self) -> tuple[np.ndarray, jax.Array, jax.Array | None]:
+        """Returns the ids of the tokens in use, their vectors, and context vectors."""
         # Prompts use about a hundred of the vocabulary's 49,408 rows. Selecting these
         # first lets devices exchange the gradients of these rows only, in every chunk.
         used = self.tables.token_ids()
-        vectors = used, self.token_embedding[used], context
-        if scores is not None:
-            tables = soft_prompts.split(self.tables, self.num_classes)
-            return soft_prompts.embed(tables, labels, scores, *vectors)
-        ids = prompts.prompt_ids(self.tables, labels, templates)
-        return prompts.embed(ids, labels, *vectors)
+        context = self.ctx if self.num_context else None
+        return used, self.token_embedding[used], context
 
     def __call__(
         self,
