@@ -28,6 +28,7 @@ from svtas_jax.runtime.interruption import Interrupted, Interruption
 from svtas_jax.runtime.sharding import make_mesh, shard_batch
 from svtas_jax.structs import Model, TrainState
 from svtas_jax.training import averaging
+from svtas_jax.training.cross_entropy import cross_entropy_of
 from svtas_jax.training.data import (
     TrainingData,
     read_training_data,
@@ -72,6 +73,7 @@ def train(config: ml_collections.ConfigDict, workdir: str) -> TrainState:
     tx = optimizer_of(config, schedule.steps_per_epoch, schedule.num_steps)
     state = first_state(config, model, tx, data.feature_width)
     with contextlib.closing(iter(dataset)) as batches:
+        state = averaging.begin(state, config.train.ema)
         carry = init_carry(state, model, config.train.batch_size)
         carry = share_out(state, carry, mesh, config.train.split_from)
         position = Position(state, carry, batches.get_state())
@@ -140,7 +142,7 @@ def first_state(
         state = dataclasses.replace(
             state, **store.initialise_from(config.train.init_from, variables)
         )
-    return averaging.begin(state, config.train.ema)
+    return state
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -224,6 +226,7 @@ class Training:
             smooth_weight=settings.smooth_weight,
             clip_weight=settings.clip_weight,
             remat=settings.remat,
+            entropy=cross_entropy_of(self.config, self.data.class_counts),
         )
 
     def _open_log(self, step: int, position: Position) -> TrainLog:

@@ -34,7 +34,8 @@ from svtas_jax.structs import (
     TrainState,
 )
 from svtas_jax.training import averaging
-from svtas_jax.training.losses import chunk_loss
+from svtas_jax.training.cross_entropy import CrossEntropy
+from svtas_jax.training.losses import PLAIN, chunk_loss
 
 # What a chunk's forward pass stores for the backward pass, which recomputes the rest.
 REMAT = {
@@ -165,7 +166,12 @@ def share_out(
 
 
 def make_loss(
-    model: Model, *, smooth_weight: float, clip_weight: float, remat: str = "none"
+    model: Model,
+    *,
+    smooth_weight: float,
+    clip_weight: float,
+    remat: str = "none",
+    entropy: CrossEntropy = PLAIN,
 ) -> LossFn:
     """Returns a function that computes the loss of one chunk.
 
@@ -177,6 +183,7 @@ def make_loss(
         model: see `svtas_jax.models`.
         smooth_weight, clip_weight: see `losses.chunk_loss`.
         remat: see `REMAT`.
+        entropy: see `losses.segmentation_loss`.
     """
 
     def loss_fn(params, batch_stats, stream, chunk, key):
@@ -186,7 +193,11 @@ def make_loss(
             model, variables, stream, chunk, rngs=rngs
         )
         loss, terms = chunk_loss(
-            output, chunk, smooth_weight=smooth_weight, clip_weight=clip_weight
+            output,
+            chunk,
+            smooth_weight=smooth_weight,
+            clip_weight=clip_weight,
+            entropy=entropy,
         )
         metrics = {"loss": loss, **terms, **_count_correct(output.logits[-1], chunk)}
         return loss, (stream, batch_stats, parts.total(metrics))
