@@ -11,7 +11,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from svtas_jax.config import default_config
-from svtas_jax.structs import IGNORE_LABEL, Chunk
+from svtas_jax.structs import IGNORE_LABEL, Chunk, VideoRecord
 from svtas_jax.training import losses
 from svtas_jax.training.cross_entropy import (
     CrossEntropy,
@@ -19,6 +19,7 @@ from svtas_jax.training.cross_entropy import (
     mix_at_borders,
     prior_shifts,
 )
+from svtas_jax.training.data import TrainingData
 
 NUM_CLASSES = 4
 LABELS = np.array([[0, 0, 0, 1, 1, 1, 1, 2], [3, 1, 1, 1, -100, -100, -100, -100]])
@@ -179,6 +180,15 @@ def test_a_border_is_half_and_half_and_fades():
     share, other = mix(np.array([[5] * 4 + [7] * 4]), 2)
     np.testing.assert_allclose(share[0], [0, 0, 1 / 8, 3 / 8, 3 / 8, 1 / 8, 0, 0])
     assert other[0, 2:6].tolist() == [7, 7, 5, 5]
+
+
+def test_classes_are_counted_in_the_videos_to_train_on_alone():
+    records = [
+        VideoRecord(str(n), "", np.array(labels, np.int32), 15.0)
+        for n, labels in enumerate(([0, 0, 1], [1, 3, 3, 3], [2, 2]))
+    ]
+    data = TrainingData(tuple("abcde"), tuple(records[:2]), tuple(records[2:]))
+    assert data.class_counts.tolist() == [2, 2, 0, 3, 0]
 
 
 def test_adjusted_scores_are_those_of_equally_frequent_classes():
