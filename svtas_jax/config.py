@@ -134,6 +134,12 @@ def _train_defaults() -> ml_collections.ConfigDict:
         0.0  # decay per step of moving averages of weights and batch statistics,
     )
     # which all but training then uses; 0: none are kept
+    train.label_smoothing = 0.0  # share of a frame's target spread over all classes
+    train.focal_gamma = 0.0  # exponent of the focal loss; 0: plain cross entropy
+    train.logit_adjustment = 0.0  # weight of the logarithms of the classes' shares of
+    # the training videos' frames, which are added to the logits in training
+    train.boundary_smoothing = 0  # raw frames on each side of a label's border whose
+    # targets mix the two labels
     train.smooth_weight = 0.15  # weight of the truncated smoothing loss
     train.clip_weight = 1.0  # weight of METE's contrastive loss
     train.own_labels = 0.0  # share of the chunks about which the next prompts are made
@@ -412,6 +418,12 @@ def _check_train(train: ml_collections.ConfigDict) -> None:
     _check_positive(train, "train", "lr_decay")
     _check_at_least(train, "train", weight_decay=0, smooth_weight=0, clip_weight=0)
     _check_optimizer(train)
+    _check_at_least(train, "train", focal_gamma=0, logit_adjustment=0)
+    _check_at_least(train, "train", boundary_smoothing=0)
+    if not 0 <= train.label_smoothing < 1:
+        raise InputError(
+            f"config.train.label_smoothing={train.label_smoothing} must lie in [0, 1)."
+        )
     if not 0 <= train.max_damaged_share < 1:
         raise InputError(
             f"config.train.max_damaged_share={train.max_damaged_share} must lie "

@@ -23,6 +23,7 @@ from svtas_jax.runtime.process import simulate_devices
 from svtas_jax.runtime.sharding import make_mesh, repeated, shard_batch
 from svtas_jax.structs import IGNORE_LABEL
 from svtas_jax.training import averaging
+from svtas_jax.training.cross_entropy import CrossEntropy
 from svtas_jax.training.step import (
     init_carry,
     init_train_state,
@@ -31,6 +32,7 @@ from svtas_jax.training.step import (
 )
 
 SLOTS = 8
+ENTROPY = CrossEntropy(0.1, 2.0, shifts=(-1.0, -2.0, -1.0, -3.0), border_frames=2)
 simulate_devices(8)
 jax.config.update("jax_enable_x64", True)
 small_arrays.SMALL = 500  # of these small models some arrays shall be large
@@ -70,7 +72,13 @@ def train(system: str, num_devices: int, *, packed: bool, split_from: int):
     carry = wide(init_carry(state, model, SLOTS))
     state, carry, shardings = place(state, carry, mesh, split_from)
     accumulate, apply = make_train_functions(
-        model, tx, shardings=shardings, ema=0.9, smooth_weight=0.15, clip_weight=1.0
+        model,
+        tx,
+        shardings=shardings,
+        ema=0.9,
+        smooth_weight=0.15,
+        clip_weight=1.0,
+        entropy=ENTROPY,
     )
     for chunks in batches(packed):
         chunks = shard_batch(chunks, mesh)

@@ -47,6 +47,12 @@ class TrainingData:
         return tuple(record.num_frames for record in (*self.train, *self.selection))
 
     @property
+    def class_counts(self) -> np.ndarray:
+        """The number of frames of every class in the videos to train on, (K,)."""
+        labels = np.concatenate([record.labels for record in self.train])
+        return np.bincount(labels[labels >= 0], minlength=len(self.class_names))
+
+    @property
     def feature_width(self) -> int:
         """The width of a step's features (D); 0 if the model reads images."""
         return feature_width((*self.train, *self.selection))

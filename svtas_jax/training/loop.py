@@ -27,6 +27,7 @@ from svtas_jax.runtime.interruption import Interrupted, Interruption
 from svtas_jax.runtime.sharding import make_mesh, shard_batch
 from svtas_jax.structs import Model, TrainState
 from svtas_jax.training import averaging, start
+from svtas_jax.training.cross_entropy import cross_entropy_of
 from svtas_jax.training.data import (
     TrainingData,
     read_training_data,
@@ -247,6 +248,7 @@ class Training:
             clip_weight=settings.clip_weight,
             remat=settings.remat,
             prompting=prompting_of(self.config, self.schedule.steps_per_epoch),
+            entropy=cross_entropy_of(self.config, self.data.class_counts),
         )
 
     def _open_log(self, step: int, position: Position) -> TrainLog:

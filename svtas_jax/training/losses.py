@@ -10,12 +10,19 @@ import optax
 
 from svtas_jax.runtime import parts
 from svtas_jax.structs import IGNORE_LABEL, Chunk, ChunkOutput
+from svtas_jax.training.cross_entropy import CrossEntropy
 
 SMOOTH_CLAMP = 16.0  # upper limit of squared log-probability changes, MS-TCN's tau^2
+PLAIN = CrossEntropy()
 
 
 def chunk_loss(
-    output: ChunkOutput, chunk: Chunk, *, smooth_weight: float, clip_weight: float
+    output: ChunkOutput,
+    chunk: Chunk,
+    *,
+    smooth_weight: float,
+    clip_weight: float,
+    entropy: CrossEntropy = PLAIN,
 ) -> tuple[jax.Array, dict[str, jax.Array]]:
     """Returns the loss of a chunk and its parts by name, all scalars.
 
@@ -23,7 +30,9 @@ def chunk_loss(
     """
     stride = chunk.labels.shape[1] // output.logits.shape[2]
     logits = jnp.repeat(output.logits, stride, axis=2)
-    segmentation = segmentation_loss(logits, chunk, smooth_weight=smooth_weight)
+    segmentation = segmentation_loss(
+        logits, chunk, smooth_weight=smooth_weight, entropy=entropy
+    )
     if output.text_features is None:
         return segmentation, {"segmentation_loss": segmentation}
     # A model with a text feature also returns the image feature to compare with.
@@ -41,6 +50,7 @@ def segmentation_loss(
     *,
     smooth_weight: float,
     class_weights: jax.Array | None = None,
+    entropy: CrossEntropy = PLAIN,
 ) -> jax.Array:
     """Returns cross entropy plus truncated smoothing of log-probabilities over time.
 
@@ -53,15 +63,14 @@ def segmentation_loss(
         chunk: labels, valid, num_chunks.
         smooth_weight: factor of the smoothing.
         class_weights: (K,) factors of each class's cross entropy.
+        entropy: how a frame's scores are compared with its label.
     """
     logits = logits.astype(jnp.float32)
     labelled = chunk.labels != IGNORE_LABEL
-    labels = jnp.where(labelled, chunk.labels, 0)
     log_probs = jax.nn.log_softmax(logits)
-    target = jnp.broadcast_to(labels, logits.shape[:-1])[..., None]
-    cross_entropy = -jnp.take_along_axis(log_probs, target, axis=-1)[..., 0]
+    cross_entropy = entropy.of(log_probs, chunk.labels)
     if class_weights is not None:
-        cross_entropy *= class_weights[labels]
+        cross_entropy *= class_weights[jnp.where(labelled, chunk.labels, 0)]
     cross_entropy = jnp.where(labelled, cross_entropy, 0)
     num_labels, num_slots = parts.total((jnp.sum(labelled), len(labelled)))
     num_labels = jnp.maximum(num_labels, 1)

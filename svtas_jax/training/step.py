@@ -35,7 +35,8 @@ from svtas_jax.structs import (
     TrainState,
 )
 from svtas_jax.training import averaging
-from svtas_jax.training.losses import chunk_loss
+from svtas_jax.training.cross_entropy import CrossEntropy
+from svtas_jax.training.losses import PLAIN, chunk_loss
 from svtas_jax.training.prompting import Prompting
 from svtas_jax.training.through_time import in_groups, loss_of_group
 
@@ -174,6 +175,7 @@ def make_loss(
     clip_weight: float,
     remat: str = "none",
     prompting: Prompting | None = None,
+    entropy: CrossEntropy = PLAIN,
 ) -> LossFn:
     """Returns a function that computes the loss of one chunk.
 
@@ -186,6 +188,7 @@ def make_loss(
         smooth_weight, clip_weight: see `losses.chunk_loss`.
         remat: see `REMAT`.
         prompting: chooses the labels of the next chunk's prompts; None: the true ones.
+        entropy: see `losses.segmentation_loss`.
     """
 
     def loss_fn(params, batch_stats, stream, chunk, key, step):
@@ -198,7 +201,11 @@ def make_loss(
             logits = output.logits[-1]
             stream = prompting.choose(model, stream, chunk, logits, key, step)
         loss, terms = chunk_loss(
-            output, chunk, smooth_weight=smooth_weight, clip_weight=clip_weight
+            output,
+            chunk,
+            smooth_weight=smooth_weight,
+            clip_weight=clip_weight,
+            entropy=entropy,
         )
         metrics = {"loss": loss, **terms, **_count_correct(output.logits[-1], chunk)}
         return loss, (stream, batch_stats, parts.total(metrics))

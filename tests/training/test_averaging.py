@@ -58,7 +58,8 @@ def config(folder, tiny):
     config.model.backbone = "features"
     config.train.update(num_epochs=2, chunks_per_call=1, chunks_per_step=2)
     config.train.update(ema=0.9, schedule="cosine", optimizer="adamw", clip_norm=1.0)
-    config.train.warmup_epochs = 0.5
+    config.train.update(warmup_epochs=0.5, label_smoothing=0.1, focal_gamma=1.0)
+    config.train.update(logit_adjustment=1.0, boundary_smoothing=3)
     return config
 
 
