@@ -18,7 +18,7 @@ from data_pipeline.rendered.film import Settings, render_frames
 from data_pipeline.rendered.source import Source
 from data_pipeline.rendered.vocabulary import read_vocabulary
 from svtas_jax.errors import InputError
-from svtas_jax.runtime.files import draft_of, write_atomic, writing
+from svtas_jax.runtime.files import draft_of, make_folder, write_atomic, writing
 
 VERSION = 1  # of what is rendered: raise it when pixels change
 MANIFEST = "manifest.json"
@@ -43,6 +43,7 @@ def render_dataset(
     if _is_complete(output, manifest, overwrite=overwrite):
         logging.info("%s holds these videos already; nothing to render", output)
         return
+    make_folder(output.parent, option=_OPTION)
     draft = draft_of(output)
     try:
         with writing(output, option=_OPTION):

@@ -127,6 +127,8 @@ def test_a_file_in_the_way_is_named(labelled, tmp_path):
     (tmp_path / "out").write_text("a file")
     with pytest.raises(InputError, match="out is a file"):
         render(labelled, tmp_path / "out")
+    with pytest.raises(InputError, match="out cannot be written.*another --output"):
+        render(labelled, tmp_path / "out" / "deeper")
 
 
 def test_interrupted_rendering_leaves_nothing(labelled, tmp_path, monkeypatch):
