@@ -29,8 +29,10 @@ FLOORS = (
         *("svtas_jax.models", "svtas_jax.checkpoints", "svtas_jax.folding"),
         "data_pipeline.checking",
     },
-    {"svtas_jax.run_config", "svtas_jax.streaming", "svtas_jax.weights"},
-    {"svtas_jax.feedback"},
+    {
+        *("svtas_jax.run_config", "svtas_jax.streaming", "svtas_jax.feedback"),
+        "svtas_jax.weights",
+    },
     {"svtas_jax.evaluation", "svtas_jax.export"},
     {"svtas_jax.live", "svtas_jax.runs"},
     {"svtas_jax.serving"},
