@@ -81,6 +81,8 @@ def _model_defaults() -> ml_collections.ConfigDict:
     model.image_layers = 12  # blocks of ViT
     model.image_stages = 7  # of MobileNetV2 (ResNets have 4); fewer learn faster from
     # small images
+    model.image_norm = "batch"  # batch norms of MobileNetV2 and ResNets in training, of
+    # the batch; "frozen": of the statistics that they start from, see train.init_from
     model.features = 64  # width of the temporal branch, of image and text features
     model.num_layers = 4  # layers of the head, in each of its stages
     model.num_stages = 1  # stages of the head, each refining the last (TCNs, ASFormer)
@@ -386,6 +388,13 @@ def _check_start(train, model) -> None:
             f"config.train.init_from={IMAGENET!r} finds a MobileNetV2, which does not "
             f"fit config.model.backbone={model.backbone!r}; use --config.model.backbone"
             "=mobilenet_tsm, or name a run or a file of weights."
+        )
+    _check_choice(model, "model", image_norm=("batch", "frozen"))
+    if model.image_norm == "frozen" and not train.init_from:
+        raise InputError(
+            "config.model.image_norm=frozen keeps the statistics of the weights that a "
+            "training starts from, and fresh weights have none; name some with "
+            "--config.train.init_from, or use --config.model.image_norm=batch."
         )
 
 

@@ -77,6 +77,8 @@ def test_there_are_configs():
         ("model.feedback", "hard", "'labels', 'soft'"),
         ("model.prompt_parts", ("name", "nam"), "must be some of"),
         ("model.head_norm", "group", "'batch', 'layer'"),
+        ("model.image_norm", "frozen", "fresh weights have none.*init_from"),
+        ("model.image_norm", "group", "'batch', 'frozen'"),
         ("train.gradient_chunks", 0, "at least 1"),
         ("train.gradient_chunks", 4, "chunks_per_call=4"),
         ("model.joint_dropout", 1.0, r"\[0, 1\)"),

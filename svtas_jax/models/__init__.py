@@ -64,6 +64,7 @@ def _build_image(config) -> ImageBranch | FeatureBranch:
         std=tuple(config.data.std),
         backbone=_build_backbone(model, config.data.crop),
         pooled=model.head != "tcn_3d",
+        frozen_norm=model.image_norm == "frozen",
     )
 
 

@@ -38,6 +38,7 @@ class ImageBranch(nn.Module):
     std: tuple[float, ...]
     backbone: nn.Module
     pooled: bool = True
+    frozen_norm: bool = False
 
     def initial_context(self, batch_size: int) -> Contexts:
         """Returns what the backbone of new streams remembers."""
@@ -54,6 +55,7 @@ class ImageBranch(nn.Module):
         as_they_are = getattr(self.backbone, "reference_padding", False)
         if chunk.frames.dtype != jnp.uint8 and not as_they_are:
             x = where_valid(valid, x)  # bytes are finite; these may be NaN
+        train = train and not self.frozen_norm
         context, x = self.backbone(context, x, valid, train=train)
         return context, pool(x, valid) if self.pooled else where_valid(valid, x)
 

@@ -1,6 +1,11 @@
 """What the systems are made of; how they stream: tests/test_contract.py."""
 
+import dataclasses
+import functools
+
 import jax
+import jax.numpy as jnp
+import numpy as np
 import pytest
 
 from data_pipeline.chunks import blank_chunk
@@ -38,3 +43,42 @@ def test_parameters_are_as_many_as_in_the_paper(system, names, clip_steps, expec
     state = model.initial_state(1)
     variables = jax.eval_shape(model.init, jax.random.key(0), state, chunk)
     assert sum(leaf.size for leaf in jax.tree.leaves(variables["params"])) == expected
+
+
+def test_frozen_norms_keep_their_statistics_in_training():
+    config = default_config()
+    config.data.update(clip_frames=16, crop=32)
+    config.model.update(image_width=0.25, image_stages=3, head_norm="layer")
+    config.model.image_norm = "frozen"
+    model = build_model(config, GTEA)
+    chunk = blank_chunk(2, StreamSpec(16, 4), 32)
+    rng = np.random.default_rng(0)
+    chunk = dataclasses.replace(
+        chunk,
+        frames=rng.integers(0, 256, chunk.frames.shape, np.uint8),
+        valid=np.ones_like(chunk.valid),
+    )
+    state = model.initial_state(2)
+    variables = model.init(jax.random.key(0), state, chunk)
+    stats = jax.tree.map(
+        lambda leaf: leaf + rng.uniform(-0.2, 0.2, leaf.shape).astype(np.float32),
+        variables["batch_stats"],
+    )
+
+    @functools.partial(jax.jit, static_argnames="train")
+    def logits(params, train):
+        (_, output), after = model.apply(
+            {"params": params, "batch_stats": stats},
+            state,
+            chunk,
+            train=train,
+            mutable=["batch_stats"],
+        )
+        return output.logits, after["batch_stats"]
+
+    trained, after = logits(variables["params"], True)
+    jax.tree.map(np.testing.assert_array_equal, after, stats)
+    np.testing.assert_array_equal(trained, logits(variables["params"], False)[0])
+    gradient = jax.grad(lambda params: jnp.sum(logits(params, True)[0] ** 2))
+    stem = gradient(variables["params"])["image"]["backbone"]["conv1"]
+    assert all(np.any(leaf != 0) for leaf in jax.tree.leaves(stem))
