@@ -63,8 +63,8 @@ def test_a_failed_installation_is_tried_again(tmp_path):
 @pytest.mark.parametrize(
     ("python", "message"),
     [
-        (None, "is not installed; install Python 3.11 or newer, or name"),
-        ("[ $1 = --version ] && echo Python 3.9.1", "Python 3.9.1 is too old"),
+        (None, "is not installed; install Python 3.11 or 3.12, or name"),
+        ("[ $1 = --version ] && echo Python 3.9.1", "is Python 3.9.1, and svtas_jax"),
         ("[ $1 = -c ] || exit 1", "could not make a virtual environment"),
     ],
 )
@@ -75,6 +75,15 @@ def test_a_python_that_does_not_do_is_named(tmp_path, python, message):
     done = bash("-c", INSTALL, VENV=tmp_path / "venv", PYTHON=path, code=1)
     assert message in done.stderr and done.stderr.startswith("error: ")
     assert not (tmp_path / "venv").exists()
+
+
+def test_an_older_python_beside_a_new_one_is_taken(tmp_path):
+    program(tmp_path / "python3", "exit 1")  # too new
+    program(tmp_path / "python3.12", "exit 1")
+    program(tmp_path / "python3.11", "exit 0")
+    path = f"{tmp_path}:{os.environ['PATH']}"
+    done = bash("-c", "source scripts/environment.sh; first_that_does", PATH=path)
+    assert done.stdout.split() == ["python3.11"]
 
 
 def test_what_is_run_on_a_gpu_is_there(tmp_path):
