@@ -16,7 +16,7 @@ import jax.numpy as jnp
 
 from svtas_jax.models import tcn
 from svtas_jax.models.convolution import steps_at
-from svtas_jax.models.layers import Dropout, Linear, where_valid
+from svtas_jax.models.layers import Dropout, Linear, gelu, where_valid
 from svtas_jax.structs import Contexts
 
 
@@ -217,7 +217,7 @@ class DecoderLayer(nn.Module):
         cross = Attention(**attention, is_causal=False, name="cross_attention")
         x = norm("norm2", x + drop(cross(x, text, None, train=train)[1]))
         y = Linear(self.features, dtype=self.dtype, name="conv1")(x)
-        y = drop(nn.gelu(y, approximate=False))
+        y = drop(gelu(y))
         y = drop(Linear(x.shape[-1], dtype=self.dtype, name="conv2")(y))
         return context, norm("norm3", x + y)
 

@@ -2,6 +2,7 @@
 
 import functools
 
+import flax.linen as nn
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -13,7 +14,7 @@ from svtas_jax.models.convolution import (
     depthwise_conv3x3,
     temporal_shift,
 )
-from svtas_jax.models.layers import Linear, where_valid
+from svtas_jax.models.layers import Linear, gelu, where_valid
 from svtas_jax.models.norm import BatchNorm
 
 TOLERANCE = 1e-5  # of sums of at most some hundred float32 products of size 1
@@ -237,3 +238,13 @@ def test_linear_starts_as_in_pytorch():
         values = np.asarray(variables["params"][name])
         assert np.abs(values).max() <= 0.1  # uniform in +-1/sqrt(100)
         assert values.std() == pytest.approx(0.1 / np.sqrt(3), rel=0.05)
+
+
+def test_gelu_and_its_slope_are_those_of_flax():
+    def exact(x):
+        return nn.gelu(x, approximate=False)
+
+    x = jnp.linspace(-6, 6, 1001)
+    np.testing.assert_array_equal(gelu(x), exact(x))
+    slopes = (jax.vmap(jax.grad(function))(x) for function in (gelu, exact))
+    np.testing.assert_allclose(*slopes, atol=1e-6)
