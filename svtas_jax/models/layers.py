@@ -31,8 +31,8 @@ def where_valid(valid: Array, x: Array) -> jax.Array:
 def gelu(x: jax.Array) -> jax.Array:
     """Returns x times the normal distribution function of x, by `erf`.
 
-    Hendrycks, Gimpel: Gaussian Error Linear Units, 2016. JAX 0.12.0 cannot differentiate
-    `erf` on several devices within `shard_map`, so the derivative is given here.
+    Hendrycks, Gimpel: Gaussian Error Linear Units, 2016. JAX 0.12.0 cannot derive `erf`
+    on several devices within `shard_map`, so the derivative is given here.
     """
     return nn.gelu(x, approximate=False)
 
