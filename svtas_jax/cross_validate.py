@@ -1,11 +1,14 @@
 """Trains and evaluates a config on every split of its data: one row of a paper's table.
 
     python -m svtas_jax.cross_validate --config=configs/gtea_sete.py --workdir=runs/x
-        [--splits=1,2,3] [--clip_frames=64,128] [--checkpoint=best|latest]
+        [--splits=1,2,3] [--seeds=0,1,2] [--clip_frames=64,128] [--true_labels]
+        [--checkpoint=best|latest]
 
 WORKDIR/splitK is an ordinary run on split K; the table is in WORKDIR/table.md and
-table.json. The same command resumes where it was stopped. --clip_frames adds rows for
-the same models on chunks of these lengths.
+table.json. The same command resumes where it was stopped. --seeds trains once with each
+seed, in WORKDIR/seedS/splitK, and adds their spread. --clip_frames adds rows for the
+same models on chunks of these lengths, --true_labels for Transeger that hears the true
+labels of its last chunk: a ceiling.
 """
 
 from absl import flags
@@ -26,12 +29,18 @@ def main() -> None:
         config,
         flags.FLAGS.workdir,
         cli.integers("splits") or annotations.split_numbers(config.data),
+        seeds=cli.integers("seeds"),
         which=flags.FLAGS.checkpoint,
         streams=cli.integers("clip_frames"),
+        true_labels=flags.FLAGS.true_labels,
     )
 
 
 if __name__ == "__main__":
     cli.define("config", "workdir", "checkpoint", "clip_frames", "distributed")
     flags.DEFINE_list("splits", [], "Splits to use, such as 1,3; all by default.")
+    flags.DEFINE_list("seeds", [], "Seeds to train with, such as 0,1,2.")
+    flags.DEFINE_bool(
+        "true_labels", False, "Also evaluate with the true labels fed: a ceiling."
+    )
     cli.run(main, required=("config", "workdir"))

@@ -1,5 +1,6 @@
 """Trains and evaluates a config on every split of its data: one row of a table."""
 
+import dataclasses
 import pathlib
 from collections.abc import Sequence
 
@@ -16,8 +17,32 @@ from svtas_jax.runtime.files import write_atomic
 from svtas_jax.training import loop
 
 METRICS = ("acc", "edit", "f1_10", "f1_25", "f1_50")
+MEAN = "mean of {}"
+SPREAD = "standard deviation of {} seeds"
 
-Table = dict[str, dict[str, dict[str, float]]]  # mode, split, metric -> percent
+
+@dataclasses.dataclass(frozen=True)
+class Trained:
+    """One of the runs: a split and, if there are several, a seed."""
+
+    split: int
+    seed: int | None = None
+
+    @property
+    def name(self) -> str:
+        """What the table calls it."""
+        seed = "" if self.seed is None else f", seed {self.seed}"
+        return f"split {self.split}{seed}"
+
+    @property
+    def folder(self) -> str:
+        """Where it lies below the workdir."""
+        seed = "" if self.seed is None else f"seed{self.seed}/"
+        return f"{seed}split{self.split}"
+
+
+Rows = dict[Trained, dict[str, float]]  # metric -> percent
+Table = dict[str, Rows]  # by what was evaluated
 
 
 @lock.one_at_a_time
@@ -26,17 +51,21 @@ def cross_validate(
     workdir: str,
     splits: Sequence[int],
     *,
+    seeds: Sequence[int] = (),
     which: str = "best",
     streams: Sequence[int] = (),
+    true_labels: bool = False,
 ) -> Table:
     """Trains and evaluates on each split; writes and returns the table.
 
     Args:
-        config: `data.split` is set to each split in turn.
-        workdir: holds a run for each split.
+        config: `data.split` is set to each split in turn, `seed` to each seed.
+        workdir: holds a run for each split, or for each seed and split.
         splits: their numbers.
+        seeds: train once with each; by default with that of the config.
         which: checkpoint to evaluate.
         streams: further chunk lengths to evaluate with, in raw frames.
+        true_labels: also evaluate with the true labels fed, see `runs.evaluate`.
 
     Raises:
         MissingInputError: if a split does not exist.
@@ -47,39 +76,61 @@ def cross_validate(
     for split in splits:  # report a missing one now, not after days of training
         for subset in ("train", "test"):
             annotations.split_names(config.data, subset, split=split)
+    todo = [Trained(k, seed) for seed in seeds or (None,) for k in splits]
     table: Table = {}
-    for split in splits:
+    for number, one in enumerate(todo, 1):
         own = config.copy_and_resolve_references()
-        own.data.split = split
-        folder = str(pathlib.Path(workdir) / f"split{split}")
-        logging.info("split %d of %s: %s", split, list(splits), folder)
+        own.data.split = one.split
+        own.seed = config.seed if one.seed is None else one.seed
+        folder = str(pathlib.Path(workdir) / one.folder)
+        logging.info("%s, %d of %d: %s", one.name, number, len(todo), folder)
         loop.train(own, folder)
-        for frames in (None, *streams):
-            # Not the run's stored config: evaluation settings may have changed since.
-            evaluated = own.copy_and_resolve_references()
-            evaluated.data.frame_cache = ""  # each video is read only once
-            result = runs.evaluate(folder, which, config=evaluated, clip_frames=frames)
-            mode = "as trained" if frames is None else f"chunks of {frames} frames"
+        # Not the run's stored config: evaluation settings may have changed since.
+        own.data.frame_cache = ""  # each video is read only once
+        for mode, options in _modes(streams, true_labels):
+            given = own.copy_and_resolve_references()
+            result = runs.evaluate(folder, which, config=given, **options)
             row = {name: result.metrics[name] for name in METRICS}
-            table.setdefault(mode, {})[f"split {split}"] = row
-        # After each split, so that a stopped command leaves a table.
+            table.setdefault(mode, {})[one] = row
+        # After each run, so that a stopped command leaves a table.
         if hosts.is_first():
             write_table(table, config, pathlib.Path(workdir))
     logging.info("%s\n%s", workdir, format_table(table))
     return table
 
 
-def with_mean(rows: dict[str, dict[str, float]]) -> dict[str, dict[str, float]]:
-    """Returns the rows and, if there are several, a last row with their mean."""
-    if len(rows) < 2:
-        return rows
-    mean = {name: float(np.mean([r[name] for r in rows.values()])) for name in METRICS}
-    return {**rows, f"mean of {len(rows)}": mean}
+def _modes(streams: Sequence[int], true_labels: bool) -> list[tuple[str, dict]]:
+    """Returns what is evaluated, and by which options of `runs.evaluate`."""
+    modes: list[tuple[str, dict]] = [("as trained", {})]
+    modes += [(f"chunks of {n} frames", {"clip_frames": n}) for n in streams]
+    if true_labels:
+        modes.append(("true labels fed", {"true_labels": True}))
+    return modes
+
+
+def with_mean(rows: Rows) -> dict[str, dict[str, float]]:
+    """Returns the rows by name and, if there are several, the mean of all; with several
+    seeds also the standard deviation of the seeds' means over the splits."""
+    named = {one.name: row for one, row in rows.items()}
+    if len(rows) > 1:
+        named[MEAN.format(len(rows))] = _mean(list(rows.values()))
+    seeds = sorted({one.seed for one in rows if one.seed is not None})
+    if len(seeds) > 1 and len(rows) % len(seeds) == 0:
+        means = [_mean([r for one, r in rows.items() if one.seed == s]) for s in seeds]
+        named[SPREAD.format(len(seeds))] = {
+            name: float(np.std([mean[name] for mean in means], ddof=1))
+            for name in METRICS
+        }
+    return named
+
+
+def _mean(rows: list[dict[str, float]]) -> dict[str, float]:
+    return {name: float(np.mean([row[name] for row in rows])) for name in METRICS}
 
 
 def format_table(table: Table) -> str:
     """Returns a Markdown table; metrics are in percent."""
-    head = ["evaluated", "split", *(report.METRIC_NAMES[name] for name in METRICS)]
+    head = ["evaluated", "run", *(report.METRIC_NAMES[name] for name in METRICS)]
     rows = [
         [mode, split, *(f"{row[name]:.2f}" for name in METRICS)]
         for mode, splits in table.items()

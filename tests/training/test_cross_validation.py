@@ -1,5 +1,7 @@
 """What a second run of the command measures."""
 
+import json
+import pathlib
 import types
 
 import pytest
@@ -27,7 +29,7 @@ def test_what_is_measured_follows_the_config_that_is_given(
     """The runs that lie there may have been made with other settings of `eval`."""
     asked = []
 
-    def evaluate(folder, which, *, config, clip_frames):
+    def evaluate(folder, which, *, config, clip_frames=None):
         config.data.clip_frames = clip_frames or config.data.clip_frames  # as it does
         asked.append((config.data.split, config.data.clip_frames, config.eval))
         return types.SimpleNamespace(
@@ -49,3 +51,39 @@ def test_a_split_that_does_not_exist_is_said_before_the_first_training(
     monkeypatch.delattr(loop, "train")
     with pytest.raises(MissingInputError, match="Split 3 is missing.*train.split3"):
         cross_validation.cross_validate(config, str(tmp_path), (1, 2, 3))
+
+
+def test_seeds_have_runs_of_their_own_and_a_spread(config, tmp_path, monkeypatch):
+    trained = []
+
+    def train(config, workdir):
+        place = str(pathlib.Path(workdir).relative_to(tmp_path))
+        trained.append((place, config.seed, config.data.split))
+
+    def evaluate(folder, which, *, config, true_labels=False):
+        value = 10.0 * config.seed + config.data.split + 0.5 * true_labels
+        return types.SimpleNamespace(
+            metrics=dict.fromkeys(cross_validation.METRICS, value)
+        )
+
+    monkeypatch.setattr(loop, "train", train)
+    monkeypatch.setattr(runs, "evaluate", evaluate)
+    config.seed = 7
+    cross_validation.cross_validate(
+        config, str(tmp_path), (1, 2), seeds=(0, 3), true_labels=True
+    )
+    assert trained == [
+        *(("seed0/split1", 0, 1), ("seed0/split2", 0, 2)),
+        *(("seed3/split1", 3, 1), ("seed3/split2", 3, 2)),
+    ]
+    rows = json.loads((tmp_path / "table.json").read_text())["rows"]
+    accuracy = {name: row["acc"] for name, row in rows["as trained"].items()}
+    assert accuracy == {
+        "split 1, seed 0": 1.0,
+        "split 2, seed 0": 2.0,
+        "split 1, seed 3": 31.0,
+        "split 2, seed 3": 32.0,
+        "mean of 4": 16.5,
+        "standard deviation of 2 seeds": pytest.approx(30 / 2**0.5),
+    }
+    assert rows["true labels fed"]["mean of 4"]["acc"] == 17.0
