@@ -85,6 +85,7 @@ class StopAt:
             raise interruption.Interrupted
 
 
+@pytest.mark.slow
 def test_a_run_is_used_with_its_averages_and_goes_on_with_its_weights(
     config, tmp_path, monkeypatch
 ):

@@ -79,6 +79,7 @@ def test_own_labels_are_those_of_a_loop_by_hand(kit):
     assert differ(told, found.metrics["loss"])
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("kit", [False], indirect=True)
 def test_a_stopped_step_goes_on_with_the_same_draws(kit):
     chunks = kit.video(3)

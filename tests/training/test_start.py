@@ -51,6 +51,7 @@ def assert_equal(a, b):
     jax.tree.map(np.testing.assert_array_equal, a, b)
 
 
+@pytest.mark.slow
 def test_a_run_from_a_file_says_so_and_resumes_without_it(
     config, folded, tmp_path, monkeypatch
 ):

@@ -180,6 +180,7 @@ def test_the_first_chunk_without_a_finite_loss_is_named(kit):
     assert (int(carry.bad_chunk), int(carry.num_bad)) == (3, 2)
 
 
+@pytest.mark.slow
 def test_a_group_that_is_not_finite_is_left_out_as_a_whole(kit):
     chunks = kit.video(4)
     found = train(kit, broken(chunks, 1, 1), gradient_chunks=2, skip_bad=True)
@@ -187,7 +188,8 @@ def test_a_group_that_is_not_finite_is_left_out_as_a_whole(kit):
     assert_same(found, train(kit, emptied(chunks, 0, 1), gradient_chunks=2))
 
 
-@pytest.mark.parametrize("size", [pytest.param(1, marks=pytest.mark.slow), 2])
+@pytest.mark.slow
+@pytest.mark.parametrize("size", [1, 2])
 def test_a_stream_that_starts_in_what_is_left_out_forgets_the_old_one(kit, size):
     chunks, options = kit.video(4), dict(gradient_chunks=size)
     bad = starting(broken(chunks, 3, 1), 3, 1)
