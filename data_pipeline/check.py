@@ -26,7 +26,7 @@ from data_pipeline.checking.findings import Finding
 from data_pipeline.checking.kinds import KINDS, Severity
 from data_pipeline.checking.scan import Scanner, in_threads
 from data_pipeline.demo import render
-from svtas_jax.config import validate_config
+from svtas_jax.config_rules import validate_config
 from svtas_jax.errors import InputError
 from svtas_jax.evaluation.background import check_background
 from svtas_jax.runtime import cli

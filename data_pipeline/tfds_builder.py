@@ -18,7 +18,7 @@ from data_pipeline.demo import render
 from data_pipeline.prepared import builder, workers
 from data_pipeline.prepared.index import ENCODINGS
 from data_pipeline.prepared.shards import Shard
-from svtas_jax.config import validate_config
+from svtas_jax.config_rules import validate_config
 from svtas_jax.runtime import cli, provenance
 from svtas_jax.runtime.progress import Progress
 

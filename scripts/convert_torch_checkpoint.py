@@ -29,7 +29,7 @@ from absl import flags, logging
 from data_pipeline.known import class_names_of
 from svtas_jax import runs
 from svtas_jax.checkpoints import store
-from svtas_jax.config import validate_config
+from svtas_jax.config_rules import validate_config
 from svtas_jax.errors import InputError, MissingInputError
 from svtas_jax.runtime import cli, lock, provenance
 from svtas_jax.runtime.sharding import make_mesh

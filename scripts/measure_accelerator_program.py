@@ -24,7 +24,7 @@ import jax.numpy as jnp
 import numpy as np
 from absl import flags, logging
 
-from svtas_jax.config import validate_config
+from svtas_jax.config_rules import validate_config
 from svtas_jax.cost import cards, hlo, lowering
 from svtas_jax.cost.measure import measure
 from svtas_jax.errors import InputError

@@ -17,7 +17,7 @@ import json
 import jax
 from absl import flags, logging
 
-from svtas_jax.config import validate_config
+from svtas_jax.config_rules import validate_config
 from svtas_jax.cost import hlo, macs
 from svtas_jax.cost.lowering import lower_training
 from svtas_jax.errors import InputError

@@ -21,7 +21,7 @@ from absl import flags, logging
 
 from data_pipeline.known import class_names_of
 from svtas_jax.checkpoints import resume, store
-from svtas_jax.config import validate_config
+from svtas_jax.config_rules import validate_config
 from svtas_jax.cost.measure import noise, random_variables
 from svtas_jax.models import build_model
 from svtas_jax.runtime import cli, process, provenance

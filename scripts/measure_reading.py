@@ -20,7 +20,7 @@ from data_pipeline import annotations, video
 from data_pipeline.dataset import make_dataset
 from data_pipeline.prepared import builder, workers
 from data_pipeline.prepared import index as prepared_index
-from svtas_jax.config import validate_config
+from svtas_jax.config_rules import validate_config
 from svtas_jax.cost import benchmark
 from svtas_jax.runtime import cli, provenance
 

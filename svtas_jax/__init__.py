@@ -11,7 +11,8 @@ import importlib
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from svtas_jax.config import default_config, validate_config
+    from svtas_jax.config import default_config
+    from svtas_jax.config_rules import validate_config
     from svtas_jax.errors import InputError
     from svtas_jax.evaluation.results import ChunkResult, VideoResult
     from svtas_jax.live.exported import ExportedRun
@@ -67,7 +68,7 @@ _HOMES = {
     "load": "runs",
     "segment_chunk": "streaming",
     "segment_video": "streaming",
-    "validate_config": "config",
+    "validate_config": "config_rules",
 }
 
 

@@ -15,7 +15,7 @@ from absl import flags
 
 from data_pipeline import annotations
 from data_pipeline.demo import render
-from svtas_jax.config import validate_config
+from svtas_jax.config_rules import validate_config
 from svtas_jax.runtime import cli, hosts
 from svtas_jax.training.cross_validation import cross_validate
 

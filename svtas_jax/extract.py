@@ -15,7 +15,7 @@ from data_pipeline import annotations
 from data_pipeline.checks import check_records
 from data_pipeline.demo import render
 from svtas_jax import runs
-from svtas_jax.config import validate_config
+from svtas_jax.config_rules import validate_config
 from svtas_jax.errors import InputError
 from svtas_jax.evaluation import extraction
 from svtas_jax.runtime import cli

@@ -12,7 +12,8 @@ paper's models at 224x224, batch 1, 32 steps, and shows the paper's figures besi
 
 from absl import flags, logging
 
-from svtas_jax.config import validate_config, with_clip_frames
+from svtas_jax.config import with_clip_frames
+from svtas_jax.config_rules import validate_config
 from svtas_jax.cost.measure import WHOLE_VIDEO, profile
 from svtas_jax.cost.table import describe, facts, table
 from svtas_jax.errors import MissingInputError

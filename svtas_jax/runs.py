@@ -16,7 +16,8 @@ from data_pipeline.dataset import feature_width
 from data_pipeline.demo import render
 from svtas_jax import models
 from svtas_jax.checkpoints import store
-from svtas_jax.config import stream_spec, validate_config, with_clip_frames
+from svtas_jax.config import stream_spec, with_clip_frames
+from svtas_jax.config_rules import validate_config
 from svtas_jax.errors import InputError
 from svtas_jax.evaluation import measure, metrics, presets, report
 from svtas_jax.evaluation import online as online_metrics

@@ -8,7 +8,7 @@ a field of the config.
 
 from absl import flags
 
-from svtas_jax.config import validate_config
+from svtas_jax.config_rules import validate_config
 from svtas_jax.runtime import cli
 from svtas_jax.training import loop
 

@@ -7,7 +7,8 @@ from contract import CAUSAL, CLIP_STEPS, STRIDE, Kit, assert_close, differ, para
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from svtas_jax.config import default_config, validate_config
+from svtas_jax.config import default_config
+from svtas_jax.config_rules import validate_config
 from svtas_jax.errors import InputError
 from svtas_jax.structs import IGNORE_LABEL, Chunk
 

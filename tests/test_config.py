@@ -8,12 +8,8 @@ import pytest
 
 import svtas_jax
 from data_pipeline.chunks import blank_chunk
-from svtas_jax.config import (
-    default_config,
-    stream_spec,
-    validate_config,
-    with_clip_frames,
-)
+from svtas_jax.config import default_config, stream_spec, with_clip_frames
+from svtas_jax.config_rules import validate_config
 from svtas_jax.errors import InputError
 from svtas_jax.models import build_model
 from svtas_jax.run_config import check_resumable, load_config

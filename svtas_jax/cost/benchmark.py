@@ -24,7 +24,8 @@ from absl import logging
 from data_pipeline.dataset import make_dataset
 from data_pipeline.known import class_names_of
 from data_pipeline.video import count_frames
-from svtas_jax.config import stream_spec, validate_config, with_clip_frames
+from svtas_jax.config import stream_spec, with_clip_frames
+from svtas_jax.config_rules import validate_config
 from svtas_jax.cost.measure import (
     WHOLE_VIDEO,
     describe_ahead,

@@ -10,7 +10,8 @@ import numpy as np
 
 from data_pipeline.known import class_names_of
 from svtas_jax.checkpoints import store
-from svtas_jax.config import stream_spec, validate_config
+from svtas_jax.config import stream_spec
+from svtas_jax.config_rules import validate_config
 from svtas_jax.cost.benchmark import FPS
 from svtas_jax.cost.measure import noise, random_variables
 from svtas_jax.errors import InputError

@@ -6,7 +6,8 @@ from typing import Any
 import ml_collections
 from absl import logging
 
-from svtas_jax.config import default_config, stream_spec, validate_config
+from svtas_jax.config import default_config, stream_spec
+from svtas_jax.config_rules import validate_config
 from svtas_jax.cost.measure import FEATURE_WIDTH, Cost, describe_ahead, profile
 from svtas_jax.runtime import provenance
 

@@ -13,7 +13,7 @@ from absl import logging
 
 from data_pipeline import annotations
 from data_pipeline.truth import read_truth
-from svtas_jax.config import validate_config
+from svtas_jax.config_rules import validate_config
 from svtas_jax.errors import InputError
 from svtas_jax.evaluation import presets, report, timeline
 from svtas_jax.evaluation.background import check_background

@@ -9,7 +9,7 @@ import pytest
 
 from svtas_jax import models
 from svtas_jax.checkpoints import store
-from svtas_jax.config import validate_config
+from svtas_jax.config_rules import validate_config
 from svtas_jax.errors import InputError, MissingInputError
 from svtas_jax.models.mobilenet_tsm import STAGES
 from svtas_jax.training import loop, start

@@ -15,7 +15,7 @@ from data_pipeline.annotators.segments import Annotation, Segment
 from data_pipeline.layout import writing
 from data_pipeline.layout.labelling import Rules
 from data_pipeline.layout.preparing import Options, prepare
-from svtas_jax.config import validate_config
+from svtas_jax.config_rules import validate_config
 from svtas_jax.errors import InputError
 from svtas_jax.runtime import configs
 

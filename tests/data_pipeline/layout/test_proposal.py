@@ -5,7 +5,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from data_pipeline.layout.proposal import CLIP_STEPS, Labelled, propose
-from svtas_jax.config import default_config, validate_config
+from svtas_jax.config import default_config
+from svtas_jax.config_rules import validate_config
 
 GREY = ((0.5,) * 3, (0.2,) * 3)
 
