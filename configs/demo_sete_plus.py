@@ -1,0 +1,17 @@
+"""SETE on the demo data by a better recipe than the paper's: no download.
+
+    python -m svtas_jax.train --config=demo_sete_plus --workdir=runs/x
+
+--config.data.split=K tests on the videos of person K, 1 to 4.
+docs/accuracy.md compares it with configs/demo_sete.py.
+"""
+
+import ml_collections
+
+from svtas_jax.recipes import plus
+from svtas_jax.runtime.configs import get_config as get_base
+
+
+def get_config() -> ml_collections.ConfigDict:
+    """Returns the config."""
+    return plus(get_base("demo_sete"))
