@@ -89,6 +89,8 @@ def _model_defaults() -> ml_collections.ConfigDict:
     model.prompt = "learned"  # "learned" or "fixed"; with "none" Transeger ignores the
     # last chunk's labels
     model.prompt_parts = PROMPT_PARTS  # parts of a prompt, see `models.prompts`
+    model.history_runs = 6  # runs of labels that the prompt part "history" names; it is
+    # no part of the paper's prompts: the actions that ended before the last chunk
     model.prompt_len = 50  # tokens in a prompt, padded or cut
     model.num_context = 8  # trainable vectors before the class name (learned prompt)
     model.shared_context = False  # one context for all classes
@@ -274,11 +276,18 @@ def _check_prompt(model) -> None:
             "SETE; use --config.model.system=sete."
         )
     parts = model.prompt_parts
-    if not parts or len(set(parts)) < len(parts) or set(parts) - set(PROMPT_PARTS):
+    known = (*PROMPT_PARTS, "history")
+    if not parts or len(set(parts)) < len(parts) or set(parts) - set(known):
         raise InputError(
-            f"config.model.prompt_parts={parts} must be some of {PROMPT_PARTS}, each "
+            f"config.model.prompt_parts={parts} must be some of {known}, each "
             "once; for no prompt at all, use --config.model.prompt=none."
         )
+    if "history" in parts and model.system != "transeger":
+        raise InputError(
+            "config.model.prompt_parts has 'history', which only Transeger's prompts "
+            "can tell; leave it out, or use --config.model.system=transeger."
+        )
+    _check_at_least(model, "model", history_runs=1)
 
 
 def _check_features(data, model) -> None:

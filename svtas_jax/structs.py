@@ -72,6 +72,8 @@ class StreamState:
         running: (B, T) int32, labels of the steps since the last full chunk; causal
             Transeger only.
         position: (B,) int32, the number of these steps, less than T; ditto.
+        history: (B, N) int32, classes of the last N runs of labels before `labels`,
+            NO_LABEL in front where there were fewer; only if prompts tell of it.
     """
 
     labels: jax.Array
@@ -79,6 +81,7 @@ class StreamState:
     image: Contexts = ()
     running: jax.Array | None = None
     position: jax.Array | None = None
+    history: jax.Array | None = None
 
 
 @flax.struct.dataclass

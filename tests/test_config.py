@@ -71,6 +71,7 @@ def test_there_are_configs():
         ("model.text_heads", 7, "heads split the width evenly"),
         ("model.prompt_parts", (), "each once; for no prompt"),
         ("model.prompt_parts", ("name", "nam"), "must be some of"),
+        ("model.prompt_parts", ("name", "history"), "only Transeger's prompts"),
         ("model.head_norm", "group", "'batch', 'layer'"),
         ("train.gradient_chunks", 0, "at least 1"),
         ("train.gradient_chunks", 4, "chunks_per_call=4"),

@@ -208,7 +208,9 @@ def _branches(model, variables, state, chunk, total_ms) -> dict[str, float]:
     if hasattr(model, "text_features"):
         text = compile_inference(functools.partial(apply, method="text_features"))
         labels = jnp.zeros_like(state.labels)
-        times["text"] = float(np.median(measure(lambda: text(labels), least=5)))
+        times["text"] = float(
+            np.median(measure(lambda: text(labels, state.history), least=5))
+        )
     return {**times, "rest": max(0.0, total_ms - sum(times.values()))}
 
 

@@ -7,7 +7,7 @@ import jax
 import jax.numpy as jnp
 
 from svtas_jax.models.convolution import steps_at
-from svtas_jax.models.transeger import Transeger
+from svtas_jax.models.transeger import Transeger, history_after
 from svtas_jax.structs import IGNORE_LABEL, NO_LABEL, Chunk, ChunkOutput, StreamState
 
 
@@ -44,7 +44,9 @@ class CausalTranseger(Transeger):
         context, image = self.project_image(state.image, chunk, train=train)
         state = dataclasses.replace(state, image=context)
         count = jnp.sum(chunk.step_valid, axis=1, dtype=jnp.int32)
-        text = self.text_features(state.labels) if ahead is None else ahead
+        text = ahead
+        if text is None:
+            text = self.text_features(state.labels, state.history)
         given = _step_labels(chunk) if train else None
         done = jnp.minimum(self.clip_steps - _running(state)[1], count)
         state, logits = self.piece(state, text, image, done, given=given)
@@ -106,12 +108,16 @@ class CausalTranseger(Transeger):
         running = jnp.where(is_new, steps_at(labels, index), running)
         position = position + count
         is_full = position == self.clip_steps
+        history = history_after(state)
+        if history is not None:
+            history = jnp.where(is_full[:, None], history, state.history)
         return dataclasses.replace(
             state,
             context=context,
             running=running.astype(jnp.int32),
             labels=jnp.where(is_full[:, None], running, state.labels).astype(jnp.int32),
             position=jnp.where(is_full, 0, position),
+            history=history,
         ), logits
 
     @nn.nowrap
@@ -135,7 +141,7 @@ class CausalTranseger(Transeger):
         Returns:
             state, logits and done, after this piece.
         """
-        text = self.text_features(state.labels)
+        text = self.text_features(state.labels, state.history)
         steps = jnp.arange(image.shape[1])
         more = jnp.minimum(self.clip_steps - _running(state)[1], count - done)
         own = steps_at(image, steps + done[:, None])

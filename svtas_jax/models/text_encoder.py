@@ -53,24 +53,34 @@ class TextEncoder(nn.Module):
         self.squeeze_sentence = Linear(self.features, dtype=self.dtype)
 
     def embed_prompts(
-        self, labels: jax.Array, templates: jax.Array | int = 0
+        self,
+        labels: jax.Array,
+        templates: jax.Array | int = 0,
+        history: jax.Array | None = None,
     ) -> jax.Array:
         """Returns the prompts' token vectors (B, T, max_len, width), no positions."""
-        ids = prompts.prompt_ids(self.tables, labels, templates)
+        ids = prompts.prompt_ids(self.tables, labels, templates, history)
         context = self.ctx if self.num_context else None
         # Prompts use about a hundred of the vocabulary's 49,408 rows. Selecting these
         # first lets devices exchange the gradients of these rows only, in every chunk.
         used = self.tables.token_ids()
         return prompts.embed(ids, labels, used, self.token_embedding[used], context)
 
-    def __call__(self, labels: jax.Array, templates: jax.Array | int = 0) -> jax.Array:
+    def __call__(
+        self,
+        labels: jax.Array,
+        templates: jax.Array | int = 0,
+        history: jax.Array | None = None,
+    ) -> jax.Array:
         """Returns features (B, T, features).
 
         Args:
             labels: (B, T) int32 of a chunk's decoded steps.
             templates: () or (B, T) int32, indices into `prompts.TEMPLATES`.
+            history: (B, N) int32 before the chunk, if prompts have that part.
         """
-        x = self.embed_prompts(labels, templates) + self.positional_embedding
+        x = self.embed_prompts(labels, templates, history)
+        x = x + self.positional_embedding
         batch_size, num_steps = labels.shape
         x = x.astype(self.dtype).reshape((batch_size * num_steps, *x.shape[2:]))
         for block in self.resblocks:

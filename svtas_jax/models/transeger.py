@@ -7,7 +7,7 @@ import flax.linen as nn
 import jax
 import jax.numpy as jnp
 
-from svtas_jax.models import prompts
+from svtas_jax.models import history, prompts
 from svtas_jax.models.image import FeatureBranch, ImageBranch
 from svtas_jax.models.layers import Linear, where_valid
 from svtas_jax.models.text_encoder import TextEncoder
@@ -33,10 +33,12 @@ class Transeger(nn.Module):
 
     def initial_state(self, batch_size: int) -> StreamState:
         """Returns the state of `batch_size` new streams."""
+        runs = self.text.tables.history_runs if self.text else 0
         return StreamState(
             labels=jnp.full((batch_size, self.clip_steps), NO_LABEL, jnp.int32),
             context=self.joint.initial_context(batch_size),
             image=self.image.initial_context(batch_size),
+            history=jnp.full((batch_size, runs), NO_LABEL, jnp.int32) if runs else None,
         )
 
     def image_features(
@@ -47,16 +49,21 @@ class Transeger(nn.Module):
         image, features = self.image(state.image, chunk, train=False)
         return dataclasses.replace(state, image=image), features
 
-    def text_features(self, labels: jax.Array) -> jax.Array:
-        """Maps labels (B, T) to text features (B, T, features)."""
+    def text_features(
+        self, labels: jax.Array, history: jax.Array | None = None
+    ) -> jax.Array:
+        """Maps labels (B, T), and the history before them, to text features (B, T,
+        features)."""
         if self.text is None:
             return jnp.zeros((*labels.shape, self.features), self.dtype)
-        return self.text(labels)
+        return self.text(labels, history=history)
 
     def ahead(self, state: StreamState) -> jax.Array | None:
         """Returns the text features that the next chunk needs, which do not depend on
         its frames; None without a text branch."""
-        return None if self.text is None else self.text_features(state.labels)
+        if self.text is None:
+            return None
+        return self.text_features(state.labels, state.history)
 
     @nn.compact
     def __call__(
@@ -78,14 +85,19 @@ class Transeger(nn.Module):
         valid = chunk.step_valid
         context, image = self.project_image(state.image, chunk, train=train)
         state = dataclasses.replace(state, image=context)
-        text = self.text_features(state.labels) if ahead is None else ahead
+        text = ahead
+        if text is None:
+            text = self.text_features(state.labels, state.history)
         context, logits = self.joint(state.context, image, text, valid, train=train)
         if train:
             labels = prompts.prompt_labels(chunk.labels, self.clip_steps)
         else:
             labels = jnp.argmax(logits[-1], axis=-1)
         state = dataclasses.replace(
-            state, labels=labels.astype(jnp.int32), context=context
+            state,
+            labels=labels.astype(jnp.int32),
+            context=context,
+            history=history_after(state),
         )
         return state, ChunkOutput(logits=logits)
 
@@ -100,3 +112,11 @@ class Transeger(nn.Module):
         )
         context, features = self.image(context, chunk, train=train)
         return context, where_valid(chunk.step_valid, project(features))
+
+
+def history_after(state: StreamState) -> jax.Array | None:
+    """Returns the history of which `state.labels` are the last part, when these make
+    way for those of the next chunk; None if no prompt tells of it."""
+    if state.history is None:
+        return None
+    return history.extended(state.history, state.labels)
