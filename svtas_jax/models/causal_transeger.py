@@ -109,7 +109,7 @@ class CausalTranseger(Transeger):
         position = position + count
         is_full = position == self.clip_steps
         history = history_after(state)
-        if history is not None:
+        if history is not None and state.history is not None:
             history = jnp.where(is_full[:, None], history, state.history)
         return dataclasses.replace(
             state,
