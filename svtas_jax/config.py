@@ -284,8 +284,8 @@ def _check_prompt(model) -> None:
         )
     if "history" in parts and model.system != "transeger":
         raise InputError(
-            "config.model.prompt_parts has 'history', which only Transeger's prompts "
-            "can tell; leave it out, or use --config.model.system=transeger."
+            f"config.model.prompt_parts={parts}: only Transeger's prompts can tell the "
+            "'history'; leave it out, or use --config.model.system=transeger."
         )
     _check_at_least(model, "model", history_runs=1)
 
