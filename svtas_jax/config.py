@@ -99,6 +99,8 @@ def _model_defaults() -> ml_collections.ConfigDict:
     model.feedback = "labels"  # what prompts are made of: "labels", of the highest
     # scores; or "soft", expected token vectors under the scores of all classes
     model.prompt_parts = PROMPT_PARTS  # parts of a prompt, see `models.prompts`
+    model.history_runs = 6  # runs of labels that the prompt part "history" names; it is
+    # no part of the paper's prompts: the actions that ended before the last chunk
     model.prompt_len = 50  # tokens in a prompt, padded or cut
     model.num_context = 8  # trainable vectors before the class name (learned prompt)
     model.shared_context = False  # one context for all classes

@@ -187,11 +187,18 @@ def _check_prompt(model) -> None:
             "SETE; use --config.model.system=sete."
         )
     parts = model.prompt_parts
-    if not parts or len(set(parts)) < len(parts) or set(parts) - set(PROMPT_PARTS):
+    known = (*PROMPT_PARTS, "history")
+    if not parts or len(set(parts)) < len(parts) or set(parts) - set(known):
         raise InputError(
-            f"config.model.prompt_parts={parts} must be some of {PROMPT_PARTS}, each "
+            f"config.model.prompt_parts={parts} must be some of {known}, each "
             "once; for no prompt at all, use --config.model.prompt=none."
         )
+    if "history" in parts and model.system != "transeger":
+        raise InputError(
+            f"config.model.prompt_parts={parts}: only Transeger's prompts can tell the "
+            "'history'; leave it out, or use --config.model.system=transeger."
+        )
+    _check_at_least(model, "model", history_runs=1)
 
 
 def _check_features(data, model) -> None:

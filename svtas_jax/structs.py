@@ -75,6 +75,8 @@ class StreamState:
         scores: (B, T, K) float32, probabilities of the last chunk's classes, 0 before
             the first; with soft feedback only.
         running_scores: (B, T, K) float32, those of the steps of `running`; ditto.
+        history: (B, N) int32, classes of the last N runs of labels before `labels`,
+            NO_LABEL in front where there were fewer; only if prompts tell of it.
     """
 
     labels: jax.Array
@@ -84,6 +86,7 @@ class StreamState:
     position: jax.Array | None = None
     scores: jax.Array | None = None
     running_scores: jax.Array | None = None
+    history: jax.Array | None = None
 
 
 @flax.struct.dataclass

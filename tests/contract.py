@@ -118,6 +118,18 @@ SYSTEMS = (
     _transeger(
         "memory_tcn", "learned", feedback="soft", labels=False, scores=True, rare=True
     ),
+    System(
+        "transeger history",
+        dict(
+            system="transeger",
+            prompt_parts=("history", "context", "name"),
+            history_runs=2,
+            prompt_len=16,
+        ),
+        labels=True,
+        feeds_back=True,
+        rare=True,
+    ),
     _transeger("transformer", "learned", context=False),
     _transeger("fc", "learned", context=False, rare=True),
     _sete("ms_tcn", context=False),
@@ -141,6 +153,13 @@ SYSTEMS = (
     _live("mete", prompt="fixed", prompt_len=40, rare=True),
     _live("transeger", joint="memory_tcn", prompt="learned"),
     _live("transeger", joint="memory_tcn", prompt="none", rare=True),
+    _live(
+        "transeger",
+        joint="fc",
+        prompt="learned",
+        prompt_parts=("history", "context", "name"),
+        rare=True,
+    ),
     _live(
         "transeger",
         joint="memory_tcn",

@@ -98,6 +98,7 @@ def test_there_are_configs():
         ("model.feedback", "soft", "needs a Transeger with prompts"),
         ("model.feedback", "hard", "'labels', 'soft'"),
         ("model.prompt_parts", ("name", "nam"), "must be some of"),
+        ("model.prompt_parts", ("name", "history"), "only Transeger's prompts"),
         ("model.head_norm", "group", "'batch', 'layer'"),
         ("model.image_norm", "frozen", "fresh weights have none.*init_from"),
         ("model.image_norm", "group", "'batch', 'frozen'"),

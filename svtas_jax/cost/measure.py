@@ -207,8 +207,9 @@ def _branches(model, variables, state, chunk, total_ms) -> dict[str, float]:
     times = {"image": float(np.median(measure(lambda: image(state, chunk), least=5)))}
     if hasattr(model, "text_features"):
         text = compile_inference(functools.partial(apply, method="text_features"))
-        read = jnp.zeros_like(state.labels), state.scores
-        times["text"] = float(np.median(measure(lambda: text(*read), least=5)))
+        labels = jnp.zeros_like(state.labels)
+        parts = dict(scores=state.scores, history=state.history)
+        times["text"] = float(np.median(measure(lambda: text(labels, **parts), least=5)))
     return {**times, "rest": max(0.0, total_ms - sum(times.values()))}
 
 

@@ -57,6 +57,11 @@ def export(
             "the run was trained on features; only models that read pictures are "
             "exported. Choose a run that was trained on videos."
         )
+    if "history" in config.model.prompt_parts:
+        raise InputError(
+            "the run's prompts tell the stream's history (config.model.prompt_parts), "
+            "which exported models cannot; choose a run that was trained without it."
+        )
     if "onnx" in formats:
         import_onnx()
         onnx_step.check(model)

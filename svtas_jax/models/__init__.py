@@ -9,6 +9,7 @@ import jax.numpy as jnp
 import ml_collections
 
 from svtas_jax.config import stream_spec
+from svtas_jax.errors import InputError
 from svtas_jax.models import joint, prompts
 from svtas_jax.models.asformer import ASFormer
 from svtas_jax.models.causal_transeger import CausalTranseger
@@ -136,7 +137,9 @@ def _build_text(model, class_names, clip_steps) -> TextEncoder | None:
         num_context=model.num_context,
         class_position=model.class_position,
         parts=model.prompt_parts,
+        history_runs=model.history_runs,
     )
+    _check_length(tables, model.prompt_len)
     learned = model.prompt == "learned" and "context" in model.prompt_parts
     return TextEncoder(
         tables=tables,
@@ -150,6 +153,22 @@ def _build_text(model, class_names, clip_steps) -> TextEncoder | None:
         shared_context=model.shared_context,
         dtype=jnp.dtype(model.dtype),
     )
+
+
+def _check_length(tables: prompts.PromptTables, given: int) -> None:
+    """Checks that prompts with a history are not cut: their end, the last chunk's
+    action, would be lost.
+
+    Raises:
+        InputError: says how long the longest prompt is.
+    """
+    longest = prompts.longest_prompt(tables)
+    if tables.history_runs and longest > given:
+        raise InputError(
+            f"config.model.prompt_len={given} cuts prompts: with the last "
+            f"{tables.history_runs} runs the longest one has {longest} tokens; use "
+            f"--config.model.prompt_len={longest}, or fewer config.model.history_runs."
+        )
 
 
 def _build_joint(model, num_classes, clip_steps) -> nn.Module:

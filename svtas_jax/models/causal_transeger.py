@@ -7,7 +7,7 @@ import jax
 import jax.numpy as jnp
 
 from svtas_jax.models.convolution import steps_at
-from svtas_jax.models.transeger import Transeger, told
+from svtas_jax.models.transeger import Transeger, history_after, told
 from svtas_jax.structs import IGNORE_LABEL, NO_LABEL, Chunk, ChunkOutput, StreamState
 
 
@@ -46,7 +46,7 @@ class CausalTranseger(Transeger):
         state = dataclasses.replace(state, image=context)
         count = jnp.sum(chunk.step_valid, axis=1, dtype=jnp.int32)
         if ahead is None:
-            ahead = self.text_features(state.labels, state.scores)
+            ahead = self.told_features(state)
         given = _step_labels(chunk) if train else None
         done = jnp.minimum(self.clip_steps - _running(state)[1], count)
         state, logits = self.piece(state, ahead, image, done, given=given)
@@ -113,10 +113,10 @@ class CausalTranseger(Transeger):
         )
         position = position + count
         is_full = position == self.clip_steps
-        labels, scores = jax.tree.map(
+        labels, scores, history = jax.tree.map(
             lambda new, old: _choose(is_full, new, old),
-            (running, running_scores),
-            (state.labels, state.scores),
+            (running, running_scores, history_after(state)),
+            (state.labels, state.scores, state.history),
         )
         return dataclasses.replace(
             state,
@@ -126,6 +126,7 @@ class CausalTranseger(Transeger):
             labels=labels,
             scores=scores,
             position=jnp.where(is_full, 0, position),
+            history=history,
         ), logits
 
     @nn.nowrap
@@ -149,7 +150,7 @@ class CausalTranseger(Transeger):
         Returns:
             state, logits and done, after this piece.
         """
-        text = self.text_features(state.labels, state.scores)
+        text = self.told_features(state)
         steps = jnp.arange(image.shape[1])
         more = jnp.minimum(self.clip_steps - _running(state)[1], count - done)
         own = steps_at(image, steps + done[:, None])

@@ -8,6 +8,9 @@ A prompt describes one decoded step of a labelled chunk:
 where k is the number of the step's run of equal labels, n the run's length in steps and
 t the step's index in the chunk. CLIP's byte pair encoding never merges across words, so
 a prompt is a concatenation of table rows chosen by k, n, t and the class.
+
+The part "history", which the paper does not have, comes first: "Before: take, open,
+pour." names the last runs of labels that ended before the chunk began; see `history`.
 """
 
 import dataclasses
@@ -20,6 +23,7 @@ import numpy as np
 
 from svtas_jax.config import PROMPT_PARTS
 from svtas_jax.models import tokenizer
+from svtas_jax.models.history import ended
 from svtas_jax.structs import IGNORE_LABEL, NO_LABEL, Array
 
 PAD = -1  # stands for a zero vector
@@ -104,6 +108,7 @@ class PromptTables:
 
     parts: tuple[tuple[str, Table], ...]  # (index name, see `prompt_ids`, and table)
     max_len: int
+    history_runs: int = 0  # runs that the part "history" names at most; 0 without it
 
     def token_ids(self) -> np.ndarray:
         """Returns every token id that a prompt can contain, ascending."""
@@ -120,6 +125,7 @@ def build_tables(
     num_context: int = 8,
     class_position: str = "end",
     parts: tuple[str, ...] = PROMPT_PARTS,
+    history_runs: int = 6,
 ) -> PromptTables:
     """Precomputes the token ids of all parts.
 
@@ -132,6 +138,8 @@ def build_tables(
         class_position: "end", "middle" or "front".
         parts: the parts to include, from `PROMPT_PARTS`. "context" means the vectors of
             a learned prompt, or the sentence around the name in a fixed one.
+            "history" may be added to them.
+        history_runs: runs in the part "history".
     """
     numbers = [tokenizer.number_words(n) for n in range(1, clip_steps + 1)]
     ordinal = learned_ordinal if kind == "learned" else fixed_ordinal
@@ -155,7 +163,34 @@ def build_tables(
         templates = TEMPLATES if "context" in parts else ("{}.",) * len(TEMPLATES)
         tables = _fixed_parts(names, templates, prefix, class_position)
     start = ("zero", Table.of([(tokenizer.START,)]))
-    return PromptTables((start, *tables), max_len)
+    runs = history_runs if "history" in parts else 0
+    before = _history_parts(class_names, runs)
+    return PromptTables((start, *before, *tables), max_len, runs)
+
+
+def _history_parts(class_names, num_runs):
+    """Row 0 of every table is for no run; row 1 + k is for class k."""
+    if not num_runs:
+        return ()
+    first = Table.of([(), tokenizer.encode("Before:")])
+    marks = [","] * (num_runs - 1) + ["."]
+    return (
+        ("has_history", first),
+        *(
+            (
+                f"history_{place}",
+                Table.of(
+                    [(), *(tokenizer.encode(name + mark) for name in class_names)]
+                ),
+            )
+            for place, mark in enumerate(marks)
+        ),
+    )
+
+
+def longest_prompt(tables: PromptTables) -> int:
+    """Returns the largest number of tokens that a prompt can have before it is cut."""
+    return int(sum(table.lengths.max() for _, table in tables.parts))
 
 
 def _sentences(template, words):
@@ -219,7 +254,10 @@ def run_lengths(labels: jax.Array) -> tuple[jax.Array, jax.Array]:
 
 
 def prompt_ids(
-    tables: PromptTables, labels: jax.Array, template: Array | int = 0
+    tables: PromptTables,
+    labels: jax.Array,
+    template: Array | int = 0,
+    history: jax.Array | None = None,
 ) -> jax.Array:
     """Returns the prompts' ids (B, T, max_len): token ids, PAD, or CONTEXT - i.
 
@@ -230,6 +268,8 @@ def prompt_ids(
         tables: see `build_tables`.
         labels: (B, T) int32 of the decoded steps.
         template: index into TEMPLATES, () or (B, T); fixed prompts only.
+        history: (B, history_runs) int32 before the chunk, see `history`; if the tables
+            have that part.
     """
     steps = jnp.arange(labels.shape[1], dtype=jnp.int32)
     run, count = run_lengths(labels)
@@ -243,11 +283,21 @@ def prompt_ids(
         "label": label,
         "template": label * len(TEMPLATES) + template,
     }
+    if tables.history_runs:
+        assert history is not None  # part of the stream's state
+        index |= _history_index(ended(history, labels), zero)
     ids = _concatenate([(t, index[name]) for name, t in tables.parts], tables.max_len)
     first = jnp.all(labels == NO_LABEL, axis=1)[:, None, None]
     ignored = jnp.any(labels == IGNORE_LABEL, axis=1)[:, None, None]
     ids = jnp.where(first, tokenizer.START, ids)
     return jnp.where(ignored, tokenizer.END, ids)
+
+
+def _history_index(history, zero):
+    index = {"has_history": jnp.any(history >= 0, axis=1, keepdims=True)}
+    for place in range(history.shape[1]):
+        index[f"history_{place}"] = jnp.maximum(1 + history[:, place, None], 0)
+    return {name: zero + row for name, row in index.items()}
 
 
 def _concatenate(parts, max_len):

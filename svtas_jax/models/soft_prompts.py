@@ -1,7 +1,7 @@
 """Prompts of uncertain labels: expected token vectors under the classes' probabilities.
 
-A prompt begins with what its run of equal labels says (ordinal, count, position), and
-ends with its tail: context vectors, the class's name, and what follows. A soft prompt's
+A prompt begins with its head: the history, and what its run of equal labels says
+(ordinal, count, position). It ends with its tail: context vectors, the class's name, and what follows. A soft prompt's
 tail is the mean of all classes' tails, weighted by their probabilities; a shorter tail
 is padded with zero vectors, as prompts are. With one class certain, that is exactly the
 prompt of its label.
@@ -43,7 +43,7 @@ def split(tables: prompts.PromptTables, num_classes: int) -> SoftTables:
         index = [label * rows, *(0 for _ in names[place + 1 :])]
         tail = zip(tables.parts[place:], index, strict=True)
         tails.append([i for (_, t), row in tail for i in t.ids[row, : t.lengths[row]]])
-    head = prompts.PromptTables(tables.parts[:place], tables.max_len)
+    head = dataclasses.replace(tables, parts=tables.parts[:place])
     return SoftTables(head, prompts.Table.of(tails).ids)
 
 
@@ -54,6 +54,8 @@ def embed(
     vocabulary: np.ndarray,
     tokens: jax.Array,
     context: jax.Array | None,
+    *,
+    history: jax.Array | None = None,
 ) -> jax.Array:
     """Returns the prompts' token vectors (B, T, max_len, D).
 
@@ -62,9 +64,10 @@ def embed(
         labels: (B, T) int32; their runs give ordinals and counts.
         scores: (B, T, K) probabilities of the classes.
         vocabulary, tokens, context: see `prompts.embed`.
+        history: see `prompts.prompt_ids`.
     """
     others = vocabulary, tokens, context
-    ids = prompts.prompt_ids(tables.head, labels)
+    ids = prompts.prompt_ids(tables.head, labels, history=history)
     head = prompts.embed(ids, labels, *others)
     num_classes, length = tables.tails.shape
     classes = jnp.arange(num_classes)[None]

@@ -57,14 +57,18 @@ class TextEncoder(nn.Module):
         self,
         labels: jax.Array,
         templates: jax.Array | int = 0,
+        *,
         scores: jax.Array | None = None,
+        history: jax.Array | None = None,
     ) -> jax.Array:
         """Returns the prompts' token vectors (B, T, max_len, width), no positions."""
         if scores is None:
-            ids = prompts.prompt_ids(self.tables, labels, templates)
+            ids = prompts.prompt_ids(self.tables, labels, templates, history)
             return prompts.embed(ids, labels, *self._vectors())
         tables = soft_prompts.split(self.tables, self.num_classes)
-        return soft_prompts.embed(tables, labels, scores, *self._vectors())
+        return soft_prompts.embed(
+            tables, labels, scores, *self._vectors(), history=history
+        )
 
     def _vectors(self) -> tuple[np.ndarray, jax.Array, jax.Array | None]:
         """Returns the ids of the tokens in use, their vectors, and context vectors."""
@@ -78,7 +82,9 @@ class TextEncoder(nn.Module):
         self,
         labels: jax.Array,
         templates: jax.Array | int = 0,
+        *,
         scores: jax.Array | None = None,
+        history: jax.Array | None = None,
     ) -> jax.Array:
         """Returns features (B, T, features).
 
@@ -87,8 +93,10 @@ class TextEncoder(nn.Module):
             templates: () or (B, T) int32, indices into `prompts.TEMPLATES`.
             scores: (B, T, K) probabilities of the classes, for soft prompts; these have
                 the first template.
+            history: (B, N) int32 before the chunk, if prompts have that part.
         """
-        x = self.embed_prompts(labels, templates, scores) + self.positional_embedding
+        x = self.embed_prompts(labels, templates, scores=scores, history=history)
+        x = x + self.positional_embedding
         batch_size, num_steps = labels.shape
         x = x.astype(self.dtype).reshape((batch_size * num_steps, *x.shape[2:]))
         for block in self.resblocks:

@@ -7,7 +7,7 @@ import flax.linen as nn
 import jax
 import jax.numpy as jnp
 
-from svtas_jax.models import prompts
+from svtas_jax.models import history, prompts
 from svtas_jax.models.image import FeatureBranch, ImageBranch
 from svtas_jax.models.layers import Linear, where_valid
 from svtas_jax.models.text_encoder import TextEncoder
@@ -36,11 +36,13 @@ class Transeger(nn.Module):
 
     def initial_state(self, batch_size: int) -> StreamState:
         """Returns the state of `batch_size` new streams."""
+        runs = self.text.tables.history_runs if self.text else 0
         return StreamState(
             labels=jnp.full((batch_size, self.clip_steps), NO_LABEL, jnp.int32),
             context=self.joint.initial_context(batch_size),
             image=self.image.initial_context(batch_size),
             scores=self.no_scores(batch_size),
+            history=jnp.full((batch_size, runs), NO_LABEL, jnp.int32) if runs else None,
         )
 
     def no_scores(self, batch_size: int) -> jax.Array | None:
@@ -58,20 +60,36 @@ class Transeger(nn.Module):
         return dataclasses.replace(state, image=image), features
 
     def text_features(
-        self, labels: jax.Array, scores: jax.Array | None = None
+        self,
+        labels: jax.Array,
+        *,
+        scores: jax.Array | None = None,
+        history: jax.Array | None = None,
     ) -> jax.Array:
-        """Maps labels (B, T), and probabilities (B, T, K) if `soft`, to text features
-        (B, T, features)."""
+        """Returns the text features (B, T, features).
+
+        Args:
+            labels: (B, T) int32 of the last chunk.
+            scores: (B, T, K) probabilities of its classes, if `soft`.
+            history: (B, N) int32 before it, if prompts tell of it.
+        """
         if self.text is None:
             return jnp.zeros((*labels.shape, self.features), self.dtype)
-        return self.text(labels, scores=scores)
+        return self.text(labels, scores=scores, history=history)
+
+    @nn.nowrap
+    def told_features(self, state: StreamState) -> jax.Array:
+        """Returns `text_features` of all that a state tells prompts."""
+        return self.text_features(
+            state.labels, scores=state.scores, history=state.history
+        )
 
     def ahead(self, state: StreamState) -> jax.Array | None:
         """Returns the text features that the next chunk needs, which do not depend on
         its frames; None without a text branch."""
         if self.text is None:
             return None
-        return self.text_features(state.labels, state.scores)
+        return self.told_features(state)
 
     @nn.compact
     def __call__(
@@ -94,14 +112,18 @@ class Transeger(nn.Module):
         context, image = self.project_image(state.image, chunk, train=train)
         state = dataclasses.replace(state, image=context)
         if ahead is None:
-            ahead = self.text_features(state.labels, state.scores)
+            ahead = self.told_features(state)
         context, logits = self.joint(state.context, image, ahead, valid, train=train)
         given = None
         if train:
             given = prompts.prompt_labels(chunk.labels, self.clip_steps)
         labels, scores = told(logits[-1], state.scores, given)
         state = dataclasses.replace(
-            state, labels=labels, scores=scores, context=context
+            state,
+            labels=labels,
+            scores=scores,
+            context=context,
+            history=history_after(state),
         )
         return state, ChunkOutput(logits=logits)
 
@@ -138,3 +160,11 @@ def told(
     else:
         scores = jax.nn.one_hot(given, logits.shape[-1])  # 0 if it is missing
     return labels, scores.astype(like.dtype)
+
+
+def history_after(state: StreamState) -> jax.Array | None:
+    """Returns the history of which `state.labels` are the last part, when these make
+    way for those of the next chunk; None if no prompt tells of it."""
+    if state.history is None:
+        return None
+    return history.extended(state.history, state.labels)

@@ -177,6 +177,14 @@ def test_models_of_features_are_refused(case, tmp_path):
         write.export(tmp_path / "x", **case.export | dict(config=config))
 
 
+def test_models_whose_prompts_tell_a_history_are_refused(case, tmp_path):
+    config = case.export["config"].copy_and_resolve_references()
+    config.model.prompt_parts = ("history", "name")
+    with pytest.raises(InputError, match="which exported models cannot"):
+        write.export(tmp_path / "x", **case.export | dict(config=config))
+    assert not [*tmp_path.iterdir()]
+
+
 @pytest.mark.parametrize("package", ["onnx", "onnxruntime", "openvino"])
 def test_a_missing_package_is_named(case, tmp_path, monkeypatch, package):
     def missing(name):
