@@ -1,5 +1,7 @@
 """What a stream tells the next chunk's prompts, replaced from outside."""
 
+import itertools
+
 import jax
 import numpy as np
 import pytest
@@ -36,3 +38,28 @@ def test_the_truth_told_is_that_of_a_loop_by_hand(kit):
     nothing = chunks.replace(valid=chunks.valid & False, starts=chunks.starts & False)
     after, _ = told(kit.variables, state, nothing)
     jax.tree.map(np.testing.assert_array_equal, after, state)
+
+
+@pytest.mark.parametrize("causal", [False, pytest.param(True, marks=pytest.mark.slow)])
+def test_the_history_is_that_of_the_labels_told(causal):
+    fields = dict(
+        system="transeger",
+        backbone="features",
+        joint="fc",
+        feedback="soft",
+        causal=causal,
+        prompt_parts=("history", "name"),
+        history_runs=3,
+        prompt_len=24,
+    )
+    with jax.enable_x64(True):
+        kit = Kit(System("features", fields))
+        chunks = kit.video(3)
+        told = make_told_segmenter(kit.model)
+        state, _ = told(kit.variables, kit.start(), chunks)
+        own, _ = kit.scan(chunks)
+    steps = np.asarray(chunks.step_labels)
+    np.testing.assert_array_equal(state.labels, steps[2])
+    runs = [[k for k, _ in itertools.groupby(np.ravel(steps[:2, n]))] for n in (0, 1)]
+    np.testing.assert_array_equal(state.history, [row[-3:] for row in runs])
+    assert np.any(np.asarray(own.history) != np.asarray(state.history))

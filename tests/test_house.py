@@ -20,7 +20,10 @@ PIPELINE_COMMANDS = ("check", "prepare", "render", "tfds_builder")
 FLOORS = (
     {"svtas_jax", "svtas_jax.errors"},
     {"svtas_jax.structs", "svtas_jax.runtime", "svtas_jax.pages"},
-    {"svtas_jax.config", "svtas_jax.config_rules", "svtas_jax.stitching"},
+    {
+        *("svtas_jax.config", "svtas_jax.config_rules", "svtas_jax.recipes"),
+        "svtas_jax.stitching",
+    },
     {
         *("data_pipeline", "data_pipeline.annotators", "data_pipeline.demo"),
         *("data_pipeline.layout", "data_pipeline.prepared", "data_pipeline.rendered"),

@@ -209,7 +209,9 @@ def _branches(model, variables, state, chunk, total_ms) -> dict[str, float]:
         text = compile_inference(functools.partial(apply, method="text_features"))
         labels = jnp.zeros_like(state.labels)
         parts = dict(scores=state.scores, history=state.history)
-        times["text"] = float(np.median(measure(lambda: text(labels, **parts), least=5)))
+        times["text"] = float(
+            np.median(measure(lambda: text(labels, **parts), least=5))
+        )
     return {**times, "rest": max(0.0, total_ms - sum(times.values()))}
 
 

@@ -1,10 +1,10 @@
 """Prompts of uncertain labels: expected token vectors under the classes' probabilities.
 
-A prompt begins with its head: the history, and what its run of equal labels says
-(ordinal, count, position). It ends with its tail: context vectors, the class's name, and what follows. A soft prompt's
-tail is the mean of all classes' tails, weighted by their probabilities; a shorter tail
-is padded with zero vectors, as prompts are. With one class certain, that is exactly the
-prompt of its label.
+A prompt begins with its head, the history and what its run of equal labels says
+(ordinal, count, position), and ends with its tail: context vectors, the class's name,
+and what follows. A soft prompt's tail is the mean of all classes' tails, weighted by
+their probabilities; a shorter tail is padded with zero vectors, as prompts are. With
+one class certain, that is exactly the prompt of its label.
 """
 
 import dataclasses

@@ -102,12 +102,13 @@ def test_prompts_that_would_be_cut_are_refused():
         build_model(config, CLASS_NAMES)
 
 
+@pytest.mark.parametrize("feedback", ["labels", "soft"])
 @pytest.mark.parametrize("causal", [False, pytest.param(True, marks=pytest.mark.slow)])
-def test_a_stream_remembers_what_its_labels_were(causal):
+def test_a_stream_remembers_what_its_labels_were(causal, feedback):
     """The labels that a state holds when they make way for others, whoever put them
     there; and the scores depend on them."""
     with jax.enable_x64(True):
-        kit = Kit(System("history", FIELDS | {"causal": causal}))
+        kit = Kit(System("history", FIELDS | dict(causal=causal, feedback=feedback)))
         chunk = jax.tree.map(lambda leaf: leaf[0], kit.video(1))
         state, _ = kit.step(kit.variables, kit.start(), chunk)
         assert np.all(np.asarray(state.history) == NO_LABEL)
