@@ -11,7 +11,7 @@ set -euo pipefail
 source "$(dirname "${BASH_SOURCE[0]}")/environment.sh"
 cd "$root"
 
-config=configs/demo_transeger.py
+config=configs/demo_transeger_plus.py
 workdir=runs/demo_transeger
 video=data/demo/Videos/S1_Coffee_C1.mp4
 
