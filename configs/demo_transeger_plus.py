@@ -14,4 +14,7 @@ from svtas_jax.runtime.configs import get_config as get_base
 
 def get_config() -> ml_collections.ConfigDict:
     """Returns the config."""
-    return plus(get_base("demo_transeger"))
+    config = plus(get_base("demo_transeger"))
+    config.data.colour = 0.0  # objects are known by their colours
+    config.data.zoom = 0.0
+    return config
