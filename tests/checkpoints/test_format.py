@@ -124,7 +124,7 @@ def test_a_stored_config_may_lack_fields_that_were_added_since():
 @pytest.mark.parametrize(
     ("stored", "told"),
     [
-        ({"data": {"colour": 1}}, "with config.data.colour, which this version"),
+        ({"data": {"taste": 1}}, "with config.data.taste, which this version"),
         ({"colour": {"x": 1}}, "with config.colour, which this version"),
         (
             {"data": {"crop": "x"}},

@@ -256,7 +256,8 @@ def given_flags(*arguments):
         flags.DEFINE_string(name, None, "", flag_values=given)
     flags.DEFINE_list("clip_frames", [], "", flag_values=given)
     flags.DEFINE_float("fps", 0.0, "", flag_values=given)
-    flags.DEFINE_bool("online", False, "", flag_values=given)
+    for name in ("online", "true_labels"):
+        flags.DEFINE_bool(name, False, "", flag_values=given)
     flags.DEFINE_string("distributed", "", "", flag_values=given)
     flags.DEFINE_string("metrics", presets.DEFAULT, "", flag_values=given)
     given(["evaluate", *arguments])

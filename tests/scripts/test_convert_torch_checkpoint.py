@@ -118,6 +118,7 @@ def test_the_command_takes_folded_weights_and_writes_them(
     config = [
         *("--config=configs/gtea_sete.py", *tiny_flags),
         *(f"--config.data.root={folder.root}", "--config.model.image_width=1.0"),
+        "--config.train.validation_group=",
     ]
     said = run_command(*command, *config, f"--weights={tmp_path / 'folded.npz'}").stderr
     assert "weight names of a folded MobileNetV2" in said

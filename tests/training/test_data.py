@@ -50,7 +50,7 @@ def test_what_chooses_the_checkpoint_is_said(config, caplog, fields, said):
         held = {record.name[:2] for record in data.selection}
         assert held == set(group.split(" and "))
         assert held.isdisjoint(record.name[:2] for record in data.train)
-    meta = loop.describe_run(config, data, step=1, epoch=0)
+    meta = loop.describe_run(config, data, step=1, epoch=0, started_from="")
     assert meta.selected_by == data.selected_by
 
 
