@@ -89,7 +89,7 @@ def render_dataset(root: str | os.PathLike, settings: Settings | None = None) ->
         for sub in ("Videos", "groundTruth", "splits"):
             (folder / sub).mkdir()
         mapping = [f"{i} {name}" for i, name in enumerate(CLASS_NAMES)]
-        write_lines(folder / "mapping.txt", mapping)
+        _write_lines(folder / "mapping.txt", mapping)
         _write_splits(folder / "splits", settings)
         frames = _render_videos(folder, settings)
         (folder / "manifest.json").write_text(_manifest(settings))
@@ -116,7 +116,7 @@ def render_video(folder: pathlib.Path, name: str, *, seed: int) -> int:
     look = draw_look(person, activity, rng)
     steps = plan_steps(activity, rng)
     labels = [label for step in steps for label in step_labels(step)]
-    write_lines(folder / "groundTruth" / f"{name}.txt", labels)
+    _write_lines(folder / "groundTruth" / f"{name}.txt", labels)
     path = folder / "Videos" / f"{name}.mp4"
     write_video(path, render_frames(steps, look, rng), fps=FPS)
     return len(labels)
@@ -256,9 +256,8 @@ def _write_splits(folder: pathlib.Path, settings: Settings) -> None:
         train = [name for name in names if name not in test]
         for subset, chosen in (("train", train), ("test", test)):
             path = folder / f"{subset}.split{person}.bundle"
-            write_lines(path, [f"{name}.txt" for name in chosen])
+            _write_lines(path, [f"{name}.txt" for name in chosen])
 
 
-def write_lines(path: pathlib.Path, lines: list[str]) -> None:
-    """Writes one item a line."""
+def _write_lines(path: pathlib.Path, lines: list[str]) -> None:
     path.write_text("\n".join(lines) + "\n")

@@ -13,6 +13,7 @@ from data_pipeline.layout.folds import groups_in_names, groups_of
 from data_pipeline.rendered.vocabulary import IDLE_CLASSES
 from svtas_jax.config import default_config
 from svtas_jax.errors import InputError, MissingInputError
+from svtas_jax.structs import labels_to_segments
 
 
 @dataclasses.dataclass(frozen=True)
@@ -90,17 +91,13 @@ def _read_labels(
     ids = annotations.read_labels(folder / "groundTruth" / f"{name}.txt", classes)
     kept = tuple(classes[index] for index in ids[::every])
     if every > 1:
-        before, after = _num_segments(ids.tolist()), _num_segments(kept)
+        before, after = map(len, map(labels_to_segments, (ids, ids[::every])))
         if after < before:
             logging.warning(
                 "%s: %d of %d segments are shorter than --every=%d and are gone",
                 *(name, before - after, before, every),
             )
     return kept
-
-
-def _num_segments(labels: Sequence[object]) -> int:
-    return sum(1 for _ in itertools.groupby(labels))
 
 
 def _people(names: Sequence[str], group: str) -> dict[str, str]:

@@ -69,7 +69,8 @@ def train(config: ml_collections.ConfigDict, workdir: str) -> TrainState:
             "its own; choose another one."
         )
     earlier = resume.newest(workdir)
-    started_from = _started_from(config, workdir, earlier)
+    meta = _meta_of_newest(workdir, earlier)
+    started_from = _started_from(config, earlier, meta)
     data = read_training_data(config)
     given, config = config, with_clip_frames(config, data.num_frames)
     model = models.build_model(config, data.class_names)
@@ -82,7 +83,7 @@ def train(config: ml_collections.ConfigDict, workdir: str) -> TrainState:
         carry = init_carry(state, model, config.train.batch_size)
         carry = share_out(state, carry, mesh, config.train.split_from)
         position = Position(state, carry, batches.get_state())
-        position = _resumed(given, workdir, earlier, position)
+        position = _resumed(given, workdir, earlier, meta, position)
         batches.set_state(position.data)
         parameter_overview.log_parameter_overview(state.params, include_stats=False)
         score = make_scorer(model, config)
@@ -107,12 +108,11 @@ def train(config: ml_collections.ConfigDict, workdir: str) -> TrainState:
 
 
 def _started_from(
-    config: ml_collections.ConfigDict, workdir: str, earlier: _Checkpoints
+    config: ml_collections.ConfigDict, earlier: _Checkpoints, meta: store.Meta | None
 ) -> str:
     """Returns which weights a run begins with, or began with if it is resumed."""
     if not earlier:
         return start.origin(config.train.init_from)
-    meta = _meta_of_newest(workdir, earlier)
     return meta.started_from if meta else ""
 
 
@@ -143,12 +143,13 @@ def _resumed(
     given: ml_collections.ConfigDict,
     workdir: str,
     earlier: _Checkpoints,
+    meta: store.Meta | None,
     position: Position,
 ) -> Position:
     """Returns the position of the run in `workdir`, or `position` if there is none."""
     if not earlier:
         return position
-    if meta := _meta_of_newest(workdir, earlier):
+    if meta:
         check_resumable(given, meta.config, meta.origin)
     position = resume.restore_newest(workdir, earlier, position)
     logging.info("resuming after step %d", position.state.step)
