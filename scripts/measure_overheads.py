@@ -27,7 +27,8 @@ from svtas_jax.models import build_model
 from svtas_jax.runtime import cli, process, provenance
 from svtas_jax.runtime.sharding import make_mesh, shard_batch
 from svtas_jax.training import optim
-from svtas_jax.training.step import begin_with, init_carry, make_train_functions, place
+from svtas_jax.training.placement import place
+from svtas_jax.training.step import begin_with, init_carry, make_train_functions
 
 _STEPS = 5  # per round; the writer finishes within them
 

@@ -12,6 +12,7 @@ import jax.numpy as jnp
 import ml_collections
 import numpy as np
 import pytest
+from contract import Kit, System
 from loopback import Cameras
 
 from svtas_jax import models
@@ -244,3 +245,13 @@ def _build_tiny(monkeypatch):
         return with_stages(model, TINY_STAGES)
 
     monkeypatch.setattr(models, "build_model", build)
+
+
+@pytest.fixture(
+    scope="module", params=[False, pytest.param(True, marks=pytest.mark.slow)]
+)
+def transeger_of_features(request):
+    """A Transeger that is compiled quickly, two-sided and causal."""
+    fields = dict(system="transeger", backbone="features", prompt_len=50)
+    with jax.enable_x64(True):
+        yield Kit(System("features", fields | dict(causal=request.param)))

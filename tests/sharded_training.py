@@ -24,12 +24,8 @@ from svtas_jax.runtime.sharding import make_mesh, repeated, shard_batch
 from svtas_jax.structs import IGNORE_LABEL
 from svtas_jax.training import averaging
 from svtas_jax.training.cross_entropy import CrossEntropy
-from svtas_jax.training.step import (
-    init_carry,
-    init_train_state,
-    make_train_functions,
-    place,
-)
+from svtas_jax.training.placement import place
+from svtas_jax.training.step import init_carry, init_train_state, make_train_functions
 
 SLOTS = 8
 ENTROPY = CrossEntropy(0.1, 2.0, shifts=(-1.0, -2.0, -1.0, -3.0), border_frames=2)

@@ -10,14 +10,9 @@ from contract import Kit, System, assert_close, cut, differ
 from svtas_jax.feedback import make_told_segmenter
 
 
-@pytest.fixture(
-    scope="module", params=[False, pytest.param(True, marks=pytest.mark.slow)]
-)
-def kit(request):
-    """A Transeger of features, which is compiled quickly."""
-    fields = dict(system="transeger", backbone="features", prompt_len=50)
-    with jax.enable_x64(True):
-        yield Kit(System("features", fields | dict(causal=request.param)))
+@pytest.fixture(scope="module")
+def kit(transeger_of_features):
+    return transeger_of_features
 
 
 def test_the_truth_told_is_that_of_a_loop_by_hand(kit):

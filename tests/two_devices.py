@@ -21,8 +21,9 @@ from sharded_training import distance, whole
 
 from svtas_jax.checkpoints import resume, store
 from svtas_jax.runtime.sharding import make_mesh, shard_batch
+from svtas_jax.training.placement import place, share_out
 from svtas_jax.training.prompting import Prompting
-from svtas_jax.training.step import make_train_functions, place, share_out
+from svtas_jax.training.step import make_train_functions
 
 DROPOUT = dict(dropout=0.3, joint_dropout=0.3, channel_masking=0.3)
 META = store.Meta({}, contract.CLASS_NAMES, fps=15, step=0, epoch=0, versions={})

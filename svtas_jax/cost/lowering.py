@@ -16,13 +16,8 @@ from svtas_jax.runtime.sharding import by_slot, repeated
 from svtas_jax.streaming import look_ahead, segment_chunk
 from svtas_jax.structs import BatchCarry, TrainState
 from svtas_jax.training import averaging, optim
-from svtas_jax.training.step import (
-    begin_with,
-    init_carry,
-    lay_out,
-    make_train_functions,
-    share_out,
-)
+from svtas_jax.training.placement import lay_out, share_out
+from svtas_jax.training.step import begin_with, init_carry, make_train_functions
 
 
 class Lowered(NamedTuple):

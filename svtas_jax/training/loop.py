@@ -36,15 +36,10 @@ from svtas_jax.training.data import (
 )
 from svtas_jax.training.log import TrainLog
 from svtas_jax.training.optim import optimizer_of
+from svtas_jax.training.placement import place, share_out
 from svtas_jax.training.prompting import prompting_of
 from svtas_jax.training.start import first_state, fresh_variables
-from svtas_jax.training.step import (
-    begin_with,
-    init_carry,
-    make_train_functions,
-    place,
-    share_out,
-)
+from svtas_jax.training.step import begin_with, init_carry, make_train_functions
 from svtas_jax.training.validation import Selector
 
 _Checkpoints = list[tuple[str, int]]  # see `resume.newest`

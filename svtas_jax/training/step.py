@@ -23,7 +23,7 @@ from jax.sharding import Mesh, PartitionSpec
 
 from svtas_jax.models.layers import BLOCK
 from svtas_jax.models.text_encoder import VOCABULARY
-from svtas_jax.runtime import parts, sharding
+from svtas_jax.runtime import parts
 from svtas_jax.streaming import apply_chunk, keep_unless, reset_streams
 from svtas_jax.structs import (
     IGNORE_LABEL,
@@ -90,82 +90,6 @@ def _emptied(grads: Params, stream: StreamState) -> BatchCarry:
         bad_chunk=jnp.int32(-1),
         num_bad=jnp.int32(0),
     )
-
-
-def lay_out(
-    state: TrainState, carry: BatchCarry, mesh: Mesh, split_from: int = 0
-) -> tuple[TrainState, BatchCarry]:
-    """Returns the sharding of every array of state and carry.
-
-    Streams are split over the devices by slot, and so are the shares of gradients; see
-    `sharding.in_parts` for weights.
-
-    Args:
-        state: arrays or shapes.
-        carry: arrays or shapes, after `share_out`.
-        mesh: see `sharding.make_mesh`.
-        split_from: split weight arrays with at least this many elements; 0 replicates
-            all.
-    """
-
-    def weights(leaf):
-        return sharding.in_parts(leaf.shape, mesh, split_from)
-
-    def gradients(leaf, param):
-        return slots if leaf.ndim > param.ndim else weights(leaf)
-
-    slots = sharding.by_slot(mesh)
-    everywhere: Any = sharding.repeated(mesh)  # where the carry has an array
-    return (
-        jax.tree.map(weights, state),
-        dataclasses.replace(
-            carry,
-            grads=jax.tree.map(gradients, carry.grads, state.params),
-            stream=jax.tree.map(lambda _: slots, carry.stream),
-            metrics=jax.tree.map(lambda _: everywhere, carry.metrics),
-            chunk_index=everywhere,
-            bad_chunk=everywhere,
-            num_bad=everywhere,
-        ),
-    )
-
-
-def place(
-    state: TrainState, carry: BatchCarry, mesh: Mesh, split_from: int = 0
-) -> tuple[TrainState, BatchCarry, tuple[TrainState, BatchCarry]]:
-    """Puts state and carry on the devices; returns both and their `lay_out`."""
-    carry = share_out(state, carry, mesh, split_from)
-    shardings = lay_out(state, carry, mesh, split_from)
-    return (*jax.tree.map(sharding.put, (state, carry), shardings), shardings)
-
-
-def share_out(
-    state: TrainState, carry: BatchCarry, mesh: Mesh, split_from: int = 0
-) -> BatchCarry:
-    """Returns the carry with the shares of gradients that these devices sum.
-
-    The shares of as many devices are kept. The sum of others becomes the share of the
-    first device.
-
-    Args:
-        state: arrays or shapes.
-        carry: from `init_carry`, or of any other devices.
-        mesh, split_from: see `lay_out`.
-    """
-    num_parts = 0 if split_from else sharding.num_parts(mesh)
-
-    def share(path, grad, param):
-        has_shares = num_parts > 1 and path[-1].key != VOCABULARY
-        shape = (num_parts, *param.shape) if has_shares else param.shape
-        if isinstance(grad, jax.ShapeDtypeStruct):
-            return jax.ShapeDtypeStruct(shape, grad.dtype)
-        if grad.shape == shape:
-            return grad
-        whole = grad.sum(axis=0) if grad.ndim > param.ndim else grad
-        return sharding.put_first(whole, mesh) if has_shares else whole
-
-    grads = jax.tree_util.tree_map_with_path(share, carry.grads, state.params)
-    return dataclasses.replace(carry, grads=grads)
 
 
 def make_loss(
@@ -284,7 +208,7 @@ def accumulate(
 
 
 def _own_but_vocabulary(params: Params) -> Params:
-    """Marks what `share_out` gives shares of."""
+    """Marks what `placement.share_out` gives shares of."""
     return jax.tree_util.tree_map_with_path(
         lambda path, leaf: leaf if path[-1].key == VOCABULARY else parts.own(leaf),
         params,
@@ -302,9 +226,9 @@ def accumulate_on(
     """Calls `accumulate`, on every device for its own slots if they have shares.
 
     Args:
-        shardings: see `lay_out`.
+        shardings: see `placement.lay_out`.
         state, chunks, key: see `accumulate`.
-        carry: after `share_out`.
+        carry: after `placement.share_out`.
         **options: of `accumulate`.
     """
     has_share = jax.tree.map(
@@ -396,7 +320,7 @@ def make_train_functions(
     Args:
         model: see `svtas_jax.models`.
         tx: the optimizer.
-        shardings: of state and carry, kept by every call; see `lay_out`.
+        shardings: of state and carry, kept by every call; see `placement.lay_out`.
         ema: see `averaging.update`.
         skip_bad: whether to skip what is not finite, see `accumulate`.
         gradient_chunks: see `accumulate`.

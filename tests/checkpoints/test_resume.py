@@ -7,6 +7,7 @@ import jax
 import numpy as np
 import pytest
 from fault_campaign import curves_of
+from stopping import StopAt
 
 from svtas_jax.checkpoints import resume, store
 from svtas_jax.errors import InputError
@@ -27,28 +28,6 @@ def config(request, folder, tiny):
     config.train.chunks_per_step = request.param
     config.eval.batch_size = 2
     return config
-
-
-class StopAt:
-    """Asks to stop at the `number`-th time that the run looks; -1: never."""
-
-    def __init__(self, number):
-        self.left = number
-
-    def __enter__(self):
-        return self
-
-    def __exit__(self, *error):
-        pass
-
-    @property
-    def requested(self):
-        self.left -= self.left > 0
-        return self.left == 0
-
-    def check(self):
-        if self.requested:
-            raise interruption.Interrupted
 
 
 def run_in_parts(config, workdir, monkeypatch, number):

@@ -14,7 +14,8 @@ from jax.sharding import PartitionSpec
 from svtas_jax.models.tokenizer import VOCAB_SIZE
 from svtas_jax.runtime.sharding import make_mesh
 from svtas_jax.structs import TrainState
-from svtas_jax.training.step import init_carry, place
+from svtas_jax.training.placement import place
+from svtas_jax.training.step import init_carry
 
 TOLERANCE = 1e-5
 

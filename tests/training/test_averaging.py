@@ -4,6 +4,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
+from stopping import StopAt
 
 from svtas_jax import models, runs
 from svtas_jax.checkpoints import resume
@@ -61,28 +62,6 @@ def config(folder, tiny):
     config.train.update(warmup_epochs=0.5, label_smoothing=0.1, focal_gamma=1.0)
     config.train.update(logit_adjustment=1.0, boundary_smoothing=3)
     return config
-
-
-class StopAt:
-    """Asks to stop at the `number`-th time that the run looks; -1: never."""
-
-    def __init__(self, number):
-        self.left = number
-
-    def __enter__(self):
-        return self
-
-    def __exit__(self, *error):
-        pass
-
-    @property
-    def requested(self):
-        self.left -= self.left > 0
-        return self.left == 0
-
-    def check(self):
-        if self.requested:
-            raise interruption.Interrupted
 
 
 @pytest.mark.slow

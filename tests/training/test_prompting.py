@@ -9,7 +9,7 @@ import jax.numpy as jnp
 import numpy as np
 import optax
 import pytest
-from contract import Kit, System, assert_close, differ
+from contract import assert_close, differ
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
@@ -28,14 +28,9 @@ KEY = jax.random.key(1)  # as that of `contract.Kit.train`
 LOSS = dict(smooth_weight=0.15, clip_weight=1.0)
 
 
-@pytest.fixture(
-    scope="module", params=[False, pytest.param(True, marks=pytest.mark.slow)]
-)
-def kit(request):
-    """A Transeger of features, which is compiled quickly."""
-    fields = dict(system="transeger", backbone="features", prompt_len=50)
-    with jax.enable_x64(True):
-        yield Kit(System("features", fields | dict(causal=request.param)))
+@pytest.fixture(scope="module")
+def kit(transeger_of_features):
+    return transeger_of_features
 
 
 def with_prompting(kit, prompting):
@@ -80,7 +75,7 @@ def test_own_labels_are_those_of_a_loop_by_hand(kit):
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("kit", [False], indirect=True)
+@pytest.mark.parametrize("transeger_of_features", [False], indirect=True)
 def test_a_stopped_step_goes_on_with_the_same_draws(kit):
     chunks = kit.video(3)
     train = with_prompting(kit, Prompting(own_labels=0.5, label_noise=0.5))
