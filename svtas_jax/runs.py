@@ -214,7 +214,7 @@ def evaluate(
     meta = _read_meta(workdir, checkpoint)
     config = load_config(config, meta.config, meta.origin)
     if true_labels:
-        _check_reads_labels(workdir, config)
+        check_reads_labels(workdir, config)
     folder = _folder_of(workdir, clip_frames, preset, true_labels)
     if clip_frames is not None:
         config.data.clip_frames = clip_frames
@@ -256,9 +256,14 @@ def _folder_of(
     return pathlib.Path(workdir) / f"{name}{told}{own}"
 
 
-def _check_reads_labels(
+def check_reads_labels(
     workdir: str | os.PathLike, config: ml_collections.ConfigDict
 ) -> None:
+    """Checks that a run can be told the true labels of its last chunk.
+
+    Raises:
+        InputError: if its model has no prompts of them.
+    """
     model = config.model
     if model.system != "transeger" or model.prompt == "none":
         raise InputError(

@@ -73,7 +73,9 @@ def cross_validate(
             the config or the data.
     """
     hosts.once(render.ensure_configured, config.data)
-    for split in splits:  # report a missing one now, not after days of training
+    if true_labels:  # said now, not after days of training
+        runs.check_reads_labels(workdir, config)
+    for split in splits:  # a missing one, too
         for subset in ("train", "test"):
             annotations.split_names(config.data, subset, split=split)
     todo = [Trained(k, seed) for seed in seeds or (None,) for k in splits]

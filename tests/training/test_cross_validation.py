@@ -8,7 +8,7 @@ import pytest
 
 from svtas_jax import runs
 from svtas_jax.config import default_config
-from svtas_jax.errors import MissingInputError
+from svtas_jax.errors import InputError, MissingInputError
 from svtas_jax.training import cross_validation, loop
 
 
@@ -68,7 +68,7 @@ def test_seeds_have_runs_of_their_own_and_a_spread(config, tmp_path, monkeypatch
 
     monkeypatch.setattr(loop, "train", train)
     monkeypatch.setattr(runs, "evaluate", evaluate)
-    config.seed = 7
+    config.seed, config.model.system = 7, "transeger"
     cross_validation.cross_validate(
         config, str(tmp_path), (1, 2), seeds=(0, 3), true_labels=True
     )
@@ -87,3 +87,11 @@ def test_seeds_have_runs_of_their_own_and_a_spread(config, tmp_path, monkeypatch
         "standard deviation of 2 seeds": pytest.approx(30 / 2**0.5),
     }
     assert rows["true labels fed"]["mean of 4"]["acc"] == 17.0
+
+
+def test_a_ceiling_that_there_is_not_is_said_before_the_first_training(
+    config, tmp_path, monkeypatch
+):
+    monkeypatch.delattr(loop, "train")
+    with pytest.raises(InputError, match="--true_labels.*system='sete'.*leave"):
+        cross_validation.cross_validate(config, str(tmp_path), (1,), true_labels=True)
