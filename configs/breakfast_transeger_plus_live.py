@@ -9,12 +9,10 @@ those of configs/breakfast_transeger_live.py.
 
 import ml_collections
 
-from svtas_jax.recipes import plus
+from svtas_jax.recipes import plus_from_imagenet
 from svtas_jax.runtime.configs import get_config as get_base
 
 
 def get_config() -> ml_collections.ConfigDict:
     """Returns the config."""
-    config = plus(get_base("breakfast_transeger_live"))
-    config.train.init_from = "imagenet"  # says where to get it if there is none
-    return config
+    return plus_from_imagenet(get_base("breakfast_transeger_live"))

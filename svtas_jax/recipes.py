@@ -2,6 +2,8 @@
 
 import ml_collections
 
+from svtas_jax.config import IMAGENET
+
 
 def plus(config: ml_collections.ConfigDict) -> ml_collections.ConfigDict:
     """Changes a config to the recipe of `configs/*_plus.py`, and returns it.
@@ -25,4 +27,14 @@ def plus(config: ml_collections.ConfigDict) -> ml_collections.ConfigDict:
     config.train.ema = 0.99
     if config.model.system == "transeger" and config.model.prompt != "none":
         config.train.own_labels = 0.5  # half of the prompts have the mistakes of use
+    return config
+
+
+def plus_from_imagenet(config: ml_collections.ConfigDict) -> ml_collections.ConfigDict:
+    """Changes a config to `plus` that starts from ImageNet's weights, and returns it."""
+    config = plus(config)
+    config.train.init_from = IMAGENET  # says where to get it if there is none
+    # A few videos show a few people and rooms, and so would their statistics.
+    config.model.image_norm = "frozen"
+    config.train.learning_rate = 2e-4  # low, to keep what the weights know
     return config

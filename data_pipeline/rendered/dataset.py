@@ -47,7 +47,7 @@ def render_dataset(
     draft = draft_of(output)
     try:
         with writing(output, option=_OPTION):
-            for name, text in _texts(source).items():
+            for name, text in texts_of(source).items():
                 write_atomic(draft / name, text)
             _write_videos(draft / "Videos", source, settings)
             write_atomic(draft / MANIFEST, manifest)
@@ -91,11 +91,11 @@ def manifest_of(source: Source, settings: Settings) -> str:
 
 
 def _digest(source: Source) -> str:
-    texts = sorted(_texts(source).items())
+    texts = sorted(texts_of(source).items())
     return hashlib.sha256(json.dumps(texts).encode()).hexdigest()
 
 
-def _texts(source: Source) -> dict[str, str]:
+def texts_of(source: Source) -> dict[str, str]:
     """Returns labels, mapping and splits: text by path in the folder."""
     lines = {
         f"groundTruth/{name}.txt": labels for name, labels in source.labels.items()
