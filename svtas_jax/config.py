@@ -80,6 +80,8 @@ def _model_defaults() -> ml_collections.ConfigDict:
     # small images
     model.image_norm = "batch"  # batch norms of MobileNetV2 and ResNets in training, of
     # the batch; "frozen": of the statistics that they start from, see train.init_from
+    model.image_dropout = 0.0  # share of the channels of the image features, or of
+    # data.features, that training drops, the same ones in all steps of a chunk
     model.features = 64  # width of the temporal branch, of image and text features
     model.num_layers = 4  # layers of the head, in each of its stages
     model.num_stages = 1  # stages of the head, each refining the last (TCNs, ASFormer)

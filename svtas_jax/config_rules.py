@@ -120,7 +120,7 @@ def _check_model(model: ml_collections.ConfigDict) -> None:
         raise InputError(
             f"config.model.norm_momentum={model.norm_momentum} must lie in (0, 1]."
         )
-    for name in ("joint_dropout", "dropout", "channel_masking"):
+    for name in ("joint_dropout", "dropout", "channel_masking", "image_dropout"):
         if not 0 <= model[name] < 1:
             raise InputError(f"config.model.{name}={model[name]} must lie in [0, 1).")
     if model.head == "tcn_3d" and model.backbone == "features":

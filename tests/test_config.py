@@ -66,7 +66,8 @@ def test_the_better_recipe_changes_no_other_field():
             better["data"] | {"random_start": False, "colour": 0.0, "zoom": 0.0}
             == (base["data"])
         )
-        assert better["model"] | {"head_norm": "batch"} == base["model"]
+        paper = {"head_norm": "batch", "image_norm": "batch"}
+        assert better["model"] | paper == base["model"]
         assert better["train"] != base["train"] and better["eval"] == base["eval"]
 
 

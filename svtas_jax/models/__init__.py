@@ -59,13 +59,14 @@ def build_model(
 def _build_image(config) -> ImageBranch | FeatureBranch:
     model = config.model
     if model.backbone == "features":
-        return FeatureBranch()
+        return FeatureBranch(dropout=model.image_dropout)
     return ImageBranch(
         mean=tuple(config.data.mean),
         std=tuple(config.data.std),
         backbone=_build_backbone(model, config.data.crop),
         pooled=model.head != "tcn_3d",
         frozen_norm=model.image_norm == "frozen",
+        dropout=model.image_dropout,
     )
 
 

@@ -7,7 +7,7 @@ import flax.linen as nn
 import jax
 import jax.numpy as jnp
 
-from svtas_jax.models.layers import where_valid
+from svtas_jax.models.layers import Dropout, where_valid
 from svtas_jax.structs import Array, Chunk, Contexts, Model
 
 
@@ -31,7 +31,8 @@ class ImageBranch(nn.Module):
     """Normalises, applies the backbone and, if `pooled`, averages over the image.
 
     `backbone` maps its context, frames (B, T, H, W, 3) and `valid` (B, T) to the next
-    context and feature maps (B, T, h, w, D).
+    context and feature maps (B, T, h, w, D). In training, a share `dropout` of the
+    channels is zero in all steps of a chunk.
     """
 
     mean: tuple[float, ...]
@@ -39,6 +40,7 @@ class ImageBranch(nn.Module):
     backbone: nn.Module
     pooled: bool = True
     frozen_norm: bool = False
+    dropout: float = 0.0
 
     def initial_context(self, batch_size: int) -> Contexts:
         """Returns what the backbone of new streams remembers."""
@@ -55,9 +57,15 @@ class ImageBranch(nn.Module):
         as_they_are = getattr(self.backbone, "reference_padding", False)
         if chunk.frames.dtype != jnp.uint8 and not as_they_are:
             x = where_valid(valid, x)  # bytes are finite; these may be NaN
-        train = train and not self.frozen_norm
-        context, x = self.backbone(context, x, valid, train=train)
-        return context, pool(x, valid) if self.pooled else where_valid(valid, x)
+        batch_norm = train and not self.frozen_norm
+        context, x = self.backbone(context, x, valid, train=batch_norm)
+        x = pool(x, valid) if self.pooled else where_valid(valid, x)
+        return context, drop_channels(self.dropout, x, train=train)
+
+
+def drop_channels(rate: float, x: jax.Array, *, train: bool) -> jax.Array:
+    """Returns x (B, T, ..., D) with whole channels of a chunk dropped in training."""
+    return Dropout(rate, broadcast_dims=tuple(range(1, x.ndim - 1)))(x, train=train)
 
 
 def with_separate_norms(model: Model) -> Model:
@@ -73,6 +81,8 @@ def with_separate_norms(model: Model) -> Model:
 class FeatureBranch(nn.Module):
     """Replaces the image branch when a chunk's frames are already features."""
 
+    dropout: float = 0.0
+
     def initial_context(self, batch_size: int) -> Contexts:
         """Returns nothing: features are all there."""
         del batch_size
@@ -83,6 +93,6 @@ class FeatureBranch(nn.Module):
         self, context: Contexts, chunk: Chunk, *, train: bool
     ) -> tuple[Contexts, jax.Array]:
         """Returns the context as it is, and (B, T, D), zero in invalid steps."""
-        del train
         features = chunk.frames.astype(jnp.float32)
-        return context, where_valid(chunk.step_valid, features)
+        features = where_valid(chunk.step_valid, features)
+        return context, drop_channels(self.dropout, features, train=train)

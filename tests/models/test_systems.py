@@ -1,5 +1,7 @@
 """What the systems are made of; how they stream: tests/test_contract.py."""
 
+import dataclasses
+
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -8,6 +10,7 @@ import pytest
 from data_pipeline.chunks import blank_chunk
 from svtas_jax.config import default_config, stream_spec
 from svtas_jax.models import build_model
+from svtas_jax.models.image import FeatureBranch
 from svtas_jax.structs import StreamSpec
 from svtas_jax.training.step import init_variables
 
@@ -74,3 +77,23 @@ def test_frozen_norms_keep_their_statistics_in_training():
     np.testing.assert_array_equal(trained, evaluated)
     stem = gradient["image"]["backbone"]["conv1"]
     assert all(np.any(leaf != 0) for leaf in jax.tree.leaves(stem))
+
+
+def test_image_dropout_drops_whole_channels_of_a_chunk_in_training():
+    features = np.random.default_rng(0).normal(size=(2, 8, 64)).astype(np.float32)
+    branch = FeatureBranch(dropout=0.25)
+    chunk = blank_chunk(2, StreamSpec(16, 2), 32, feature_width=64)
+    chunk = dataclasses.replace(
+        chunk, frames=features, valid=np.ones_like(chunk.valid, bool)
+    )
+
+    def features_of(**options):
+        return branch.apply({}, (), chunk, **options)[1]
+
+    dropped = features_of(train=True, rngs={"dropout": jax.random.key(0)})
+    is_zero = np.all(np.asarray(dropped) == 0, axis=1)
+    assert 0.1 < is_zero.mean() < 0.4
+    assert np.any(is_zero[0] != is_zero[1])  # videos drop different ones
+    kept = np.broadcast_to(~is_zero[:, None], dropped.shape)
+    np.testing.assert_allclose(dropped[kept], features[kept] / 0.75, rtol=1e-6)
+    np.testing.assert_array_equal(features_of(train=False), features)
