@@ -26,9 +26,10 @@ from svtas_jax.cost.measure import noise, random_variables
 from svtas_jax.models import build_model
 from svtas_jax.runtime import cli, process, provenance
 from svtas_jax.runtime.sharding import make_mesh, shard_batch
-from svtas_jax.training import optim
+from svtas_jax.training import averaging, optim
+from svtas_jax.training.functions import functions_of
 from svtas_jax.training.placement import place
-from svtas_jax.training.step import begin_with, init_carry, make_train_functions
+from svtas_jax.training.step import begin_with, init_carry
 
 _STEPS = 5  # per round; the writer finishes within them
 
@@ -37,21 +38,18 @@ class Trainer:
     """Trains a model on noise."""
 
     def __init__(self, config: ml_collections.ConfigDict) -> None:
-        model = build_model(config, class_names_of(config.data))
+        names = class_names_of(config.data)
+        model = build_model(config, names)
         tx = optim.optimizer_of(config, steps_per_epoch=1)
         size = config.train.batch_size
         self.mesh, self.key = make_mesh(size), jax.random.key(0)
         own = random_variables(model, model.initial_state(1), noise(config, 1))
-        state = begin_with(own, tx)
+        state = averaging.begin(begin_with(own, tx), config.train.ema)
         self.state, self.carry, shardings = place(
             state, init_carry(state, model, size), self.mesh
         )
-        self.accumulate, self.apply = make_train_functions(
-            model,
-            tx,
-            shardings=shardings,
-            smooth_weight=config.train.smooth_weight,
-            clip_weight=config.train.clip_weight,
+        self.accumulate, self.apply = functions_of(
+            config, model, tx, class_counts=[1] * len(names), shardings=shardings
         )
         self.batch = jax.tree.map(lambda x: np.asarray(x)[None], noise(config, size))
 

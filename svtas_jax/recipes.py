@@ -31,7 +31,7 @@ def plus(config: ml_collections.ConfigDict) -> ml_collections.ConfigDict:
 
 
 def plus_from_imagenet(config: ml_collections.ConfigDict) -> ml_collections.ConfigDict:
-    """Changes a config to `plus` that starts from ImageNet's weights, and returns it."""
+    """Changes a config to `plus` from ImageNet's weights on, and returns it."""
     config = plus(config)
     config.train.init_from = IMAGENET  # says where to get it if there is none
     # A few videos show a few people and rooms, and so would their statistics.

@@ -16,8 +16,9 @@ from svtas_jax.runtime.sharding import by_slot, repeated
 from svtas_jax.streaming import look_ahead, segment_chunk
 from svtas_jax.structs import BatchCarry, TrainState
 from svtas_jax.training import averaging, optim
+from svtas_jax.training.functions import functions_of
 from svtas_jax.training.placement import lay_out, share_out
-from svtas_jax.training.step import begin_with, init_carry, make_train_functions
+from svtas_jax.training.step import begin_with, init_carry
 
 
 class Lowered(NamedTuple):
@@ -86,9 +87,11 @@ def lower_inference(
 
 
 def lower_training(config: ml_collections.ConfigDict, mesh: Mesh) -> dict[str, Lowered]:
-    """Lowers `accumulate` for one chunk of a batch, and `apply_gradients`."""
+    """Lowers `accumulate` for one chunk of a batch, or for the `train.gradient_chunks`
+    that are differentiated as one, and `apply_gradients`."""
     config = with_clip_frames(config, [WHOLE_VIDEO])
-    model = build_model(config, class_names_of(config.data))
+    names = class_names_of(config.data)
+    model = build_model(config, names)
     tx, size = optim.optimizer_of(config, steps_per_epoch=1), config.train.batch_size
 
     def make():
@@ -104,22 +107,17 @@ def lower_training(config: ml_collections.ConfigDict, mesh: Mesh) -> dict[str, L
     shardings = lay_out(state, carry, mesh, config.train.split_from)
     state, carry = jax.tree.map(_placed, (state, carry), shardings)
     chunks = jax.eval_shape(lambda: _blank(config, size))
+    count = config.train.gradient_chunks
     chunks = jax.tree.map(
-        lambda leaf: jax.ShapeDtypeStruct((1, *leaf.shape), leaf.dtype), chunks
+        lambda leaf: jax.ShapeDtypeStruct((count, *leaf.shape), leaf.dtype), chunks
     )
     chunks = _placed(chunks, by_slot(mesh, axis=1))
     key = _placed(shapes[2], repeated(mesh))
-    accumulate, apply_gradients = make_train_functions(
-        model,
-        tx,
-        shardings=shardings,
-        ema=config.train.ema,
-        smooth_weight=config.train.smooth_weight,
-        clip_weight=config.train.clip_weight,
-        remat=config.train.remat,
+    accumulate, apply_gradients = functions_of(
+        config, model, tx, class_counts=[1] * len(names), shardings=shardings
     )
     chunk, step = (state, carry, chunks, key), (state, carry)
-    frames = size * stream_spec(config).clip_steps
+    frames = count * size * stream_spec(config).clip_steps
     return {
         "a chunk": Lowered(accumulate, accumulate.lower(*chunk), chunk, 2, frames),
         "a step": Lowered(apply_gradients, apply_gradients.lower(*step), step, 2, 0),

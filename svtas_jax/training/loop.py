@@ -27,19 +27,18 @@ from svtas_jax.runtime.interruption import Interrupted, Interruption
 from svtas_jax.runtime.sharding import make_mesh, shard_batch
 from svtas_jax.structs import Model, TrainState
 from svtas_jax.training import averaging, start
-from svtas_jax.training.cross_entropy import cross_entropy_of
 from svtas_jax.training.data import (
     TrainingData,
     read_training_data,
     sample_chunks,
     training_batches,
 )
+from svtas_jax.training.functions import functions_of
 from svtas_jax.training.log import TrainLog
 from svtas_jax.training.optim import optimizer_of
 from svtas_jax.training.placement import place, share_out
-from svtas_jax.training.prompting import prompting_of
 from svtas_jax.training.start import first_state, fresh_variables
-from svtas_jax.training.step import begin_with, init_carry, make_train_functions
+from svtas_jax.training.step import begin_with, init_carry
 from svtas_jax.training.validation import Selector
 
 _Checkpoints = list[tuple[str, int]]  # see `resume.newest`
@@ -232,19 +231,13 @@ class Training:
         return state
 
     def _compile(self, shardings):
-        settings = self.config.train
-        return make_train_functions(
+        return functions_of(
+            self.config,
             self.model,
             self.tx,
+            class_counts=self.data.class_counts,
+            steps_per_epoch=self.schedule.steps_per_epoch,
             shardings=shardings,
-            skip_bad=settings.max_bad_chunks > 0,
-            ema=settings.ema,
-            gradient_chunks=settings.gradient_chunks,
-            smooth_weight=settings.smooth_weight,
-            clip_weight=settings.clip_weight,
-            remat=settings.remat,
-            prompting=prompting_of(self.config, self.schedule.steps_per_epoch),
-            entropy=cross_entropy_of(self.config, self.data.class_counts),
         )
 
     def _open_log(self, step: int, position: Position) -> TrainLog:
