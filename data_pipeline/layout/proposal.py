@@ -14,7 +14,7 @@ CLIP_STEPS = 32  # of the paper, on every data set
 STEPS_IN_SHORT = 8  # of a short action: a border that is a step off costs an eighth
 _MIN_STEPS_PER_S = 2.0  # temporal shift sees motion between neighbouring steps
 _SHORT = 10  # percentile of the segments' lengths
-_BATCH, _VIDEOS_SHOWN = 4, 1000  # at once, and in a whole training
+_BATCH, _UPDATES = 2, 500  # videos, and optimizer steps, as in the demo configs
 _EPOCHS = (20, 100)
 _SMALL_CROP = 96
 _MOST_CACHED = 8e9  # bytes of decoded frames that are kept on the disk
@@ -93,7 +93,6 @@ def propose(
         *(resize, crop_setting, *_cache(videos, stride.value, resize.value)),
         Setting("data.mean", mean, "of the pictures' colours, red, green, blue"),
         Setting("data.std", std, "likewise"),
-        *_variety(),
         Setting(
             *("model.system", "sete"),
             "the smallest and fastest; METE and Transeger add text",
@@ -101,10 +100,6 @@ def propose(
         Setting(
             *("model.norm_momentum", 0.05),
             "statistics over 20 chunks: short training evaluates better",
-        ),
-        Setting(
-            *("model.head_norm", "layer"),
-            "statistics of a few videos do not fit people who are not in them",
         ),
         *_network(crop_setting.value),
         *_training(num_train),
@@ -173,45 +168,25 @@ def _cache(videos: Sequence[Labelled], stride: int, resize) -> tuple[Setting, ..
 
 
 def _training(num_train: int) -> tuple[Setting, ...]:
-    """The recipe of `svtas_jax.recipes.plus`, from scratch on some dozen videos."""
-    epochs = math.ceil(_VIDEOS_SHOWN / max(1, num_train))
+    """The recipe of the demo configs, which train from scratch on some dozen videos."""
+    epochs = math.ceil(_UPDATES * _BATCH / max(1, num_train))
     epochs = min(max(epochs, _EPOCHS[0]), _EPOCHS[1])
+    updates = epochs * math.ceil(num_train / _BATCH)
     return (
         Setting("train.batch_size", _BATCH, f"of {num_train} videos to train on"),
-        Setting(
-            *("train.chunks_per_step", 2),
-            "an optimizer step after every two chunks: more of them for the same work",
-        ),
-        Setting(
-            *("train.num_epochs", epochs),
-            f"{epochs * num_train} videos are shown in all",
-        ),
+        Setting("train.num_epochs", epochs, f"about {updates} optimizer steps"),
         Setting("train.learning_rate", 2e-3, "large, for training is short"),
-        Setting("train.schedule", "cosine", "the learning rate falls to 0"),
-        Setting("train.warmup_epochs", 1.0, "after it has risen"),
-        Setting("train.ema", 0.99, "averaged weights vary less"),
+        Setting(
+            "train.lr_milestones",
+            (round(0.6 * epochs), round(0.85 * epochs)),
+            "the learning rate falls twice",
+        ),
+        Setting("train.lr_decay", 0.2, "by this factor"),
         Setting("train.weight_decay", 1e-5, "small, for training is short"),
         Setting("train.smooth_weight", 0.5, "against segments that are too short"),
         Setting(
             *("train.eval_every_epochs", max(1, epochs // 4)),
             "held-out videos choose the checkpoint; measuring them takes time",
-        ),
-    )
-
-
-def _variety() -> tuple[Setting, ...]:
-    """What lets a model of few videos meet other people and rooms."""
-    return (
-        Setting(
-            *("data.random_start", True),
-            "borders of chunks, and the frames shown, differ between epochs",
-        ),
-        Setting(
-            *("data.colour", 0.2),
-            "other light; 0 if it is colours that tell the classes apart",
-        ),
-        Setting(
-            *("data.zoom", 0.15), "other places; 0 if it is places that tell them apart"
         ),
     )
 
