@@ -17,4 +17,5 @@ def get_config() -> ml_collections.ConfigDict:
     config = plus(get_base("demo_transeger"))
     config.data.colour = 0.0  # objects are known by their colours
     config.data.zoom = 0.0
+    config.model.image_dropout = 0.0  # F1@50 is 96.6 without it
     return config

@@ -17,4 +17,5 @@ def get_config() -> ml_collections.ConfigDict:
     config = plus(get_base("demo_transeger_live"))
     config.data.colour = 0.0  # objects are known by their colours
     config.data.zoom = 0.0
+    config.model.image_dropout = 0.0  # as in demo_transeger_plus
     return config

@@ -22,6 +22,8 @@ def plus(config: ml_collections.ConfigDict) -> ml_collections.ConfigDict:
     # Where colours tell the classes, as in the demo data, these two must be off.
     config.data.colour = 0.2
     config.data.zoom = 0.15
+    # No channel that tells the training people's actions can be relied on alone.
+    config.model.image_dropout = 0.3
     config.train.schedule = "cosine"
     config.train.warmup_epochs = 1.0
     config.train.ema = 0.99

@@ -66,7 +66,7 @@ def test_the_better_recipe_changes_no_other_field():
             better["data"] | {"random_start": False, "colour": 0.0, "zoom": 0.0}
             == (base["data"])
         )
-        paper = {"head_norm": "batch", "image_norm": "batch"}
+        paper = {"head_norm": "batch", "image_norm": "batch", "image_dropout": 0.0}
         assert better["model"] | paper == base["model"]
         assert better["train"] != base["train"] and better["eval"] == base["eval"]
 
