@@ -12,7 +12,7 @@ import jax
 import jax.numpy as jnp
 
 from svtas_jax.models.convolution import DilatedConv
-from svtas_jax.models.layers import Dropout, Linear, where_valid
+from svtas_jax.models.layers import Dropout, Linear, drop_channels, where_valid
 from svtas_jax.structs import Contexts
 
 # The weight of a key outside the window in the softmax, as in the authors' code.
@@ -45,8 +45,7 @@ class ASFormer(nn.Module):
         projected input (B, T, features); the arguments are those of `TCN`."""
         if not self.reference_padding:
             x = where_valid(valid, x)
-        whole_channels = Dropout(self.channel_masking, broadcast_dims=(1,))
-        x = whole_channels(x, train=train)
+        x = drop_channels(self.channel_masking, x, train=train)
         logits, features, projected = self._stage("encoder", 1.0)(
             x, None, valid, train=train
         )

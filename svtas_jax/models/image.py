@@ -7,7 +7,7 @@ import flax.linen as nn
 import jax
 import jax.numpy as jnp
 
-from svtas_jax.models.layers import Dropout, where_valid
+from svtas_jax.models.layers import drop_channels, where_valid
 from svtas_jax.structs import Array, Chunk, Contexts, Model
 
 
@@ -61,11 +61,6 @@ class ImageBranch(nn.Module):
         context, x = self.backbone(context, x, valid, train=batch_norm)
         x = pool(x, valid) if self.pooled else where_valid(valid, x)
         return context, drop_channels(self.dropout, x, train=train)
-
-
-def drop_channels(rate: float, x: jax.Array, *, train: bool) -> jax.Array:
-    """Returns x (B, T, ..., D) with whole channels of a chunk dropped in training."""
-    return Dropout(rate, broadcast_dims=tuple(range(1, x.ndim - 1)))(x, train=train)
 
 
 def with_separate_norms(model: Model) -> Model:

@@ -92,6 +92,11 @@ class Dropout(nn.Module):
         return jnp.where(kept, x / keep, jnp.zeros((), x.dtype))
 
 
+def drop_channels(rate: float, x: jax.Array, *, train: bool) -> jax.Array:
+    """Returns x (B, T, ..., D) with whole channels of a chunk dropped in training."""
+    return Dropout(rate, broadcast_dims=tuple(range(1, x.ndim - 1)))(x, train=train)
+
+
 class Kernel(nn.Module):
     """Holds one filter, named "kernel" as in every other layer."""
 
