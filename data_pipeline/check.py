@@ -33,6 +33,7 @@ from svtas_jax.runtime import cli
 from svtas_jax.runtime.files import make_folder, write_atomic
 from svtas_jax.runtime.progress import Progress
 
+_OPTION = "--output"
 _LINE_S = 5.0  # between two lines on the progress
 
 
@@ -65,14 +66,16 @@ def check(
     """
     validate_config(config)
     render.ensure_configured(config.data)
-    folder = make_folder(output, option="--output")
+    folder = make_folder(output, option=_OPTION)
     examined = examine(config.data, scanner, ignore=ignore)
     if "unknown_background" not in ignore:
         examined = examined.also(background_findings(config, examined))
     logging.info("%s", report.text(examined))
     facts = json.dumps(report.as_json(examined), ensure_ascii=False, indent=1)
-    write_atomic(folder / "check.json", encodable(facts) + "\n")
-    path = write_atomic(folder / "check.html", encodable(page.render(examined)))
+    write_atomic(folder / "check.json", encodable(facts) + "\n", option=_OPTION)
+    path = write_atomic(
+        folder / "check.html", encodable(page.render(examined)), option=_OPTION
+    )
     logging.info("Look at %s", path)
     return examined
 

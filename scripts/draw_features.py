@@ -9,8 +9,10 @@ the person's way with the class, and noise, of which one half stays for --hold f
 In a share --hidden of the segments little of the class is to be seen. Order and
 durations are those of the labels. No video is read, and none is needed to train:
 
-    python -m svtas_jax.train --config=demo_transeger --config.data.root=data/gtea_drawn
-        --config.data.features=features --config.model.backbone=features ...
+    python -m svtas_jax.train --config=demo_transeger --workdir=runs/x
+        --config.data.dataset=gtea_drawn --config.data.root=data/gtea_drawn
+        --config.data.features=features --config.model.backbone=features
+        --config.data.clip_frames=128 --config.data.frame_stride=4
 """
 
 import dataclasses
@@ -27,8 +29,9 @@ from data_pipeline.rendered.dataset import texts_of
 from data_pipeline.rendered.source import Source, read_source
 from svtas_jax.errors import InputError
 from svtas_jax.runtime import cli
-from svtas_jax.runtime.files import draft_of, write_atomic, writing
+from svtas_jax.runtime.files import draft_of, make_folder, write_atomic, writing
 
+_OPTION = "--output"
 WIDTH = 16
 PERSON, SEGMENT = 0.12, 0.15  # standard deviations, of class vectors of length 1
 SEEN = 0.2  # of the class, in a hidden segment
@@ -62,17 +65,19 @@ def write(output: pathlib.Path, source: Source, drawing: Drawing) -> None:
         InputError: if the folder is there or cannot be written.
     """
     if output.exists():
-        raise InputError(f"--output={output} exists; choose a new folder.")
+        raise InputError(f"{_OPTION}={output} exists; choose a new folder.")
+    make_folder(output.parent, option=_OPTION)
     draft = draft_of(output)
     try:
-        with writing(output, option="--output"):
+        with writing(output, option=_OPTION):
             for name, text in texts_of(source).items():
-                write_atomic(draft / name, text)
+                write_atomic(draft / name, text, option=_OPTION)
             folder = draft / "features"
             folder.mkdir()
             for name in source.labels:
                 np.save(folder / f"{name}.npy", draw(source, name, drawing))
-                write_atomic(folder / f"{name}.json", json.dumps({"stride": 1}))
+                facts = json.dumps({"stride": 1})
+                write_atomic(folder / f"{name}.json", facts, option=_OPTION)
             os.rename(draft, output)
     finally:
         shutil.rmtree(draft, ignore_errors=True)

@@ -111,7 +111,7 @@ def write_new(
     try:
         with writing(output, option=_OPTION):
             for name, text in files.items():
-                write_atomic(draft / name, text)
+                write_atomic(draft / name, text, option=_OPTION)
             _put_videos(draft, videos, link=link)
             put_in_place(draft, output)
     finally:
@@ -138,7 +138,7 @@ def write_beside(
         )
     with writing(output, option=_OPTION):
         for name, text in changed.items():
-            write_atomic(output / name, text)
+            write_atomic(output / name, text, option=_OPTION)
 
 
 def _put_videos(

@@ -48,9 +48,9 @@ def render_dataset(
     try:
         with writing(output, option=_OPTION):
             for name, text in texts_of(source).items():
-                write_atomic(draft / name, text)
+                write_atomic(draft / name, text, option=_OPTION)
             _write_videos(draft / "Videos", source, settings)
-            write_atomic(draft / MANIFEST, manifest)
+            write_atomic(draft / MANIFEST, manifest, option=_OPTION)
             put_in_place(draft, output)
     finally:
         shutil.rmtree(draft, ignore_errors=True)

@@ -31,6 +31,8 @@ from svtas_jax.streaming import (
 )
 from svtas_jax.structs import Chunk, Model, Params, StreamState, VideoRecord
 
+_OPTION = "--output"
+
 
 def extract(
     config: ml_collections.ConfigDict,
@@ -133,7 +135,7 @@ def write_features(
         )
     buffer = io.BytesIO()
     np.save(buffer, stored)
-    write_atomic(folder / f"{record.name}.npy", buffer.getvalue())
+    write_atomic(folder / f"{record.name}.npy", buffer.getvalue(), option=_OPTION)
     own = {"num_frames": record.num_frames, "fps": record.fps, "shape": rows.shape}
     text = json.dumps({**own, **facts}, indent=1, default=list)
-    write_atomic(folder / f"{record.name}.json", text)
+    write_atomic(folder / f"{record.name}.json", text, option=_OPTION)

@@ -9,17 +9,20 @@ from collections.abc import Iterator
 from svtas_jax.errors import InputError
 
 
-def write_atomic(path: str | os.PathLike, content: str | bytes) -> pathlib.Path:
+def write_atomic(
+    path: str | os.PathLike, content: str | bytes, *, option: str = "--workdir"
+) -> pathlib.Path:
     """Writes a file through a temporary one, so that no reader sees half of it.
 
-    Creates missing folders. Text is encoded as UTF-8.
+    Creates missing folders. Text is encoded as UTF-8. `option` is the flag that sets
+    the folder, for the message.
 
     Raises:
         InputError: if the path cannot be written to.
     """
     path = pathlib.Path(path)
     data = content.encode() if isinstance(content, str) else content
-    with writing(path):
+    with writing(path, option=option):
         path.parent.mkdir(parents=True, exist_ok=True)
         _replace(path, data)
     return path

@@ -52,6 +52,12 @@ def test_write_atomic_names_a_folder_that_is_a_file(tmp_path):
         files.write_atomic(tmp_path / "taken" / "a.txt", "x")
 
 
+def test_write_atomic_names_the_flag_that_sets_the_folder(tmp_path):
+    (tmp_path / "taken").write_text("")
+    with pytest.raises(InputError, match="another --output"):
+        files.write_atomic(tmp_path / "taken" / "a.txt", "x", option="--output")
+
+
 def test_a_folder_is_made_or_the_reason_said(tmp_path):
     folder = tmp_path / "new" / "run"
     assert files.make_folder(folder) == folder and not list(folder.iterdir())

@@ -57,6 +57,12 @@ def test_half_of_the_noise_stays():
     assert np.std(at_ends) > 1.2 * np.std(np.delete(steps, np.s_[3::4], axis=0))
 
 
+def test_a_folder_that_cannot_be_made_is_said(tmp_path):
+    (tmp_path / "taken").write_text("")
+    with pytest.raises(InputError, match="another --output"):
+        draw_features.write(tmp_path / "taken" / "drawn", SOURCE, CLEAR)
+
+
 def test_a_set_is_written_whole_or_not_at_all(tmp_path, monkeypatch):
     output = tmp_path / "drawn"
 
