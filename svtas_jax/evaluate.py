@@ -3,13 +3,15 @@
     python -m svtas_jax.evaluate --workdir=runs/x [--config=configs/x.py]
         [--checkpoint=best|latest|STEP] [--clip_frames=64,128] [--online]
         [--true_labels] [--metrics=svtas|ms-tcn|asformer|detection]
+        [--hysteresis=0.2] [--min_duration=0.5] [--min_confidence=0.5]
     python -m svtas_jax.evaluate --predictions=FOLDER --config=configs/x.py
         [--metrics=...] [--output=FOLDER] [--fps=15]
 
 The run's own config is the default. --clip_frames sets other chunk lengths. --online
 also measures when labels come, see `svtas_jax.evaluation.online`. --metrics chooses
 whose conventions the metrics follow, see `docs/metrics.md`. --true_labels shows what a
-Transeger would reach if it knew the true labels of every last chunk.
+Transeger would reach if it knew the true labels of every last chunk. --hysteresis,
+--min_duration and --min_confidence smooth labels as `svtas_jax.stream` does.
 
 --predictions scores files that any program wrote, one a video
 (`svtas_jax.evaluation.prediction_files`); it needs labels, but neither run nor videos.
@@ -22,6 +24,7 @@ from svtas_jax.errors import InputError, MissingInputError
 from svtas_jax.evaluation import presets
 from svtas_jax.evaluation.score_files import score_files
 from svtas_jax.runtime import cli
+from svtas_jax.smoothing import Smoothing
 
 _OF_RUNS = (
     "workdir",
@@ -30,6 +33,7 @@ _OF_RUNS = (
     "online",
     "true_labels",
     "distributed",
+    *cli.SMOOTHING,
 )
 _OF_FILES = ("output", "fps")
 
@@ -68,6 +72,7 @@ def _evaluate_run(given: flags.FlagValues) -> None:
         raise MissingInputError(
             "--workdir or --predictions is missing; --help lists the flags."
         )
+    smoothing = Smoothing(given.min_duration, given.min_confidence, given.hysteresis)
     for frames in cli.integers("clip_frames") or (None,):
         runs.evaluate(
             given.workdir,
@@ -77,6 +82,7 @@ def _evaluate_run(given: flags.FlagValues) -> None:
             online=given.online,
             preset=given.metrics,
             true_labels=given.true_labels,
+            smoothing=smoothing,
         )
 
 
@@ -89,6 +95,7 @@ def _refuse(given: flags.FlagValues, names: tuple[str, ...], why: str) -> None:
 
 if __name__ == "__main__":
     cli.define("workdir", "config", "checkpoint", "clip_frames", "distributed")
+    cli.define(*cli.SMOOTHING)
     flags.DEFINE_bool(
         "online",
         False,

@@ -28,6 +28,7 @@ from svtas_jax.live.exported import is_exported, load_exported_run
 from svtas_jax.live.run import Run
 from svtas_jax.run_config import load_config
 from svtas_jax.runtime import hosts
+from svtas_jax.smoothing import OFF, Smoothing
 from svtas_jax.structs import Chunk, Model, Params, VideoRecord
 
 
@@ -75,6 +76,7 @@ class TrainedRun(Run):
         online: bool = False,
         preset: str = presets.DEFAULT,
         true_labels: bool = False,
+        smoothing: Smoothing = OFF,
     ) -> report.EvalReport:
         """Evaluates the checkpoint on the test videos, see `evaluate`."""
         return evaluate(
@@ -85,6 +87,7 @@ class TrainedRun(Run):
             online=online,
             preset=preset,
             true_labels=true_labels,
+            smoothing=smoothing,
         )
 
     def open_engine(self, num_streams: int, steps_per_call: int) -> JaxEngine:
@@ -193,6 +196,7 @@ def evaluate(
     online: bool = False,
     preset: str = presets.DEFAULT,
     true_labels: bool = False,
+    smoothing: Smoothing = OFF,
 ) -> report.EvalReport:
     """Evaluates a checkpoint on the test videos; writes a report to the run's folder.
 
@@ -204,18 +208,21 @@ def evaluate(
             ones than the default write to a folder of their own.
         true_labels: make prompts of the true labels of every last chunk: a ceiling, in
             a folder of its own.
+        smoothing: hold labels back as `svtas_jax.stream` does with the same flags, in a
+            folder of its own.
 
     Raises:
         MissingInputError, InputError: as `load`, or if the data does not fit; also if
-            `online` is set and the frame rate of a video is unknown, or `true_labels`
-            and the model has no prompts of the last chunk's labels.
+            `online` or a shortest duration is set and the frame rate of a video is
+            unknown, or `true_labels` and the model has no prompts of the last chunk's
+            labels.
     """
     presets.preset_of(preset)
     meta = _read_meta(workdir, checkpoint)
     config = load_config(config, meta.config, meta.origin)
     if true_labels:
         check_reads_labels(workdir, config)
-    folder = _folder_of(workdir, clip_frames, preset, true_labels)
+    folder = _folder_of(workdir, clip_frames, preset, true_labels, smoothing)
     if clip_frames is not None:
         config.data.clip_frames = clip_frames
     validate_config(config)
@@ -226,6 +233,7 @@ def evaluate(
     check_width(records, meta)
     if online:
         online_metrics.check_rates(records)
+    measure.check_smoothing(smoothing, records)
     # Before whole videos become chunks that are as long as the longest.
     frames_at_once = online_metrics.frames_per_answer(config) if online else None
     config = with_clip_frames(config, [record.num_frames for record in records])
@@ -235,9 +243,10 @@ def evaluate(
         preset=preset,
         frames_at_once=frames_at_once,
         true_labels=true_labels,
+        smoothing=smoothing,
     )
-    if true_labels:
-        logging.warning("%s", report.TOLD_NOTICE)
+    for notice in report.notices(result.run):
+        logging.warning("%s", notice)
     logging.info("%s", metrics.format_metrics(result.metrics))
     if result.online:
         logging.info("online: %s", metrics.format_metrics(result.online["metrics"]))
@@ -249,11 +258,13 @@ def _folder_of(
     clip_frames: int | None,
     preset: str,
     true_labels: bool,
+    smoothing: Smoothing,
 ) -> pathlib.Path:
     name = "evaluation" if clip_frames is None else f"evaluation_{clip_frames}_frames"
     own = "" if preset == presets.DEFAULT else f"_{preset}"
     told = "_true_labels" if true_labels else ""
-    return pathlib.Path(workdir) / f"{name}{told}{own}"
+    held = "".join(f"_{rule}_{value:g}" for rule, value in smoothing.rules.items())
+    return pathlib.Path(workdir) / f"{name}{told}{held}{own}"
 
 
 def check_reads_labels(

@@ -31,8 +31,8 @@ from svtas_jax.live.lines import EVERY, Line
 from svtas_jax.live.outputs import SourceOutput, Wanted, open_outputs
 from svtas_jax.live.results import SourceEnd
 from svtas_jax.live.run import Run
-from svtas_jax.live.smoothing import Smoothing
 from svtas_jax.runtime import cli
+from svtas_jax.smoothing import Smoothing
 
 
 @dataclasses.dataclass(frozen=True)
@@ -196,7 +196,7 @@ def _closed_by_signals(feed: Feed) -> Iterator[None]:
 
 
 if __name__ == "__main__":
-    cli.define("workdir", "checkpoint", "engine", "source", "once")
+    cli.define("workdir", "checkpoint", "engine", "source", "once", *cli.SMOOTHING)
     flags.DEFINE_float(
         "gap_reset",
         GAP_RESET_S,
@@ -222,19 +222,4 @@ if __name__ == "__main__":
         "them: .mp4, .mkv or .mov.",
     )
     flags.DEFINE_bool("window", False, "Show pictures with labels; q closes it.")
-    flags.DEFINE_float(
-        "min_duration",
-        0.0,
-        "Seconds for which the model gives a new label before it is shown; 0: off.",
-    )
-    flags.DEFINE_float(
-        "min_confidence",
-        0.0,
-        "Probability that a new label needs to be shown; 0: off.",
-    )
-    flags.DEFINE_float(
-        "hysteresis",
-        0.0,
-        "By how much a new label's probability must exceed that of the one shown.",
-    )
     cli.run(main, required=("workdir", "source"))

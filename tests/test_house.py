@@ -22,7 +22,7 @@ FLOORS = (
     {"svtas_jax.structs", "svtas_jax.runtime", "svtas_jax.pages"},
     {
         *("svtas_jax.config", "svtas_jax.config_rules", "svtas_jax.recipes"),
-        "svtas_jax.stitching",
+        *("svtas_jax.smoothing", "svtas_jax.stitching"),
     },
     {
         *("data_pipeline", "data_pipeline.annotators", "data_pipeline.demo"),

@@ -11,8 +11,9 @@ import svtas_jax
 from data_pipeline import annotations, video
 from svtas_jax import evaluate, runs
 from svtas_jax.errors import InputError, MissingInputError
-from svtas_jax.evaluation import scoring, timeline
+from svtas_jax.evaluation import comparison, measure, scoring, timeline
 from svtas_jax.runtime import configs
+from svtas_jax.smoothing import Smoothing
 from svtas_jax.training import loop
 
 pytestmark = pytest.mark.usefixtures("tiny_commands_of_module")
@@ -93,6 +94,40 @@ def test_an_evaluation_with_the_true_labels_says_that_it_is_no_result(
     assert "true_labels_fed" not in usual["run"]
 
 
+def test_smoothed_labels_are_measured_and_said(run, trained, monkeypatch):
+    def make_scorer(model, config, **_):
+        def score(variables, records):
+            for record in records:
+                # Every second step, of 2 frames each, is of another class, narrowly.
+                logits = np.zeros((record.num_frames, 4), np.float32)
+                logits[:, 1] = 1.0
+                logits[np.arange(record.num_frames) % 4 >= 2, 2] = 1.1
+                yield scoring.VideoScores(record, logits)
+
+        return score
+
+    monkeypatch.setattr(measure, "make_scorer", make_scorer)
+    usual = run.evaluate()
+    held = run.evaluate(smoothing=Smoothing(hysteresis=0.2), online=True)
+    folder = trained[0] / "evaluation_hysteresis_0.2"
+    said = (folder / "predictions" / "video 2.txt").read_text("utf-8").splitlines()
+    assert said == ["open jar"] * 29
+    assert held.metrics["segment_ratio"] < usual.metrics["segment_ratio"]
+    assert held.online["metrics"]["acc"] == held.metrics["acc"]
+    text = (folder / "report.md").read_text("utf-8")
+    assert text.startswith(
+        "# Evaluation with smoothed labels\n\n**Labels are held back"
+    )
+    assert "as `stream --hysteresis=0.2` holds" in text
+    assert "with smoothed labels" in (folder / "report.html").read_text("utf-8")
+    saved = json.loads((folder / "report.json").read_text("utf-8"))
+    assert saved["run"]["smoothing"] == {"hysteresis": 0.2}
+    assert "smoothing" not in usual.run
+    (note,) = comparison.compare([str(trained[0]), str(folder)]).notes
+    assert note.startswith("Labels are as the model says in")
+    assert "but smoothed by --hysteresis=0.2 in" in note
+
+
 def test_a_model_without_prompts_is_told_no_labels(run, monkeypatch):
     config = run.config.copy_and_resolve_references()
     config.model.prompt = "none"
@@ -128,12 +163,16 @@ def test_online_metrics_need_the_frame_rate(run, monkeypatch):
     monkeypatch.setattr(annotations, "read_split", without_rate)
     with pytest.raises(InputError, match="the frame rate of .* is unknown"):
         run.evaluate(online=True)
+    with pytest.raises(InputError, match="--min_duration=1 is in seconds, but"):
+        run.evaluate(smoothing=Smoothing(min_duration_s=1.0))
+    assert run.evaluate(smoothing=Smoothing(hysteresis=0.2)).metrics
 
 
 def test_the_command_passes_its_flags_on(monkeypatch):
     given = types.SimpleNamespace(workdir="w", checkpoint="best", config=None)
     given.predictions, given.metrics = None, "ms-tcn"
     given.true_labels = False
+    given.min_duration, given.min_confidence, given.hysteresis = 0.0, 0.0, 0.2
     calls = []
     monkeypatch.setattr(evaluate.flags, "FLAGS", given)
     monkeypatch.setattr(evaluate, "_refuse", lambda *_: None)  # reads real flags
@@ -148,6 +187,7 @@ def test_the_command_passes_its_flags_on(monkeypatch):
         *((8, True), (16, True)),
     ]
     assert {c["preset"] for c in calls} == {"ms-tcn"}
+    assert {c["smoothing"] for c in calls} == {Smoothing(hysteresis=0.2)}
 
 
 @pytest.mark.parametrize("sizes", [(29,), (1,) * 29, (3, 5, 7, 8, 6), (8, 8, 8, 5)])

@@ -12,7 +12,7 @@ from typing import Any
 import numpy as np
 
 from svtas_jax.errors import InputError, MissingInputError
-from svtas_jax.evaluation import bootstrap
+from svtas_jax.evaluation import bootstrap, report
 from svtas_jax.evaluation.details import Details, from_runs, read_details
 
 _LARGEST_GAP = 0.02  # share of frames by which label files may be cut differently
@@ -127,7 +127,23 @@ def check_comparable(runs: Sequence[Evaluated]) -> list[str]:
                 f"{pair} were evaluated by different conventions (--metrics); evaluate "
                 "both by the same."
             )
+        notes += _other_smoothing(first, run)
     return notes
+
+
+def _other_smoothing(first: Evaluated, run: Evaluated) -> list[str]:
+    if _smoothing_of(first) == _smoothing_of(run):
+        return []
+    return [
+        f"Labels are {_smoothing_of(first)} in {first.path}, but {_smoothing_of(run)} "
+        f"in {run.path}."
+    ]
+
+
+def _smoothing_of(run: Evaluated) -> str:
+    rules = run.content["run"].get(report.SMOOTHED) or {}
+    flags = " ".join(f"--{name}={value:g}" for name, value in rules.items())
+    return f"smoothed by {flags}" if rules else "as the model says"
 
 
 def _check_labels(first: Evaluated, run: Evaluated) -> list[str]:

@@ -1,5 +1,6 @@
 """Evaluates a model on the videos of a split, and writes the report."""
 
+import dataclasses
 import pathlib
 import time
 from collections.abc import Iterable, Sequence
@@ -11,6 +12,7 @@ from absl import logging
 
 from data_pipeline.pace import uneven_times
 from svtas_jax.checkpoints.store import Meta
+from svtas_jax.errors import InputError
 from svtas_jax.evaluation import online, presets, report, timeline
 from svtas_jax.evaluation.class_table import class_table
 from svtas_jax.evaluation.details import Details, VideoDetails, details_of
@@ -18,6 +20,7 @@ from svtas_jax.evaluation.page.report_page import write_pages
 from svtas_jax.evaluation.scoring import VideoScores, make_scorer, share_videos
 from svtas_jax.evaluation.tally import Tally
 from svtas_jax.runtime import hosts, provenance
+from svtas_jax.smoothing import OFF, Smoothing, smooth_labels
 from svtas_jax.stitching import logits_to_confidence
 from svtas_jax.structs import Model, Params, VideoRecord
 
@@ -33,17 +36,22 @@ def evaluate(
     preset: str = presets.DEFAULT,
     frames_at_once: int | None = None,
     true_labels: bool = False,
+    smoothing: Smoothing = OFF,
 ) -> report.EvalReport:
     """Evaluates all videos, each process its share; writes the report to `folder`.
 
     `preset` names the conventions, see `presets`. `frames_at_once` adds the online
     metrics, see `online.emission_delays`. With `true_labels`, the model is told the
-    true labels of every last chunk, and the report says so.
+    true labels of every last chunk; `smoothing` holds labels back as the live stream
+    does. The report says so.
     """
     num_known = warn_if_known(records, meta)
     start = time.perf_counter()
     share = share_videos(records)
     scored = make_scorer(model, config, true_labels=true_labels)(variables, share)
+    if not smoothing.is_off:
+        stride = config.data.frame_stride
+        scored = (smoothed(video, smoothing, stride) for video in scored)
     none = Tally.zero(
         presets.preset_of(preset),
         meta.class_names,
@@ -72,6 +80,7 @@ def evaluate(
         confusion=counts.segments.confusion,
         run={
             **({report.TOLD: True} if true_labels else {}),
+            **({report.SMOOTHED: smoothing.rules} if smoothing.rules else {}),
             **provenance.run_info(),
             "dataset": config.data.dataset,
             "split": config.data.split,
@@ -143,6 +152,38 @@ def measure(
             "video %d/%d %s | %.0f frames/s", len(rows), total, record.name, rate
         )
     return counts, timed, rows, details
+
+
+def smoothed(video: VideoScores, smoothing: Smoothing, stride: int) -> VideoScores:
+    """Returns a video with the labels that a viewer of the live stream is shown.
+
+    `stride` is the number of frames that a step stands for; a frame has its step's
+    label.
+    """
+    record = video.record
+    times_s = _uneven_times(record)
+    if times_s is None:  # at an unknown rate, seconds mean nothing: `check_smoothing`
+        times_s = np.arange(record.num_frames) / (record.fps or 1.0)
+    steps = slice(None, record.num_frames, stride)
+    shown = smooth_labels(
+        video.labels[steps], video.scores[steps], times_s[steps], smoothing
+    )
+    frames = np.repeat(shown, stride)[: record.num_frames]
+    return dataclasses.replace(video, smoothed=frames)
+
+
+def check_smoothing(smoothing: Smoothing, records: Sequence[VideoRecord]) -> None:
+    """Raises InputError if a rule needs the frame rate of a video without one."""
+    if not smoothing.min_duration_s:
+        return
+    for record in records:
+        if not record.fps:
+            raise InputError(
+                f"--min_duration={smoothing.min_duration_s:g} is in seconds, but the "
+                f"frame rate of {record.video_path} is unknown. Put the videos beside "
+                "the features (Videos/ below config.data.root), or leave out "
+                "--min_duration."
+            )
 
 
 def _delays(record: VideoRecord, frames_at_once: int | None) -> np.ndarray | None:

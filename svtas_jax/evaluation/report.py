@@ -62,11 +62,17 @@ ONLINE_NAMES = {
     "flicker_per_min": "Flicker (more changes a minute than true)",
 }
 
-TOLD = "true_labels_fed"  # in `EvalReport.run`, of an evaluation with true labels
+# In `EvalReport.run`: of an evaluation with true labels, and the rules of smoothing.
+TOLD = "true_labels_fed"
+SMOOTHED = "smoothing"
 TOLD_NOTICE = (
     "Not a result: prompts were made of the true labels of every last chunk. No stream "
     "knows them; the difference to an evaluation without them is what the model loses "
     "by its own mistakes."
+)
+SMOOTHED_NOTICE = (
+    "Labels are held back as `stream {flags}` holds them back: the metrics are those "
+    "of what a viewer is shown, not of what the model says. Confidence is the model's."
 )
 
 
@@ -168,7 +174,8 @@ def to_markdown(report: EvalReport, pictures: Mapping[str, str] | None = None) -
     nested = {name: facts for name, facts in run.items() if isinstance(facts, dict)}
     facts = {name: fact for name, fact in run.items() if name not in nested}
     sections = [
-        *_title(run),
+        f"# Evaluation{title_end(run)}",
+        *(f"**{notice}**" for notice in notices(run)),
         _metrics_table(report.metrics),
         *_online_section(report.online),
         *_conventions_section(report.conventions),
@@ -213,10 +220,18 @@ def _metrics_table(metrics: Mapping[str, float], column: str = "Value") -> str:
     return markdown_table(("Metric", column), rows)
 
 
-def _title(run: Mapping[str, Any]) -> list[str]:
-    if not run.get(TOLD):
-        return ["# Evaluation"]
-    return ["# Evaluation with true labels fed", f"**{TOLD_NOTICE}**"]
+def title_end(run: Mapping[str, Any]) -> str:
+    """Returns what sets an evaluation apart, for the end of a title; often nothing."""
+    told = " with true labels fed" if run.get(TOLD) else ""
+    return told + (" with smoothed labels" if run.get(SMOOTHED) else "")
+
+
+def notices(run: Mapping[str, Any]) -> list[str]:
+    """Returns what must be known before the metrics are read; often nothing."""
+    told = [TOLD_NOTICE] if run.get(TOLD) else []
+    rules = run.get(SMOOTHED) or {}
+    flags = " ".join(f"--{name}={value:g}" for name, value in rules.items())
+    return told + ([SMOOTHED_NOTICE.format(flags=flags)] if rules else [])
 
 
 def _online_section(online: Mapping[str, Any] | None) -> list[str]:

@@ -27,15 +27,18 @@ class VideoScores:
     Attributes:
         record: the video.
         logits: (num_frames, K) float32.
+        smoothed: (num_frames,) int32, the labels that a viewer is shown if they are
+            not the model's.
     """
 
     record: VideoRecord
     logits: np.ndarray
+    smoothed: np.ndarray | None = None
 
     @property
     def labels(self) -> np.ndarray:
-        """The predicted class of every frame, (num_frames,) int32."""
-        return logits_to_labels(self.logits)
+        """The class of every frame, (num_frames,) int32."""
+        return logits_to_labels(self.logits) if self.smoothed is None else self.smoothed
 
     @property
     def scores(self) -> np.ndarray:

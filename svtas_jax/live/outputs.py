@@ -12,10 +12,10 @@ from svtas_jax.live.lines import Line, Lines, lines_of
 from svtas_jax.live.overlay import History, draw_overlay
 from svtas_jax.live.overlay_output import FORMATS, OPTION, OverlayWindow, OverlayWriter
 from svtas_jax.live.results import SourceEnd, StepResult
-from svtas_jax.live.smoothing import Smoother, Smoothing
 from svtas_jax.live.writing import PredictionWriter, paths_for
 from svtas_jax.pages.colours import class_colours
 from svtas_jax.runtime.files import writing
+from svtas_jax.smoothing import Smoother, Smoothing
 
 
 @dataclasses.dataclass(frozen=True)
@@ -48,6 +48,7 @@ class SourceOutput:
 
     Args:
         name: of the source.
+        class_names: in the order of the class indices.
         lines: makes its lines.
         smoother: smooths its labels; None to leave them as they are.
         predictions, overlay, window: None where they are not wanted.
@@ -56,6 +57,7 @@ class SourceOutput:
     def __init__(
         self,
         name: str,
+        class_names: tuple[str, ...],
         lines: Lines,
         smoother: Smoother | None,
         *,
@@ -63,7 +65,8 @@ class SourceOutput:
         overlay: OverlayWriter | None,
         window: "_Window | None",
     ) -> None:
-        self.name, self._lines, self._smoother = name, lines, smoother
+        self.name, self._class_names = name, class_names
+        self._lines, self._smoother = lines, smoother
         self._predictions, self._overlay, self._window = predictions, overlay, window
 
     @property
@@ -74,7 +77,7 @@ class SourceOutput:
     def add(self, step: StepResult) -> list[Line]:
         """Takes the next answer, and returns the lines that it completes."""
         if self._smoother is not None:
-            step = self._smoother.update(step)
+            step = self._smooth(step, self._smoother)
         if self._predictions is not None:
             self._predictions.add(step)
         drawn = None if self._overlay is None else self._overlay.add(step)
@@ -96,6 +99,15 @@ class SourceOutput:
                 *(self.name, delays.number, delays.mean_s, delays.max_s),
             )
         return self._lines.end(end)
+
+    def _smooth(self, step: StepResult, smoother: Smoother) -> StepResult:
+        shown = smoother.update(
+            step.class_index, step.scores, step.time_s, starts=step.starts
+        )
+        if shown == step.class_index:
+            return step
+        label = self._class_names[shown]
+        return dataclasses.replace(step, class_index=shown, label=label)
 
     def discard(self) -> None:
         """Removes what is not complete; does nothing after `end`."""
@@ -156,7 +168,7 @@ def open_outputs(
         for n, name in enumerate(sources):
             smoother = None
             if not wanted.smoothing.is_off:
-                smoother = Smoother(wanted.smoothing, class_names)
+                smoother = Smoother(wanted.smoothing)
             predictions = PredictionWriter(files[n]) if files else None
             if predictions is not None:
                 undo.callback(predictions.discard)
@@ -168,7 +180,7 @@ def open_outputs(
                 undo.callback(window.close)
             opened.append(
                 SourceOutput(
-                    *(name, make(), smoother),
+                    *(name, class_names, make(), smoother),
                     predictions=predictions,
                     overlay=overlay,
                     window=window,

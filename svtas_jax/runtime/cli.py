@@ -40,13 +40,22 @@ _LISTS = {
     "64,128 evaluates once for each.",
 }
 
+_RULES = {
+    "min_duration": "Seconds for which the model gives a new label before it is shown; "
+    "0: off.",
+    "min_confidence": "Probability that a new label needs to be shown; 0: off.",
+    "hysteresis": "By how much a new label's probability must exceed that of the one "
+    "shown; 0: off.",
+}
+SMOOTHING = tuple(_RULES)
+
 
 def define(*names: str) -> None:
     """Defines shared flags.
 
     Args:
         names: of "config", "workdir", "checkpoint", "engine", "json", "distributed",
-            "clip_frames", "source" and "once".
+            "clip_frames", "source", "once" and those of `SMOOTHING`.
     """
     for name in names:
         if name == "config":
@@ -62,6 +71,8 @@ def define(*names: str) -> None:
                 "Video file, camera number, URL, pipe, or - for standard input; may be "
                 "given several times.",
             )
+        elif name in _RULES:
+            flags.DEFINE_float(name, 0.0, _RULES[name])
         elif name == "once":
             flags.DEFINE_bool(
                 name, False, "Do not open a live source again if it breaks."

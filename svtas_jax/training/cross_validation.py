@@ -11,9 +11,10 @@ from absl import logging
 from data_pipeline import annotations
 from data_pipeline.demo import render
 from svtas_jax import runs
-from svtas_jax.evaluation import report
+from svtas_jax.evaluation import measure, report
 from svtas_jax.runtime import hosts, lock, provenance
 from svtas_jax.runtime.files import write_atomic
+from svtas_jax.smoothing import OFF, Smoothing
 from svtas_jax.training import loop
 
 METRICS = ("acc", "edit", "f1_10", "f1_25", "f1_50")
@@ -55,6 +56,7 @@ def cross_validate(
     which: str = "best",
     streams: Sequence[int] = (),
     true_labels: bool = False,
+    smoothing: Smoothing = OFF,
 ) -> Table:
     """Trains and evaluates on each split; writes and returns the table.
 
@@ -66,6 +68,7 @@ def cross_validate(
         which: checkpoint to evaluate.
         streams: further chunk lengths to evaluate with, in raw frames.
         true_labels: also evaluate with the true labels fed, see `runs.evaluate`.
+        smoothing: also evaluate with labels smoothed, see there.
 
     Raises:
         MissingInputError: if a split does not exist.
@@ -75,6 +78,8 @@ def cross_validate(
     hosts.once(render.ensure_configured, config.data)
     if true_labels:  # said now, not after days of training
         runs.check_reads_labels(workdir, config)
+    if smoothing.min_duration_s:
+        measure.check_smoothing(smoothing, annotations.read_split(config.data, "test"))
     for split in splits:  # a missing one, too
         for subset in ("train", "test"):
             annotations.split_names(config.data, subset, split=split)
@@ -89,7 +94,7 @@ def cross_validate(
         loop.train(own, folder)
         # Not the run's stored config: evaluation settings may have changed since.
         own.data.frame_cache = ""  # each video is read only once
-        for mode, options in _modes(streams, true_labels):
+        for mode, options in _modes(streams, true_labels, smoothing):
             given = own.copy_and_resolve_references()
             result = runs.evaluate(folder, which, config=given, **options)
             row = {name: result.metrics[name] for name in METRICS}
@@ -101,12 +106,17 @@ def cross_validate(
     return table
 
 
-def _modes(streams: Sequence[int], true_labels: bool) -> list[tuple[str, dict]]:
+def _modes(
+    streams: Sequence[int], true_labels: bool, smoothing: Smoothing
+) -> list[tuple[str, dict]]:
     """Returns what is evaluated, and by which options of `runs.evaluate`."""
     modes: list[tuple[str, dict]] = [("as trained", {})]
     modes += [(f"chunks of {n} frames", {"clip_frames": n}) for n in streams]
     if true_labels:
         modes.append(("true labels fed", {"true_labels": True}))
+    if not smoothing.is_off:
+        rules = " ".join(f"{name}={value:g}" for name, value in smoothing.rules.items())
+        modes.append((f"smoothed by {rules}", {"smoothing": smoothing}))
     return modes
 
 

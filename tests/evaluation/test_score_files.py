@@ -15,6 +15,7 @@ from svtas_jax.errors import InputError, MissingInputError
 from svtas_jax.evaluation import background, presets
 from svtas_jax.evaluation.details import read_details
 from svtas_jax.evaluation.score_files import score_files
+from svtas_jax.runtime import cli
 
 GOLDEN = pathlib.Path(__file__).parent / "presets.json"
 CLASSES = ("take", "open jar", "background")
@@ -255,7 +256,8 @@ def given_flags(*arguments):
     for name in ("workdir", "predictions", "output", "checkpoint", "config"):
         flags.DEFINE_string(name, None, "", flag_values=given)
     flags.DEFINE_list("clip_frames", [], "", flag_values=given)
-    flags.DEFINE_float("fps", 0.0, "", flag_values=given)
+    for name in ("fps", *cli.SMOOTHING):
+        flags.DEFINE_float(name, 0.0, "", flag_values=given)
     for name in ("online", "true_labels"):
         flags.DEFINE_bool(name, False, "", flag_values=given)
     flags.DEFINE_string("distributed", "", "", flag_values=given)
@@ -277,6 +279,11 @@ def given_flags(*arguments):
             ["--predictions=x", "--online"],
             "--online belongs to the evaluation of a run",
         ),
+        (
+            ["--predictions=x", "--hysteresis=0.2"],
+            "--hysteresis belongs to the evaluation of a run",
+        ),
+        (["--workdir=y", "--hysteresis=2"], "--hysteresis=2.0 is not a probability"),
         (["--workdir=y", "--output=z"], "--output needs --predictions"),
         (["--workdir=y", "--fps=25"], "--fps needs --predictions"),
     ],

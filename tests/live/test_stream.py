@@ -14,7 +14,7 @@ from loopback import plays
 from data_pipeline.video import count_frames, read_frames
 from svtas_jax import runs
 from svtas_jax.errors import InputError, MissingInputError, SourceError
-from svtas_jax.live.smoothing import Smoothing
+from svtas_jax.smoothing import Smoothing
 from svtas_jax.stream import Options, stream
 
 

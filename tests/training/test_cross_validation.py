@@ -6,9 +6,11 @@ import types
 
 import pytest
 
+from data_pipeline import annotations
 from svtas_jax import runs
 from svtas_jax.config import default_config
 from svtas_jax.errors import InputError, MissingInputError
+from svtas_jax.smoothing import Smoothing
 from svtas_jax.training import cross_validation, loop
 
 
@@ -60,8 +62,9 @@ def test_seeds_have_runs_of_their_own_and_a_spread(config, tmp_path, monkeypatch
         place = str(pathlib.Path(workdir).relative_to(tmp_path))
         trained.append((place, config.seed, config.data.split))
 
-    def evaluate(folder, which, *, config, true_labels=False):
+    def evaluate(folder, which, *, config, true_labels=False, smoothing=None):
         value = 10.0 * config.seed + config.data.split + 0.5 * true_labels
+        value += 0.0 if smoothing is None else smoothing.hysteresis
         return types.SimpleNamespace(
             metrics=dict.fromkeys(cross_validation.METRICS, value)
         )
@@ -70,7 +73,10 @@ def test_seeds_have_runs_of_their_own_and_a_spread(config, tmp_path, monkeypatch
     monkeypatch.setattr(runs, "evaluate", evaluate)
     config.seed, config.model.system = 7, "transeger"
     cross_validation.cross_validate(
-        config, str(tmp_path), (1, 2), seeds=(0, 3), true_labels=True
+        *(config, str(tmp_path), (1, 2)),
+        seeds=(0, 3),
+        true_labels=True,
+        smoothing=Smoothing(hysteresis=0.25),
     )
     assert trained == [
         *(("seed0/split1", 0, 1), ("seed0/split2", 0, 2)),
@@ -87,6 +93,7 @@ def test_seeds_have_runs_of_their_own_and_a_spread(config, tmp_path, monkeypatch
         "standard deviation of 2 seeds": pytest.approx(30 / 2**0.5),
     }
     assert rows["true labels fed"]["mean of 4"]["acc"] == 17.0
+    assert rows["smoothed by hysteresis=0.25"]["mean of 4"]["acc"] == 16.75
 
 
 def test_a_ceiling_that_there_is_not_is_said_before_the_first_training(
@@ -95,3 +102,15 @@ def test_a_ceiling_that_there_is_not_is_said_before_the_first_training(
     monkeypatch.delattr(loop, "train")
     with pytest.raises(InputError, match="--true_labels.*system='sete'.*leave"):
         cross_validation.cross_validate(config, str(tmp_path), (1,), true_labels=True)
+
+
+def test_a_rate_that_is_not_known_is_said_before_the_first_training(
+    config, tmp_path, monkeypatch
+):
+    monkeypatch.delattr(loop, "train")
+    record = types.SimpleNamespace(fps=0.0, video_path="a.npy")
+    monkeypatch.setattr(annotations, "read_split", lambda *_: [record])
+    with pytest.raises(InputError, match="--min_duration=1 is in seconds, but the"):
+        cross_validation.cross_validate(
+            config, str(tmp_path), (1,), smoothing=Smoothing(min_duration_s=1.0)
+        )

@@ -104,8 +104,8 @@ def _name(result: EvalReport, folder: pathlib.Path) -> str:
     name = own.parent.name if own.name.startswith("evaluation") else own.name
     name = pathlib.Path(run.get("predictions", name)).name
     # What is no UTF-8 in a file's name cannot be written.
-    told = " with true labels fed" if run.get(report.TOLD) else ""
-    return f"{name.encode('utf-8', 'replace').decode()} on {known}{told}"
+    end = report.title_end(run)
+    return f"{name.encode('utf-8', 'replace').decode()} on {known}{end}"
 
 
 def _facts(result: EvalReport) -> str:
@@ -136,8 +136,10 @@ def _facts(result: EvalReport) -> str:
         if known
         else ""
     )
-    told = f'<p class="notice">{report.TOLD_NOTICE}</p>' if run.get(report.TOLD) else ""
-    return f'{told}<p class="facts">{items}</p>{warning}'
+    notices = "".join(
+        f'<p class="notice">{escape(notice)}</p>' for notice in report.notices(run)
+    )
+    return f'{notices}<p class="facts">{items}</p>{warning}'
 
 
 def _metrics_section(

@@ -1,4 +1,7 @@
-"""Smooths the labels of a stream as they come, without looking ahead; off by default.
+"""Smooths labels as they come, without looking ahead; off by default.
+
+One smoother serves the live stream and the evaluation, so that the metrics of smoothed
+labels are those of what a viewer is shown.
 
 The rules are simple forms of two published ideas against labels that flicker:
 
@@ -18,11 +21,22 @@ import dataclasses
 import math
 from collections import deque
 
+import numpy as np
+
 from svtas_jax.errors import InputError
-from svtas_jax.live.results import StepResult
 
 NUM_DELAYS = 1000  # of which each is kept; those before are in the summary
 _CLOSE_S = 1e-6  # time stamps are sums of rounded numbers
+
+
+def _check(flag: str, value: float, highest: float) -> None:
+    if not (0 <= value <= highest and math.isfinite(value)):
+        allowed = (
+            "a number of seconds, 0 or more"
+            if math.isinf(highest)
+            else f"a probability from 0 to {highest:g}"
+        )
+        raise InputError(f"{flag}={value} is not {allowed}; 0 turns this rule off.")
 
 
 @dataclasses.dataclass(frozen=True)
@@ -50,7 +64,20 @@ class Smoothing:
     @property
     def is_off(self) -> bool:
         """Whether labels are shown as the model gives them."""
-        return not (self.min_duration_s or self.min_confidence or self.hysteresis)
+        return not self.rules
+
+    @property
+    def rules(self) -> dict[str, float]:
+        """The rules that are on: name of the flag -> value."""
+        values = {
+            "min_duration": self.min_duration_s,
+            "min_confidence": self.min_confidence,
+            "hysteresis": self.hysteresis,
+        }
+        return {name: value for name, value in values.items() if value}
+
+
+OFF = Smoothing()
 
 
 @dataclasses.dataclass(frozen=True)
@@ -73,15 +100,14 @@ class Smoother:
 
     Args:
         smoothing: the rules.
-        class_names: in the order of the class indices.
 
     Attributes:
         delays_s: the delays of the newest `NUM_DELAYS` changes, in seconds.
     """
 
-    def __init__(self, smoothing: Smoothing, class_names: tuple[str, ...]) -> None:
+    def __init__(self, smoothing: Smoothing) -> None:
         self.delays_s: deque[float] = deque(maxlen=NUM_DELAYS)
-        self._smoothing, self._class_names = smoothing, class_names
+        self._smoothing = smoothing
         self._shown = -1  # before the first step
         self._raw, self._since_s = -1, 0.0  # the model's label, and when its run began
         self._number, self._sum_s, self._max_s = 0, 0.0, 0.0
@@ -92,27 +118,33 @@ class Smoother:
         mean_s = self._sum_s / self._number if self._number else 0.0
         return Delays(self._number, mean_s, self._max_s)
 
-    def update(self, step: StepResult) -> StepResult:
-        """Returns the next step with the label to show, and its probability."""
-        is_first = self._shown < 0 or step.starts
-        if is_first or step.class_index != self._raw:
-            self._raw, self._since_s = step.class_index, step.time_s
-        if is_first:
-            self._shown = self._raw
-        elif self._is_due(step):
-            self._change(step.time_s)
-        if self._shown == step.class_index:
-            return step
-        label = self._class_names[self._shown]
-        return dataclasses.replace(step, class_index=self._shown, label=label)
+    def update(
+        self, label: int, scores: np.ndarray, time_s: float, *, starts: bool = False
+    ) -> int:
+        """Returns the label to show at the next step.
 
-    def _is_due(self, step: StepResult) -> bool:
+        Args:
+            label: the model's.
+            scores: (K,) probability of every class.
+            time_s: of the step, in seconds.
+            starts: whether a stream begins here, which forgets what was before.
+        """
+        is_first = self._shown < 0 or starts
+        if is_first or label != self._raw:
+            self._raw, self._since_s = label, time_s
+        if is_first:
+            self._shown = label
+        elif self._is_due(scores, time_s):
+            self._change(time_s)
+        return self._shown
+
+    def _is_due(self, scores: np.ndarray, time_s: float) -> bool:
         if self._raw == self._shown:
             return False
-        rules, score = self._smoothing, float(step.scores[self._raw])
-        gain = score - float(step.scores[self._shown])
+        rules, score = self._smoothing, float(scores[self._raw])
+        gain = score - float(scores[self._shown])
         # A rule that is off never holds a label back, whatever the scores are.
-        is_short = step.time_s - self._since_s < rules.min_duration_s - _CLOSE_S
+        is_short = time_s - self._since_s < rules.min_duration_s - _CLOSE_S
         is_unsure = bool(rules.min_confidence) and not score >= rules.min_confidence
         is_close = bool(rules.hysteresis) and not gain > rules.hysteresis
         return not (is_short or is_unsure or is_close)
@@ -126,11 +158,17 @@ class Smoother:
         self._max_s = max(self._max_s, delay_s)
 
 
-def _check(flag: str, value: float, highest: float) -> None:
-    if not (0 <= value <= highest and math.isfinite(value)):
-        allowed = (
-            "a number of seconds, 0 or more"
-            if math.isinf(highest)
-            else f"a probability from 0 to {highest:g}"
-        )
-        raise InputError(f"{flag}={value} is not {allowed}; 0 turns this rule off.")
+def smooth_labels(
+    labels: np.ndarray, scores: np.ndarray, times_s: np.ndarray, smoothing: Smoothing
+) -> np.ndarray:
+    """Returns the labels to show at the steps of one video, (n,) int32.
+
+    Args:
+        labels: (n,) the model's.
+        scores: (n, K) probability of every class.
+        times_s: (n,) when the steps are, in seconds.
+        smoothing: the rules.
+    """
+    smoother = Smoother(smoothing)
+    steps = zip(np.asarray(labels).tolist(), scores, times_s, strict=True)
+    return np.array([smoother.update(*step) for step in steps], np.int32)

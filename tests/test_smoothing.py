@@ -1,5 +1,6 @@
 """Smoothing: what it may change, what it must not, and the delay that it reports."""
 
+import dataclasses
 import math
 
 import numpy as np
@@ -8,57 +9,64 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from svtas_jax.errors import InputError
-from svtas_jax.live.results import StepResult
-from svtas_jax.live.smoothing import NUM_DELAYS, Delays, Smoother, Smoothing
+from svtas_jax.runtime import cli
+from svtas_jax.smoothing import NUM_DELAYS, Delays, Smoother, Smoothing, smooth_labels
 
-NAMES = ("take", "pour", "stir")
+NUM_CLASSES = 3
 CLOSE_S = 1e-6
 
 
-def make_step(number, time_s, scores, *, starts=False):
-    label = int(np.argmax(scores))
-    return StepResult(
-        source=0,
-        frame=number,
-        time_s=time_s,
-        label=NAMES[label],
-        class_index=label,
-        scores=np.asarray(scores, np.float32),
-        chunk=0,
-        starts=starts,
-    )
+@dataclasses.dataclass(frozen=True, eq=False)
+class Step:
+    label: int
+    scores: np.ndarray
+    time_s: float
+    starts: bool = False
+
+    @property
+    def confidence(self):
+        return float(self.scores[self.label])
+
+
+def make_step(time_s, scores, *, starts=False):
+    return Step(int(np.argmax(scores)), np.asarray(scores, np.float32), time_s, starts)
 
 
 def sure(label, confidence=0.8):
     """Returns scores in which a label has this confidence, and the others the rest."""
-    scores = np.full(len(NAMES), (1 - confidence) / (len(NAMES) - 1))
+    scores = np.full(NUM_CLASSES, (1 - confidence) / (NUM_CLASSES - 1))
     scores[label] = confidence
     return scores
 
 
 def stream(labels, step_s=0.1):
     """Returns steps of sure labels, one every `step_s` seconds."""
-    return [make_step(n, n * step_s, sure(k)) for n, k in enumerate(labels)]
+    return [make_step(n * step_s, sure(k)) for n, k in enumerate(labels)]
 
 
 def run(smoothing, steps):
-    smoother = Smoother(smoothing, NAMES)
-    return [smoother.update(step) for step in steps], smoother
+    """Returns the labels shown, and the smoother."""
+    smoother = Smoother(smoothing)
+    shown = [
+        smoother.update(step.label, step.scores, step.time_s, starts=step.starts)
+        for step in steps
+    ]
+    return shown, smoother
 
 
 def shown(smoothing, steps):
-    return [step.class_index for step in run(smoothing, steps)[0]]
+    return run(smoothing, steps)[0]
 
 
 @st.composite
-def streams(draw):
+def streams(draw, restarts=True):
     """Streams of any scores and step times, with new beginnings."""
-    weights = st.lists(st.floats(0.01, 1), min_size=len(NAMES), max_size=len(NAMES))
+    weights = st.lists(st.floats(0.01, 1), min_size=NUM_CLASSES, max_size=NUM_CLASSES)
     steps, time_s = [], 0.0
     for number in range(draw(st.integers(1, 40))):
         scores = np.array(draw(weights))
-        starts = number == 0 or draw(st.integers(0, 9)) == 0
-        steps.append(make_step(number, time_s, scores / scores.sum(), starts=starts))
+        starts = number == 0 or restarts and draw(st.integers(0, 9)) == 0
+        steps.append(make_step(time_s, scores / scores.sum(), starts=starts))
         time_s += draw(st.sampled_from((1 / 30, 0.1, 0.25, 1.0)))
     return steps
 
@@ -74,15 +82,30 @@ rules = st.builds(
 @given(streams())
 def test_off_changes_nothing(steps):
     assert Smoothing().is_off
-    answers, smoother = run(Smoothing(), steps)
-    assert all(answer is step for answer, step in zip(answers, steps, strict=True))
+    labels, smoother = run(Smoothing(), steps)
+    assert labels == [step.label for step in steps]
     assert smoother.summary.max_s == 0
 
 
 def test_off_changes_nothing_where_scores_are_not_numbers():
-    steps = [make_step(0, 0.0, sure(0)), make_step(1, 0.1, [math.nan] * 3)]
-    steps.append(make_step(2, 0.2, sure(2)))
-    assert shown(Smoothing(), steps) == [step.class_index for step in steps]
+    steps = [make_step(0.0, sure(0)), make_step(0.1, [math.nan] * 3)]
+    steps.append(make_step(0.2, sure(2)))
+    assert shown(Smoothing(), steps) == [step.label for step in steps]
+
+
+def test_the_rules_that_are_on_have_the_names_of_their_flags():
+    assert Smoothing(hysteresis=0.2).rules == {"hysteresis": 0.2}
+    assert list(Smoothing(1.0, 0.5, 0.2).rules) == list(cli.SMOOTHING)
+
+
+@given(rules, streams(restarts=False))
+def test_a_video_is_smoothed_as_its_stream_is(smoothing, steps):
+    labels = np.array([step.label for step in steps])
+    scores = np.stack([step.scores for step in steps])
+    times_s = np.array([step.time_s for step in steps])
+    whole = smooth_labels(labels, scores, times_s, smoothing)
+    assert whole.dtype == np.int32
+    assert whole.tolist() == shown(smoothing, steps)
 
 
 @settings(max_examples=40)
@@ -97,38 +120,37 @@ def test_later_steps_never_change_an_answer(smoothing, steps, others):
 
 @given(rules, streams())
 def test_shown_segments_last_at_least_the_minimum_duration(smoothing, steps):
-    answers, _ = run(smoothing, steps)
-    begin_s = answers[0].time_s
-    for before, after in zip(answers, answers[1:], strict=False):
-        if after.starts:
-            begin_s = after.time_s
-        elif after.class_index != before.class_index:
-            assert after.time_s - begin_s >= smoothing.min_duration_s - CLOSE_S
-            begin_s = after.time_s
+    labels, begin_s = shown(smoothing, steps), steps[0].time_s
+    for number in range(1, len(steps)):
+        step = steps[number]
+        if step.starts:
+            begin_s = step.time_s
+        elif labels[number] != labels[number - 1]:
+            assert step.time_s - begin_s >= smoothing.min_duration_s - CLOSE_S
+            begin_s = step.time_s
 
 
 @given(rules, streams())
 def test_a_new_label_satisfies_every_rule_at_the_step_that_shows_it(smoothing, steps):
-    answers, _ = run(smoothing, steps)
-    pairs = list(zip(answers, steps, strict=True))
-    for (before, _), (after, step) in zip(pairs, pairs[1:], strict=False):
-        if after.starts or after.class_index == before.class_index:
+    labels = shown(smoothing, steps)
+    for number in range(1, len(steps)):
+        step, before = steps[number], labels[number - 1]
+        if step.starts or labels[number] == before:
             continue
-        assert after.class_index == step.class_index  # and so the model's label
-        gain = step.confidence - float(step.scores[before.class_index])
+        assert labels[number] == step.label
+        gain = step.confidence - float(step.scores[before])
         assert step.confidence >= smoothing.min_confidence
         assert gain > smoothing.hysteresis or not smoothing.hysteresis
 
 
 @given(rules, streams())
 def test_a_label_that_satisfies_every_rule_is_not_held_back(smoothing, steps):
-    answers, _ = run(smoothing, steps)
-    since_s = 0.0
-    for number, (answer, step) in enumerate(zip(answers, steps, strict=True)):
-        if step.starts or step.class_index != steps[number - 1].class_index:
+    labels, since_s = shown(smoothing, steps), 0.0
+    for number, (label, step) in enumerate(zip(labels, steps, strict=True)):
+        if step.starts or step.label != steps[number - 1].label:
             since_s = step.time_s
-        if answer.class_index != step.class_index:
-            gain = step.confidence - float(step.scores[answer.class_index])
+        if label != step.label:
+            gain = step.confidence - float(step.scores[label])
             assert (
                 step.time_s - since_s < smoothing.min_duration_s
                 or step.confidence < smoothing.min_confidence
@@ -137,31 +159,22 @@ def test_a_label_that_satisfies_every_rule_is_not_held_back(smoothing, steps):
 
 
 @given(rules, streams())
-def test_labels_names_and_confidence_belong_together(smoothing, steps):
-    for answer, step in zip(run(smoothing, steps)[0], steps, strict=True):
-        assert answer.label == NAMES[answer.class_index]
-        assert answer.confidence == float(step.scores[answer.class_index])
-        assert (answer.frame, answer.time_s) == (step.frame, step.time_s)
-
-
-@given(rules, streams())
 def test_a_beginning_forgets_what_was_before(smoothing, steps):
-    answers = shown(smoothing, steps)
+    labels = shown(smoothing, steps)
     for number, step in enumerate(steps):
         if step.starts:
-            assert answers[number] == step.class_index
-            assert answers[number:] == shown(smoothing, steps[number:])
+            assert labels[number] == step.label
+            assert labels[number:] == shown(smoothing, steps[number:])
 
 
 @given(rules, streams())
 def test_delays_are_those_of_the_shown_changes(smoothing, steps):
-    answers, smoother = run(smoothing, steps)
+    labels, smoother = run(smoothing, steps)
     expected, since_s = [], 0.0
-    for number, (answer, step) in enumerate(zip(answers, steps, strict=True)):
-        if step.starts or step.class_index != steps[number - 1].class_index:
+    for number, (label, step) in enumerate(zip(labels, steps, strict=True)):
+        if step.starts or step.label != steps[number - 1].label:
             since_s = step.time_s
-        has_changed = number and answer.class_index != answers[number - 1].class_index
-        if has_changed and not step.starts:
+        if number and label != labels[number - 1] and not step.starts:
             expected.append(step.time_s - since_s)
     assert list(smoother.delays_s) == pytest.approx(expected)
     assert smoother.summary.number == len(expected)
@@ -172,17 +185,15 @@ def test_delays_are_those_of_the_shown_changes(smoothing, steps):
 
 def test_minimum_duration_shows_a_label_late_and_leaves_out_a_short_one():
     steps = stream([0, 0, 1, 0, 0, 2, 2, 2, 2, 2])
-    answers, smoother = run(Smoothing(min_duration_s=0.3), steps)
-    assert [step.class_index for step in answers] == [0, 0, 0, 0, 0, 0, 0, 0, 2, 2]
-    assert answers[6].label == "take"
-    assert answers[6].confidence == pytest.approx(0.1)
+    labels, smoother = run(Smoothing(min_duration_s=0.3), steps)
+    assert labels == [0, 0, 0, 0, 0, 0, 0, 0, 2, 2]
     assert smoother.summary.number == 1
     assert smoother.summary.max_s == pytest.approx(0.3)
 
 
 def test_confidence_gate_waits_for_a_sure_label():
     sureness = [(0, 0.9), (1, 0.5), (1, 0.6), (1, 0.4), (2, 0.5)]
-    steps = [make_step(n, n / 10, sure(*one)) for n, one in enumerate(sureness)]
+    steps = [make_step(n / 10, sure(*one)) for n, one in enumerate(sureness)]
     assert shown(Smoothing(min_confidence=0.6 - 1e-6), steps) == [0, 0, 1, 1, 1]
 
 
@@ -193,7 +204,7 @@ def test_the_first_label_is_shown_at_once_however_unsure():
 
 def test_hysteresis_waits_for_a_clear_lead():
     scores = [(0.9, 0.1, 0), (0.45, 0.55, 0), (0.3, 0.7, 0), (0.55, 0.45, 0)]
-    steps = [make_step(n, n / 10, s) for n, s in enumerate(scores)]
+    steps = [make_step(n / 10, s) for n, s in enumerate(scores)]
     assert shown(Smoothing(hysteresis=0.3), steps) == [0, 0, 1, 1]
 
 
