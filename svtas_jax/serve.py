@@ -4,6 +4,7 @@
         [--checkpoint=best|latest|STEP] [--engine=jax|onnxruntime|openvino]
         [--host=127.0.0.1] [--port=8000] [--token=SECRET] [--once] [--gap_reset=2]
         [--max_upload_mb=500]
+        [--min_duration=0.5] [--min_confidence=0.5] [--hysteresis=0.1]
     python -m svtas_jax.serve --label=FOLDER [--workdir=runs/x]
         [--checkpoint=best|latest|STEP] [--engine=jax|onnxruntime|openvino]
         [--host=127.0.0.1] [--port=8000] [--token=SECRET]
@@ -21,6 +22,7 @@ from data_pipeline.reader import GAP_RESET_S
 from svtas_jax import runs
 from svtas_jax.errors import InputError, MissingInputError
 from svtas_jax.runtime import cli, process
+from svtas_jax.smoothing import Smoothing
 
 _EXTRA = ("starlette", "uvicorn", "websockets", "python_multipart")
 
@@ -51,6 +53,9 @@ def main() -> None:
             once=given.once,
             gap_reset_s=given.gap_reset,
             max_upload_mb=given.max_upload_mb,
+            smoothing=Smoothing(
+                given.min_duration, given.min_confidence, given.hysteresis
+            ),
         )
         server.serve(found, listening, host=given.host, token=given.token)
 
@@ -70,6 +75,12 @@ def label() -> None:
             "--label shows the videos of its folder; leave out --source, or show "
             "cameras with a second server on another --port."
         )
+    for name in cli.SMOOTHING:
+        if given[name].present:
+            raise InputError(
+                f"--{name} smooths what a run answers live; --label does not, so leave "
+                "it out."
+            )
     with server.open_socket(given.host, given.port) as listening:
         run = None
         if given.workdir is not None:
@@ -122,5 +133,6 @@ def define_flags() -> None:
 
 if __name__ == "__main__":
     cli.define("workdir", "checkpoint", "engine", "source", "once")
+    cli.define(*cli.SMOOTHING)
     define_flags()
     cli.run(main_to_the_end, required=())

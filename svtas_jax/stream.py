@@ -32,7 +32,7 @@ from svtas_jax.live.outputs import SourceOutput, Wanted, open_outputs
 from svtas_jax.live.results import SourceEnd
 from svtas_jax.live.run import Run
 from svtas_jax.runtime import cli
-from svtas_jax.smoothing import Smoothing
+from svtas_jax.smoothing import OFF, Smoothing
 
 
 @dataclasses.dataclass(frozen=True)
@@ -49,7 +49,7 @@ class Options:
     """
 
     every: str | None = None
-    smoothing: Smoothing = Smoothing()
+    smoothing: Smoothing = OFF
     output: str | None = None
     overlay: str | None = None
     window: bool = False
@@ -98,12 +98,15 @@ def stream(
     """
     wanted = Wanted(
         every=options.every or ("segment" if run.causal else "chunk"),
-        smoothing=options.smoothing,
         output=options.output,
         overlay=options.overlay,
         window=options.window,
     )
-    session = run.open_stream(num_sources=len(sources), gap_reset_s=options.gap_reset_s)
+    session = run.open_stream(
+        num_sources=len(sources),
+        gap_reset_s=options.gap_reset_s,
+        smoothing=options.smoothing,
+    )
     outputs = open_outputs(
         *(sources, wanted),
         class_names=run.class_names,
@@ -120,12 +123,15 @@ def stream(
             keeps_pictures=wanted.needs_pictures,
         )
         with _closed_by_signals(feed):
-            errors = _follow(feed, outputs, out)
+            errors = _follow(feed, outputs, out, options.smoothing)
     _raise_first(errors)
 
 
 def _follow(
-    feed: Feed, outputs: Sequence[SourceOutput], out: TextIO
+    feed: Feed,
+    outputs: Sequence[SourceOutput],
+    out: TextIO,
+    smoothing: Smoothing,
 ) -> list[tuple[int, Exception]]:
     """Follows all sources to their ends; returns the frames and errors of those that
     failed."""
@@ -136,6 +142,8 @@ def _follow(
             lines = output.end(event)
             errors += [(event.num_frames, event.error)] if event.error else []
             _report(output.name, event)
+            if not smoothing.is_off:
+                _report_delays(output.name, event)
         else:
             lines = output.add(event)
         _write(lines, output.name if len(outputs) > 1 else None, out)
@@ -158,6 +166,14 @@ def _report(source: str, end: SourceEnd) -> None:
         "%d reconnects, lag p95 %.0f ms",
         *(source, seen.captured, seen.used, seen.dropped, seen.repeated, seen.gaps),
         *(seen.reconnects, 1e3 * seen.lag_p95_s),
+    )
+
+
+def _report_delays(source: str, end: SourceEnd) -> None:
+    delays = end.delays
+    logging.info(
+        "%s: smoothing showed %d changes late, by %.2f s on average and %.2f s at most",
+        *(source, delays.number, delays.mean_s, delays.max_s),
     )
 
 

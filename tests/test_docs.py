@@ -9,7 +9,7 @@ import re
 import pytest
 
 from svtas_jax.config import default_config
-from svtas_jax.runtime import configs
+from svtas_jax.runtime import cli, configs
 from svtas_jax.training import loop
 
 ROOT = pathlib.Path(__file__).parents[1]
@@ -83,6 +83,7 @@ def is_there(name):
 def flags_of(code):
     """Returns the flags that a module or script defines."""
     shared = re.findall(r"cli\.define\(([^)]*)\)", code)
+    shared += [f'"{name}"' for name in cli.SMOOTHING if "*cli.SMOOTHING" in code]
     own = re.findall(r"(?:flags\.DEFINE_\w+|add_argument)\(\s*\"-{0,2}(\w+)", code)
     return {*own, *re.findall(r'"(\w+)"', " ".join(shared)), "help"}
 

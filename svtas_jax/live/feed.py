@@ -1,5 +1,6 @@
 """Reads the sources of a live session and yields its answers as they come."""
 
+import dataclasses
 import threading
 from collections.abc import Iterator, Sequence
 
@@ -80,8 +81,9 @@ class Feed:
                 self._warn(steps)
                 yield from self._session.advance(steps)
                 for end in ended:
-                    yield from self._session.flush(end.source)
-                    yield end
+                    answers, delays = self._session.end(end.source)
+                    yield from answers
+                    yield dataclasses.replace(end, delays=delays)
                     going_on.discard(end.source)
         finally:
             self.close()

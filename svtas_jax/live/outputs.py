@@ -15,7 +15,6 @@ from svtas_jax.live.results import SourceEnd, StepResult
 from svtas_jax.live.writing import PredictionWriter, paths_for
 from svtas_jax.pages.colours import class_colours
 from svtas_jax.runtime.files import writing
-from svtas_jax.smoothing import Smoother, Smoothing
 
 
 @dataclasses.dataclass(frozen=True)
@@ -24,7 +23,6 @@ class Wanted:
 
     Attributes:
         every: what has a line, see `svtas_jax.live.lines.EVERY`.
-        smoothing: of the labels, before all else.
         output: a file, or a folder for several sources, for the labels of all frames.
         overlay: a video with the labels drawn on it, or a folder of them for several
             sources.
@@ -32,7 +30,6 @@ class Wanted:
     """
 
     every: str
-    smoothing: Smoothing = Smoothing()
     output: str | None = None
     overlay: str | None = None
     window: bool = False
@@ -48,25 +45,20 @@ class SourceOutput:
 
     Args:
         name: of the source.
-        class_names: in the order of the class indices.
         lines: makes its lines.
-        smoother: smooths its labels; None to leave them as they are.
         predictions, overlay, window: None where they are not wanted.
     """
 
     def __init__(
         self,
         name: str,
-        class_names: tuple[str, ...],
         lines: Lines,
-        smoother: Smoother | None,
         *,
         predictions: PredictionWriter | None,
         overlay: OverlayWriter | None,
         window: "_Window | None",
     ) -> None:
-        self.name, self._class_names = name, class_names
-        self._lines, self._smoother = lines, smoother
+        self.name, self._lines = name, lines
         self._predictions, self._overlay, self._window = predictions, overlay, window
 
     @property
@@ -76,8 +68,6 @@ class SourceOutput:
 
     def add(self, step: StepResult) -> list[Line]:
         """Takes the next answer, and returns the lines that it completes."""
-        if self._smoother is not None:
-            step = self._smooth(step, self._smoother)
         if self._predictions is not None:
             self._predictions.add(step)
         drawn = None if self._overlay is None else self._overlay.add(step)
@@ -91,23 +81,7 @@ class SourceOutput:
             logging.info("predictions: %s", self._predictions.close(end.num_frames))
         if self._overlay is not None and (path := self._overlay.close()):
             logging.info("video: %s", path)
-        if self._smoother is not None:
-            delays = self._smoother.summary
-            logging.info(
-                "%s: smoothing showed %d changes late, by %.2f s on average and %.2f s "
-                "at most",
-                *(self.name, delays.number, delays.mean_s, delays.max_s),
-            )
         return self._lines.end(end)
-
-    def _smooth(self, step: StepResult, smoother: Smoother) -> StepResult:
-        shown = smoother.update(
-            step.class_index, step.scores, step.time_s, starts=step.starts
-        )
-        if shown == step.class_index:
-            return step
-        label = self._class_names[shown]
-        return dataclasses.replace(step, class_index=shown, label=label)
 
     def discard(self) -> None:
         """Removes what is not complete; does nothing after `end`."""
@@ -166,9 +140,6 @@ def open_outputs(
     opened = []
     with contextlib.ExitStack() as undo:
         for n, name in enumerate(sources):
-            smoother = None
-            if not wanted.smoothing.is_off:
-                smoother = Smoother(wanted.smoothing)
             predictions = PredictionWriter(files[n]) if files else None
             if predictions is not None:
                 undo.callback(predictions.discard)
@@ -180,7 +151,7 @@ def open_outputs(
                 undo.callback(window.close)
             opened.append(
                 SourceOutput(
-                    *(name, class_names, make(), smoother),
+                    *(name, make()),
                     predictions=predictions,
                     overlay=overlay,
                     window=window,

@@ -8,6 +8,7 @@ import numpy as np
 
 from data_pipeline.step_queue import Counters
 from svtas_jax.evaluation.results import ChunkResult
+from svtas_jax.smoothing import Delays
 
 
 @dataclasses.dataclass(frozen=True)
@@ -49,8 +50,8 @@ class StepResult:
         source: number of the source in its session.
         frame: number of the frame in the source, from 0.
         time_s: seconds since the source's first frame.
-        label: name of the class.
-        class_index: index of the class.
+        label: name of the class that is shown, see `svtas_jax.smoothing`.
+        class_index: its index.
         scores: (K,) float32, the probability of every class.
         chunk: number of the source's chunk of `clip_steps` steps in which it lies.
         call: number of the model's call that gave the answer.
@@ -102,6 +103,7 @@ class SourceEnd:
         end_s: when the last one of them ends, in seconds since the first one.
         counters: what happened to its frames.
         error: why it broke off; None at the end of a file, and of what was closed.
+        delays: by how much smoothing showed its labels late.
     """
 
     source: int
@@ -109,6 +111,7 @@ class SourceEnd:
     end_s: float
     counters: Counters = Counters()
     error: Exception | None = None
+    delays: Delays = Delays()
 
 
 class ChunkGatherer:

@@ -18,6 +18,7 @@ from svtas_jax.evaluation import presets, report, results
 from svtas_jax.live.engine import Engine
 from svtas_jax.live.feed import Feed, chunks_of
 from svtas_jax.live.session import LiveSession
+from svtas_jax.smoothing import OFF, Smoothing
 
 FALLBACK_FPS = 25.0  # of training videos whose frame rate is unknown
 
@@ -120,6 +121,7 @@ class Run(abc.ABC):
         num_sources: int = 1,
         gap_reset_s: float = GAP_RESET_S,
         whole_chunks: bool = False,
+        smoothing: Smoothing = OFF,
     ) -> LiveSession:
         """Opens a session that takes frames by `push`, or from a `Feed` of sources.
 
@@ -130,6 +132,7 @@ class Run(abc.ABC):
             gap_reset_s: a new stream begins after so many seconds without a frame.
             whole_chunks: a causal model, too, answers a chunk at a time: later, but
                 with less work.
+            smoothing: holds a new label back until it is clear.
 
         Raises:
             InputError: if a number is negative or not finite, or the run was trained on
@@ -151,6 +154,7 @@ class Run(abc.ABC):
             num_sources=num_sources,
             fps=fps or trained_fps,
             gap_reset_s=gap_reset_s,
+            smoothing=smoothing,
         )
 
     @functools.cached_property

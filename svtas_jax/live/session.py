@@ -12,6 +12,7 @@ from data_pipeline.step_queue import Step
 from svtas_jax.errors import InputError
 from svtas_jax.live.engine import Engine
 from svtas_jax.live.results import Latency, StepResult
+from svtas_jax.smoothing import OFF, Delays, Smoother, Smoothing
 from svtas_jax.stitching import logits_to_labels, logits_to_scores
 
 Transform = Callable[[np.ndarray], np.ndarray]
@@ -23,6 +24,7 @@ class _Slot:
 
     Attributes:
         clock: chooses the steps of pushed frames.
+        smoother: of its labels.
         waiting: steps that have not been computed, those that repeat a frame included.
         starts: whether the next call begins a new stream.
         in_chunk, chunk: steps of the running chunk so far, and its number.
@@ -31,6 +33,7 @@ class _Slot:
     """
 
     clock: StepClock
+    smoother: Smoother
     waiting: list["_Waiting"] = dataclasses.field(default_factory=list)
     starts: bool = True
     in_chunk: int = 0
@@ -64,6 +67,7 @@ class LiveSession:
         num_sources: how many sources are read at a time.
         fps: frame rate of frames that are pushed without a time.
         gap_reset_s: a new stream begins after a longer gap.
+        smoothing: of the labels.
     """
 
     def __init__(
@@ -77,10 +81,11 @@ class LiveSession:
         num_sources: int = 1,
         fps: float,
         gap_reset_s: float,
+        smoothing: Smoothing = OFF,
     ) -> None:
         self.class_names, self.clip_steps, self.fps = class_names, clip_steps, fps
         self.step_s, self.gap_reset_s, self.transform = step_s, gap_reset_s, transform
-        self._engine = engine
+        self._engine, self.smoothing = engine, smoothing
         self._slots = [self._new_slot() for _ in range(num_sources)]
         self._is_open, self._calls = True, itertools.count()
 
@@ -183,9 +188,14 @@ class LiveSession:
 
         Returns the answers of a chunk that is not full.
         """
+        return self.end(source)[0]
+
+    def end(self, source: int) -> tuple[list[StepResult], Delays]:
+        """Ends a source as `flush` does; also returns how late labels were shown."""
         results = self._end_stream(source)
+        delays = self._slots[source].smoother.summary
         self._slots[source] = self._new_slot()
-        return results
+        return results, delays
 
     def close(self) -> list[StepResult]:
         """Ends the session; returns the answers of all chunks that are not full."""
@@ -204,7 +214,7 @@ class LiveSession:
         self._is_open = False
 
     def _new_slot(self) -> _Slot:
-        return _Slot(StepClock(self.step_s, self.gap_reset_s))
+        return _Slot(StepClock(self.step_s, self.gap_reset_s), Smoother(self.smoothing))
 
     def _end_stream(self, source: int) -> list[StepResult]:
         slot = self._slot(source)
@@ -253,10 +263,12 @@ class LiveSession:
         self, source: int, steps: Sequence[_Waiting], logits: np.ndarray, call: "_Call"
     ) -> Iterator[StepResult]:
         labels, scores = logits_to_labels(logits), logits_to_scores(logits)
+        smoother = self._slots[source].smoother
         for waiting, label, row in zip(steps, labels.tolist(), scores, strict=False):
             step = waiting.step
             if step is None:
                 continue
+            label = smoother.update(label, row, step.time_s, starts=waiting.starts)
             yield StepResult(
                 source=source,
                 frame=step.index,

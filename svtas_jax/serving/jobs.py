@@ -23,6 +23,7 @@ from svtas_jax.live.run import Run
 from svtas_jax.live.session import LiveSession
 from svtas_jax.runtime import files
 from svtas_jax.serving.history import Past
+from svtas_jax.smoothing import OFF, Smoothing
 from svtas_jax.structs import labels_to_segments
 
 MOST_WAITING, MOST_KEPT = 8, 32
@@ -87,12 +88,16 @@ class Jobs:
         run: segments the videos, on a session of its own.
         workdir: folder of the run; videos wait in `serving` below it until they are
             done.
+        smoothing: of the labels.
     """
 
-    def __init__(self, run: Run, workdir: pathlib.Path) -> None:
-        # Compiled before anybody waits, and in no thread that the end could cut off.
-        self._session: LiveSession | None = run.open_stream(whole_chunks=True)
+    def __init__(
+        self, run: Run, workdir: pathlib.Path, smoothing: Smoothing = OFF
+    ) -> None:
         self._run, self._root = run, workdir / "serving"
+        self._smoothing = smoothing
+        # Compiled before anybody waits, and in no thread that the end could cut off.
+        self._session: LiveSession | None = self._open()
         self._folder: pathlib.Path | None = None
         self._jobs: dict[str, Job] = {}
         self._waiting: queue.SimpleQueue[Job | None] = queue.SimpleQueue()
@@ -228,9 +233,12 @@ class Jobs:
             job.measured = self._measure(result, job.truth)
         job.past = Past(result.segments, (), len(result.times_s) - 1, 0, True)
 
+    def _open(self) -> LiveSession:
+        return self._run.open_stream(whole_chunks=True, smoothing=self._smoothing)
+
     def _result(self, job: Job) -> results.VideoResult:
         if self._session is None:
-            self._session = self._run.open_stream(whole_chunks=True)
+            self._session = self._open()
         feed = Feed(self._session, [str(job.path)], once=True)
         with self._lock:
             job.feed = feed

@@ -13,6 +13,7 @@ from typing import Any
 from data_pipeline.reader import GAP_RESET_S
 from data_pipeline.sources import TIMEOUT_S
 from svtas_jax.live.run import Run
+from svtas_jax.live.session import LiveSession
 from svtas_jax.pages.colours import css_colours
 from svtas_jax.serving.cameras import Camera, Cameras
 from svtas_jax.serving.history import History
@@ -20,6 +21,7 @@ from svtas_jax.serving.hub import Hub
 from svtas_jax.serving.jobs import Jobs
 from svtas_jax.serving.pictures import Pictures
 from svtas_jax.serving.seats import NUM_SEATS, Seats
+from svtas_jax.smoothing import OFF, Smoothing
 
 _COUNT_S = 1.0
 
@@ -58,6 +60,7 @@ class State:
                 "engine": self.run.engine,
                 "step_s": round(self.seats.session.step_s, 4),
                 "steps_per_answer": self.seats.session.steps_per_answer,
+                "smoothing": self.seats.session.smoothing.rules,
             },
             "classes": [
                 {"name": name, "colour": colour}
@@ -107,6 +110,7 @@ def open_state(
     once: bool = False,
     gap_reset_s: float = GAP_RESET_S,
     max_upload_mb: float = 500.0,
+    smoothing: Smoothing = OFF,
     timeout_s: tuple[float, float] = TIMEOUT_S,
 ) -> State:
     """Compiles the model for a server's sources, uploads and browsers.
@@ -117,16 +121,21 @@ def open_state(
         once: a live source that breaks off is not opened again.
         gap_reset_s: a new stream begins after so many seconds without a frame.
         max_upload_mb: size of an uploaded video in megabytes.
+        smoothing: of the labels of sources, uploads and browsers.
         timeout_s: see `data_pipeline.reader.Reader`.
 
     Raises:
         InputError: as `Run.open_stream`.
     """
     hub, pool = Hub(), concurrent.futures.ThreadPoolExecutor(2, "pictures")
-    seats = Seats(run.open_stream(num_sources=NUM_SEATS, gap_reset_s=gap_reset_s))
-    session = None
-    if sources:
-        session = run.open_stream(num_sources=len(sources), gap_reset_s=gap_reset_s)
+
+    def opened(count: int) -> LiveSession:
+        return run.open_stream(
+            num_sources=count, gap_reset_s=gap_reset_s, smoothing=smoothing
+        )
+
+    seats = Seats(opened(NUM_SEATS))
+    session = opened(len(sources)) if sources else None
     step_s = seats.session.step_s
     cameras = [
         Camera(number, source, History(step_s), Pictures(pool))
@@ -136,7 +145,7 @@ def open_state(
         run=run,
         cameras=Cameras(session, cameras, hub, once=once, timeout_s=timeout_s),
         hub=hub,
-        jobs=Jobs(run, pathlib.Path(run.workdir)),
+        jobs=Jobs(run, pathlib.Path(run.workdir), smoothing),
         seats=seats,
         most_bytes=round(max_upload_mb * 1e6),
         pool=pool,

@@ -8,6 +8,7 @@ from hypothesis import strategies as st
 from data_pipeline.step_queue import Step
 from svtas_jax.live.engine import JaxEngine, batch_sizes, make_programs
 from svtas_jax.live.session import LiveSession
+from svtas_jax.smoothing import OFF, Smoothing, smooth_labels
 
 CLIP_STEPS = 4
 SIZE = 32
@@ -209,3 +210,76 @@ def test_an_answer_knows_where_its_time_went(causal):
     line = result.to_json()
     assert set(line["latency_ms"]) == {"decode", "wait", "compute", "total"}
     assert line["label"] == result.label and line["frame"] == 0
+
+
+class Painted:
+    """An engine that says what is painted: red is the class, green its logit."""
+
+    size = 2
+
+    def __init__(self, steps_per_call):
+        self.steps_per_call = steps_per_call
+
+    def run(self, sources, frames, valid, starts):
+        red, green = frames[:, :, 0, 0, 0], frames[:, :, 0, 0, 1]
+        return np.where(np.arange(3) == red[..., None], green[..., None] / 64, 0.0)
+
+
+def painted(labels, logits):
+    frames = np.zeros((len(labels), 2, 2, 3), np.uint8)
+    frames[..., 0] = np.reshape(labels, (-1, 1, 1))
+    frames[..., 1] = np.reshape(logits, (-1, 1, 1)) * 64
+    return frames
+
+
+def painted_session(smoothing, *, steps_per_call=1, num_sources=1):
+    return LiveSession(
+        Painted(steps_per_call),
+        np.asarray,
+        class_names=("take", "pour", "stir"),
+        clip_steps=CLIP_STEPS,
+        step_s=0.2,
+        fps=5.0,
+        gap_reset_s=2.0,
+        num_sources=num_sources,
+        smoothing=smoothing,
+    )
+
+
+@pytest.mark.parametrize("steps_per_call", [1, CLIP_STEPS])
+@pytest.mark.parametrize("rule", [{"hysteresis": 0.2}, {"min_duration_s": 0.5}])
+def test_labels_are_smoothed_as_those_of_a_whole_video(rule, steps_per_call):
+    """Each source has a smoother of its own, whatever is computed together."""
+    rng, smoothing = np.random.default_rng(0), Smoothing(**rule)
+    videos = [
+        painted(rng.integers(0, 3, 30).repeat(2), rng.uniform(0.2, 2, 60))
+        for _ in range(2)
+    ]
+    session = painted_session(smoothing, steps_per_call=steps_per_call, num_sources=2)
+    found = [session.push(frames[:41], source=n) for n, frames in enumerate(videos)]
+    for n, frames in enumerate(videos):
+        found[n] += session.push(frames[41:], source=n)
+        rest, delays = session.end(n)
+        found[n] += rest
+        plain = painted_session(OFF)
+        steps = plain.push(frames) + plain.close()
+        labels = np.array([step.class_index for step in steps])
+        scores = np.stack([step.scores for step in steps])
+        times_s = np.array([step.time_s for step in steps])
+        expected = smooth_labels(labels, scores, times_s, smoothing)
+        assert [step.class_index for step in found[n]] == expected.tolist()
+        assert expected.tolist() != labels.tolist()
+        assert delays.number == np.count_nonzero(np.diff(expected))
+        for step in found[n]:
+            assert step.label == session.class_names[step.class_index]
+            assert step.confidence == float(step.scores[step.class_index])
+
+
+def test_smoothing_begins_anew_after_a_gap_and_with_the_next_source():
+    session = painted_session(Smoothing(min_duration_s=60.0))
+    labels, times_s = [0, 1, 1, 2, 1, 1], [0, 0.2, 0.4, 9.0, 9.2, 9.4]
+    steps = session.push(painted(labels, np.ones(6)), times_s)
+    assert [step.class_index for step in steps] == [0, 0, 0, 2, 2, 2]
+    assert not session.flush(0)
+    (step,) = session.push(painted([1], [1.0]))
+    assert step.class_index == 1

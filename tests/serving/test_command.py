@@ -17,6 +17,7 @@ import pytest
 from svtas_jax import serve
 from svtas_jax.errors import InputError
 from svtas_jax.serving import server
+from svtas_jax.smoothing import Smoothing
 
 ROOT = pathlib.Path(serve.__file__).parents[1]
 
@@ -57,6 +58,9 @@ def test_the_command_passes_its_flags_on(monkeypatch, run):
         once=True,
         gap_reset=3.0,
         max_upload_mb=7.0,
+        min_duration=0.0,
+        min_confidence=0.0,
+        hysteresis=0.2,
     )
     calls = []
     monkeypatch.setattr(serve.flags, "FLAGS", given)
@@ -73,6 +77,8 @@ def test_the_command_passes_its_flags_on(monkeypatch, run):
     assert [camera.source for camera in state.cameras.all] == ["0", "film.mp4"]
     assert state.cameras._once and state.most_bytes == 7_000_000
     assert state.seats.session.gap_reset_s == 3.0
+    assert state.seats.session.smoothing == Smoothing(hysteresis=0.2)
+    assert state.about["model"]["smoothing"] == {"hysteresis": 0.2}
     given.token, given.host = "", "0.0.0.0"
     with pytest.raises(InputError, match="--token=SECRET is needed"):
         serve.main()

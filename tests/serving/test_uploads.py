@@ -11,6 +11,7 @@ import pytest
 from svtas_jax.evaluation import metrics
 from svtas_jax.serving import checking
 from svtas_jax.serving.problems import ProblemError
+from svtas_jax.smoothing import Smoothing
 
 RUNNING = ("queued", "running")
 
@@ -57,6 +58,18 @@ def test_a_video_with_its_truth(client, tools, run, film, tiny):
     } | {"f1_50": round(measured["f1_50"], 2)}
     session = client.get(f"/jobs/{job['id']}/results").json()
     assert session["segments"] == job["segments"] and session["truth"] == job["truth"]
+
+
+def test_uploads_and_sources_are_smoothed(run, tools, film):
+    """With a rule that no label satisfies, the first one stays."""
+    first = run.segment(film).label_names[0]
+    rule = Smoothing(min_duration_s=60.0)
+    with tools.serving(run, [str(film)], smoothing=rule) as client:
+        job = finished(client, tools, post(client, film.read_bytes()))
+        assert [s["label"] for s in job["segments"]] == [first]
+        tools.until(lambda: client.get("/sources/0").json()["state"] == "ended")
+        lines = client.get("/sources/0/results?format=txt").text.splitlines()
+        assert lines == [first] * 40
 
 
 def test_a_second_video_is_segmented_like_the_first(client, tools, film):

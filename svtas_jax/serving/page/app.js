@@ -420,8 +420,9 @@ async function begin() {
   document.onvisibilitychange = () => { listen(); for (const camera of cameras.values()) camera.look(); };
   about = await ask("sources");
   colours = new Map(about.classes.map(({ name, colour }) => [name, colour]));
-  const { system, causal, step, step_s, steps_per_answer } = about.model;
-  find("#model").textContent = `${system.toUpperCase()}${causal ? ", causal" : ""} · ${about.classes.length} classes · trained for ${step} steps · answers every ${+(step_s * steps_per_answer).toFixed(2)} s`;
+  const { system, causal, step, step_s, steps_per_answer, smoothing } = about.model;
+  const rules = Object.entries(smoothing).map(([rule, value]) => ` · ${rule.replace("_", " ")} ${value}`).join("");
+  find("#model").textContent = `${system.toUpperCase()}${causal ? ", causal" : ""} · ${about.classes.length} classes · trained for ${step} steps · answers every ${+(step_s * steps_per_answer).toFixed(2)} s${rules}`;
   for (const source of about.sources) cameras.set(source.source, makeCamera(source));
   find("#cameras .views").classList.toggle("many", cameras.size > 1);
   find("#cameras .hint").hidden = cameras.size > 0;
