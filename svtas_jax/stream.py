@@ -172,7 +172,7 @@ def _report(source: str, end: SourceEnd) -> None:
 def _report_delays(source: str, end: SourceEnd) -> None:
     delays = end.delays
     logging.info(
-        "%s: smoothing showed %d changes late, by %.2f s on average and %.2f s at most",
+        "%s: smoothing showed %d changes, %.2f s late on average and %.2f s at most",
         *(source, delays.number, delays.mean_s, delays.max_s),
     )
 

@@ -118,7 +118,7 @@ def test_smoothed_labels_are_measured_and_said(run, trained, monkeypatch):
     assert text.startswith(
         "# Evaluation with smoothed labels\n\n**Labels are held back"
     )
-    assert "as `stream --hysteresis=0.2` holds" in text
+    assert "does with --hysteresis=0.2: the" in text
     assert "with smoothed labels" in (folder / "report.html").read_text("utf-8")
     saved = json.loads((folder / "report.json").read_text("utf-8"))
     assert saved["run"]["smoothing"] == {"hysteresis": 0.2}

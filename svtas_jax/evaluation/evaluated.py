@@ -141,9 +141,8 @@ def _other_smoothing(first: Evaluated, run: Evaluated) -> list[str]:
 
 
 def _smoothing_of(run: Evaluated) -> str:
-    rules = run.content["run"].get(report.SMOOTHED) or {}
-    flags = " ".join(f"--{name}={value:g}" for name, value in rules.items())
-    return f"smoothed by {flags}" if rules else "as the model says"
+    flags = report.smoothing_flags(run.content["run"])
+    return f"smoothed by {flags}" if flags else "as the model says"
 
 
 def _check_labels(first: Evaluated, run: Evaluated) -> list[str]:

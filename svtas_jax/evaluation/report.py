@@ -71,8 +71,9 @@ TOLD_NOTICE = (
     "by its own mistakes."
 )
 SMOOTHED_NOTICE = (
-    "Labels are held back as `stream {flags}` holds them back: the metrics are those "
-    "of what a viewer is shown, not of what the model says. Confidence is the model's."
+    "Labels are held back as the command stream does with {flags}: the metrics are "
+    "those of what a viewer is shown, not of what the model says. Confidence is the "
+    "model's."
 )
 
 
@@ -229,9 +230,14 @@ def title_end(run: Mapping[str, Any]) -> str:
 def notices(run: Mapping[str, Any]) -> list[str]:
     """Returns what must be known before the metrics are read; often nothing."""
     told = [TOLD_NOTICE] if run.get(TOLD) else []
+    flags = smoothing_flags(run)
+    return told + ([SMOOTHED_NOTICE.format(flags=flags)] if flags else [])
+
+
+def smoothing_flags(run: Mapping[str, Any]) -> str:
+    """Returns the flags that smoothed an evaluation's labels; empty if none did."""
     rules = run.get(SMOOTHED) or {}
-    flags = " ".join(f"--{name}={value:g}" for name, value in rules.items())
-    return told + ([SMOOTHED_NOTICE.format(flags=flags)] if rules else [])
+    return " ".join(f"--{name}={value:g}" for name, value in rules.items())
 
 
 def _online_section(online: Mapping[str, Any] | None) -> list[str]:

@@ -110,10 +110,10 @@ def test_labels_are_smoothed_written_and_drawn(causal, films, tmp_path, caplog):
         assert labels.splitlines()[::2] == [step["label"] for step in steps]
         assert len(labels.splitlines()) == 20
         assert count_frames(tmp_path / "videos" / f"{source.stem}.mp4") == 10
-    assert "late" not in caplog.text
+    assert "smoothing" not in caplog.text
     held = lines_of(causal, sources[0], smoothing=Smoothing(min_duration_s=60.0))
     assert [line["label"] for line in held] == [held[0]["label"], None]
-    assert "smoothing showed 0 changes late" in caplog.text
+    assert "smoothing showed 0 changes, 0.00 s late" in caplog.text
 
 
 def test_nothing_half_written_is_left(causal, films, tmp_path, camera):
