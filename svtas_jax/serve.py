@@ -76,7 +76,7 @@ def label() -> None:
             "cameras with a second server on another --port."
         )
     for name in cli.SMOOTHING:
-        if given[name].present:
+        if getattr(given, name):
             raise InputError(
                 f"--{name} smooths what a run answers live; --label does not, so leave "
                 "it out."

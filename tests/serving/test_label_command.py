@@ -7,6 +7,7 @@ import pytest
 
 from svtas_jax import serve
 from svtas_jax.errors import InputError, MissingInputError
+from svtas_jax.runtime import cli
 from svtas_jax.serving import server
 from svtas_jax.serving.labelling import state
 from svtas_jax.serving.labelling.folder import Folder
@@ -26,6 +27,7 @@ def given(monkeypatch, tmp_path):
         host="127.0.0.1",
         port=0,
         token="",
+        **dict.fromkeys(cli.SMOOTHING, 0.0),
     )
     monkeypatch.setattr(serve.flags, "FLAGS", flags)
     return flags
@@ -59,7 +61,10 @@ def test_a_run_is_loaded_and_refusals_are_one_message(monkeypatch, given):
     given.workdir, given.source = None, ["0"]
     with pytest.raises(InputError, match="leave out --source"):
         serve.main()
-    given.source, given.host = None, "0.0.0.0"
+    given.source, given.hysteresis = None, 0.2
+    with pytest.raises(InputError, match="--hysteresis smooths what .* leave it out"):
+        serve.main()
+    given.hysteresis, given.host = 0.0, "0.0.0.0"
     with pytest.raises(InputError, match="--token=SECRET is needed"):
         serve.main()
     given.host, given.label = "127.0.0.1", None
