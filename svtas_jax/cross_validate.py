@@ -19,7 +19,7 @@ from data_pipeline import annotations
 from data_pipeline.demo import render
 from svtas_jax.config_rules import validate_config
 from svtas_jax.runtime import cli, hosts
-from svtas_jax.smoothing import Smoothing
+from svtas_jax.smoothing import of_flags
 from svtas_jax.training.cross_validation import cross_validate
 
 
@@ -36,9 +36,7 @@ def main() -> None:
         which=flags.FLAGS.checkpoint,
         streams=cli.integers("clip_frames"),
         true_labels=flags.FLAGS.true_labels,
-        smoothing=Smoothing(
-            flags.FLAGS.min_duration, flags.FLAGS.min_confidence, flags.FLAGS.hysteresis
-        ),
+        smoothing=of_flags(flags.FLAGS),
     )
 
 

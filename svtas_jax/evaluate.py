@@ -24,7 +24,7 @@ from svtas_jax.errors import InputError, MissingInputError
 from svtas_jax.evaluation import presets
 from svtas_jax.evaluation.score_files import score_files
 from svtas_jax.runtime import cli
-from svtas_jax.smoothing import Smoothing
+from svtas_jax.smoothing import of_flags
 
 _OF_RUNS = (
     "workdir",
@@ -72,7 +72,7 @@ def _evaluate_run(given: flags.FlagValues) -> None:
         raise MissingInputError(
             "--workdir or --predictions is missing; --help lists the flags."
         )
-    smoothing = Smoothing(given.min_duration, given.min_confidence, given.hysteresis)
+    smoothing = of_flags(given)
     for frames in cli.integers("clip_frames") or (None,):
         runs.evaluate(
             given.workdir,

@@ -22,7 +22,7 @@ from data_pipeline.reader import GAP_RESET_S
 from svtas_jax import runs
 from svtas_jax.errors import InputError, MissingInputError
 from svtas_jax.runtime import cli, process
-from svtas_jax.smoothing import Smoothing
+from svtas_jax.smoothing import of_flags
 
 _EXTRA = ("starlette", "uvicorn", "websockets", "python_multipart")
 
@@ -53,9 +53,7 @@ def main() -> None:
             once=given.once,
             gap_reset_s=given.gap_reset,
             max_upload_mb=given.max_upload_mb,
-            smoothing=Smoothing(
-                given.min_duration, given.min_confidence, given.hysteresis
-            ),
+            smoothing=of_flags(given),
         )
         server.serve(found, listening, host=given.host, token=given.token)
 

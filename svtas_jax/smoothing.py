@@ -20,6 +20,7 @@ here.
 import dataclasses
 import math
 from collections import deque
+from typing import Any
 
 import numpy as np
 
@@ -78,6 +79,11 @@ class Smoothing:
 
 
 OFF = Smoothing()
+
+
+def of_flags(given: Any) -> Smoothing:
+    """Returns the rules of a command's flags, see `svtas_jax.runtime.cli.SMOOTHING`."""
+    return Smoothing(given.min_duration, given.min_confidence, given.hysteresis)
 
 
 @dataclasses.dataclass(frozen=True)

@@ -32,7 +32,7 @@ from svtas_jax.live.outputs import SourceOutput, Wanted, open_outputs
 from svtas_jax.live.results import SourceEnd
 from svtas_jax.live.run import Run
 from svtas_jax.runtime import cli
-from svtas_jax.smoothing import OFF, Smoothing
+from svtas_jax.smoothing import OFF, Smoothing, of_flags
 
 
 @dataclasses.dataclass(frozen=True)
@@ -65,7 +65,7 @@ def main() -> None:
     given = flags.FLAGS
     options = Options(
         every=given.every,
-        smoothing=Smoothing(given.min_duration, given.min_confidence, given.hysteresis),
+        smoothing=of_flags(given),
         output=given.output,
         overlay=given.overlay,
         window=given.window,

@@ -12,7 +12,6 @@ from absl import logging
 
 from data_pipeline.pace import uneven_times
 from svtas_jax.checkpoints.store import Meta
-from svtas_jax.errors import InputError
 from svtas_jax.evaluation import online, presets, report, timeline
 from svtas_jax.evaluation.class_table import class_table
 from svtas_jax.evaluation.details import Details, VideoDetails, details_of
@@ -49,9 +48,6 @@ def evaluate(
     start = time.perf_counter()
     share = share_videos(records)
     scored = make_scorer(model, config, true_labels=true_labels)(variables, share)
-    if not smoothing.is_off:
-        stride = config.data.frame_stride
-        scored = (smoothed(video, smoothing, stride) for video in scored)
     none = Tally.zero(
         presets.preset_of(preset),
         meta.class_names,
@@ -63,6 +59,7 @@ def evaluate(
         none=none,
         total=len(share),
         frames_at_once=frames_at_once,
+        smoothing=smoothing,
     )
     counts, videos, details = none, {}, {}
     timed = online.new_counts(config, meta.class_names)
@@ -115,6 +112,7 @@ def measure(
     none: Tally,
     total: int,
     frames_at_once: int | None = None,
+    smoothing: Smoothing = OFF,
 ) -> tuple[
     Tally,
     online.OnlineCounts,
@@ -129,10 +127,13 @@ def measure(
     rows, details, num_frames, start = {}, {}, 0, time.perf_counter()
     for video in videos:
         record = video.record
+        times_s = _uneven_times(record)
+        if not smoothing.is_off:
+            video = smoothed(video, times_s, smoothing, config.data.frame_stride)
         scores = video.logits if none.preset.has_ranks else video.scores
         alone = none.add(video.labels, record.labels, scores, fps=record.fps)
         counts = counts.merge(alone)
-        delays_s, times_s = _delays(record, frames_at_once), _uneven_times(record)
+        delays_s = _delays(record, frames_at_once)
         answered = _answered(no_times, video, delays_s)
         timed = timed.merge(answered)
         rows[record.name] = {"num_frames": record.num_frames, **alone.own_metrics()}
@@ -154,14 +155,15 @@ def measure(
     return counts, timed, rows, details
 
 
-def smoothed(video: VideoScores, smoothing: Smoothing, stride: int) -> VideoScores:
+def smoothed(
+    video: VideoScores, times_s: np.ndarray | None, smoothing: Smoothing, stride: int
+) -> VideoScores:
     """Returns a video with the labels that a viewer of the live stream is shown.
 
-    `stride` is the number of frames that a step stands for; a frame has its step's
-    label.
+    `times_s` is when frames begin, None at a rate that does not vary. `stride` is the
+    number of frames that a step stands for; a frame has its step's label.
     """
     record = video.record
-    times_s = _uneven_times(record)
     if times_s is None:  # at an unknown rate, seconds mean nothing: `check_smoothing`
         times_s = np.arange(record.num_frames) / (record.fps or 1.0)
     steps = slice(None, record.num_frames, stride)
@@ -174,16 +176,9 @@ def smoothed(video: VideoScores, smoothing: Smoothing, stride: int) -> VideoScor
 
 def check_smoothing(smoothing: Smoothing, records: Sequence[VideoRecord]) -> None:
     """Raises InputError if a rule needs the frame rate of a video without one."""
-    if not smoothing.min_duration_s:
-        return
-    for record in records:
-        if not record.fps:
-            raise InputError(
-                f"--min_duration={smoothing.min_duration_s:g} is in seconds, but the "
-                f"frame rate of {record.video_path} is unknown. Put the videos beside "
-                "the features (Videos/ below config.data.root), or leave out "
-                "--min_duration."
-            )
+    if smoothing.min_duration_s:
+        flag = f"--min_duration={smoothing.min_duration_s:g}"
+        online.check_rates(records, f"{flag} is in seconds", flag)
 
 
 def _delays(record: VideoRecord, frames_at_once: int | None) -> np.ndarray | None:

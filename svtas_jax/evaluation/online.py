@@ -245,12 +245,19 @@ def describe_answers(frames_at_once: int) -> str:
     return "every frame" if frames_at_once == 1 else f"every {frames_at_once} frames"
 
 
-def check_rates(records: Iterable[VideoRecord]) -> None:
-    """Raises InputError if the frame rate of a video is unknown."""
+def check_rates(
+    records: Iterable[VideoRecord],
+    need: str = "--online measures delays in seconds",
+    flag: str = "--online",
+) -> None:
+    """Raises InputError if the frame rate of a video is unknown.
+
+    The message says what `need` the rate is for, and which `flag` to leave out.
+    """
     for record in records:
         if not 0 < record.fps < math.inf:
             raise InputError(
-                f"--online measures delays in seconds, but the frame rate of "
-                f"{record.video_path} is unknown. Put the videos beside the features "
-                "(Videos/ below config.data.root), or leave out --online."
+                f"{need}, but the frame rate of {record.video_path} is unknown. Put "
+                "the videos beside the features (Videos/ below config.data.root), or "
+                f"leave out {flag}."
             )
