@@ -191,6 +191,21 @@ def test_every_package_is_installed():
     assert listed == sorted(folders | {"svtas_jax.configs"})
 
 
+def test_nothing_else_is_at_the_top():
+    """What a command left behind was committed once."""
+    if not (ROOT / ".git").exists():
+        pytest.skip("not a checkout")
+    listed = subprocess.run(
+        ["git", "ls-files"], check=True, cwd=ROOT, capture_output=True, text=True
+    ).stdout
+    found = {line.partition("/")[0] for line in listed.splitlines()}
+    assert found - {".ci", ".gitignore"} == {
+        *("svtas_jax", "configs", "scripts", "data_pipeline", "tests", "docs"),
+        *("setup.cfg", "pyproject.toml", "README.md", "CONTRIBUTING.md"),
+        *("CHANGELOG.md", "CITATION.cff", "LICENSE"),
+    }
+
+
 def test_every_public_name_is_there():
     for name in svtas_jax.__all__:
         assert getattr(svtas_jax, name).__doc__
