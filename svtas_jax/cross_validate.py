@@ -11,6 +11,8 @@ seed, in WORKDIR/seedS/splitK, and adds their spread. --clip_frames adds rows fo
 same models on chunks of these lengths, --true_labels for Transeger that hears the true
 labels of its last chunk: a ceiling, --hysteresis, --min_duration and --min_confidence
 for labels smoothed as `svtas_jax.stream` smooths them.
+--config.train.init_from=OTHER, the workdir of another cross_validate, starts each run
+from OTHER's run of the same split.
 """
 
 from absl import flags

@@ -47,8 +47,14 @@ class Meta:
     train_videos: tuple[str, ...] = ()  # names, to warn if they are tested on
     selected_by: str = ""  # which videos choose the best checkpoint; "": not known
     started_from: str = ""  # the weights that the run began with; "" if fresh
+    seen_videos: tuple[str, ...] = ()  # that those weights were trained on, likewise
     format: int = FORMAT
     commit: str | None = dataclasses.field(default_factory=provenance.git_commit)
+
+    @property
+    def known_videos(self) -> tuple[str, ...]:
+        """Videos of the data set that the weights were ever trained on, by name."""
+        return tuple(dict.fromkeys((*self.train_videos, *self.seen_videos)))
 
     @property
     def origin(self) -> Origin:

@@ -266,7 +266,7 @@ def _uneven_times(record: VideoRecord) -> np.ndarray | None:
 
 def warn_if_known(records: Sequence[VideoRecord], meta: Meta) -> int:
     """Warns if test videos were trained on; returns their number."""
-    known = sorted({record.name for record in records} & set(meta.train_videos))
+    known = sorted({record.name for record in records} & set(meta.known_videos))
     if known:
         logging.warning(
             "%d of the %d test videos were trained on, such as %s: these metrics do "

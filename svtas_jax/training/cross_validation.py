@@ -11,11 +11,13 @@ from absl import logging
 from data_pipeline import annotations
 from data_pipeline.demo import render
 from svtas_jax import runs
+from svtas_jax.checkpoints import store
+from svtas_jax.errors import InputError
 from svtas_jax.evaluation import measure, report
 from svtas_jax.runtime import hosts, lock, provenance
 from svtas_jax.runtime.files import write_atomic
 from svtas_jax.smoothing import OFF, Smoothing
-from svtas_jax.training import loop
+from svtas_jax.training import loop, start
 
 METRICS = ("acc", "edit", "f1_10", "f1_25", "f1_50")
 MEAN = "mean of {}"
@@ -61,7 +63,9 @@ def cross_validate(
     """Trains and evaluates on each split; writes and returns the table.
 
     Args:
-        config: `data.split` is set to each split in turn, `seed` to each seed.
+        config: `data.split` is set to each split in turn, `seed` to each seed. If
+            `train.init_from` is the workdir of a cross-validation, each run starts from
+            that one's run of the same split, and of the same seed if it has several.
         workdir: holds a run for each split, or for each seed and split.
         splits: their numbers.
         seeds: train once with each; by default with that of the config.
@@ -84,11 +88,11 @@ def cross_validate(
         for subset in ("train", "test"):
             annotations.split_names(config.data, subset, split=split)
     todo = [Trained(k, seed) for seed in seeds or (None,) for k in splits]
+    for one in todo:
+        _check_start(_config_of(one, config), pathlib.Path(workdir) / one.folder)
     table: Table = {}
     for number, one in enumerate(todo, 1):
-        own = config.copy_and_resolve_references()
-        own.data.split = one.split
-        own.seed = config.seed if one.seed is None else one.seed
+        own = _config_of(one, config)
         folder = str(pathlib.Path(workdir) / one.folder)
         logging.info("%s, %d of %d: %s", one.name, number, len(todo), folder)
         loop.train(own, folder)
@@ -104,6 +108,37 @@ def cross_validate(
             write_table(table, config, pathlib.Path(workdir))
     logging.info("%s\n%s", workdir, format_table(table))
     return table
+
+
+def _config_of(
+    one: Trained, config: ml_collections.ConfigDict
+) -> ml_collections.ConfigDict:
+    """Returns the config of one of the runs."""
+    own = config.copy_and_resolve_references()
+    own.data.split = one.split
+    own.seed = config.seed if one.seed is None else one.seed
+    if own.train.init_from:
+        others = pathlib.Path(own.train.init_from)
+        for other in (Trained(one.split, own.seed), Trained(one.split)):
+            if (others / other.folder / store.FOLDER).is_dir():
+                own.train.init_from = str(others / other.folder)
+                break
+    return own
+
+
+def _check_start(config: ml_collections.ConfigDict, folder: pathlib.Path) -> None:
+    """Raises InputError if the weights that a new run starts from know its test videos:
+    its row would promise too much."""
+    if not config.train.init_from or (folder / store.FOLDER).is_dir():
+        return
+    began = start.read(config)
+    if seen := start.seen_in_test(config, began):
+        raise InputError(
+            f"config.train.init_from: {began.said} was trained on {len(seen)} of the "
+            f"test videos of split {config.data.split}, such as {seen[0]}. Give the "
+            "--workdir of a cross_validate over the same splits: each run then starts "
+            "from that of its own split."
+        )
 
 
 def _modes(

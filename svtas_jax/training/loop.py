@@ -64,8 +64,9 @@ def train(config: ml_collections.ConfigDict, workdir: str) -> TrainState:
         )
     earlier = resume.newest(workdir)
     meta = _meta_of_newest(workdir, earlier)
-    started_from = _started_from(config, earlier, meta)
+    began = _beginning(config, earlier, meta)
     data = read_training_data(config)
+    start.warn_of_seen(config, began, data.selection)
     given, config = config, with_clip_frames(config, data.num_frames)
     model = models.build_model(config, data.class_names)
     mesh = make_mesh(config.train.batch_size)
@@ -87,7 +88,7 @@ def train(config: ml_collections.ConfigDict, workdir: str) -> TrainState:
                 given=given,
                 workdir=workdir,
                 data=data,
-                started_from=started_from,
+                began=began,
                 model=model,
                 tx=tx,
                 mesh=mesh,
@@ -101,13 +102,13 @@ def train(config: ml_collections.ConfigDict, workdir: str) -> TrainState:
             return training.go_on(position, batches)
 
 
-def _started_from(
+def _beginning(
     config: ml_collections.ConfigDict, earlier: _Checkpoints, meta: store.Meta | None
-) -> str:
+) -> start.Start:
     """Returns which weights a run begins with, or began with if it is resumed."""
     if not earlier:
-        return start.origin(config.train.init_from)
-    return meta.started_from if meta else ""
+        return start.read(config)
+    return start.Start(meta.started_from, meta.seen_videos) if meta else start.Start()
 
 
 def _state_to_begin(
@@ -167,7 +168,7 @@ class Training:
         given: the user's config, which checkpoints store.
         workdir: folder of the run.
         data: the videos.
-        started_from: the weights that the run began with, "" if fresh.
+        began: the weights that the run began with.
         model, tx: the model and the optimizer.
         mesh: devices that share a batch.
         schedule: which chunks are shown in which step.
@@ -180,7 +181,7 @@ class Training:
     given: ml_collections.ConfigDict
     workdir: str
     data: TrainingData
-    started_from: str
+    began: start.Start
     model: Model
     tx: optax.GradientTransformation
     mesh: Mesh
@@ -301,9 +302,7 @@ class Training:
 
     def _describe(self, step: int) -> store.Meta:
         epoch = step // self.schedule.steps_per_epoch
-        return describe_run(
-            self.given, self.data, step, epoch, started_from=self.started_from
-        )
+        return describe_run(self.given, self.data, step, epoch, began=self.began)
 
 
 def is_due(step: int, every: int, last: int) -> bool:
@@ -317,7 +316,7 @@ def describe_run(
     step: int,
     epoch: int,
     *,
-    started_from: str,
+    began: start.Start,
 ) -> store.Meta:
     """Returns the facts that a checkpoint stores beside the weights."""
     return store.Meta(
@@ -330,5 +329,6 @@ def describe_run(
         feature_width=data.feature_width,
         train_videos=tuple(record.name for record in data.train),
         selected_by=data.selected_by,
-        started_from=started_from,
+        started_from=began.said,
+        seen_videos=began.seen_videos,
     )

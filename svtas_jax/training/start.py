@@ -1,5 +1,7 @@
 """The state before the first step: fresh weights, or those of `train.init_from`."""
 
+import contextlib
+import dataclasses
 import hashlib
 import pathlib
 from collections.abc import Callable, Iterable, Sequence
@@ -9,15 +11,30 @@ import ml_collections
 import optax
 from absl import logging
 
+from data_pipeline import annotations
 from data_pipeline.chunks import blank_chunk
 from svtas_jax.checkpoints import store
 from svtas_jax.config import IMAGENET, stream_spec
 from svtas_jax.errors import InputError, MissingInputError
 from svtas_jax.runtime import hosts
-from svtas_jax.structs import Chunk, Model, Params, TrainState
+from svtas_jax.structs import Chunk, Model, Params, TrainState, VideoRecord
 from svtas_jax.training.step import begin_with, init_variables
 from svtas_jax.weights import pretrained
 from svtas_jax.weights.imagenet import find_mobilenet
+
+
+@dataclasses.dataclass(frozen=True)
+class Start:
+    """Where the weights of a run begin.
+
+    Attributes:
+        said: in words, "" if fresh.
+        seen_videos: names of the videos of the run's data set that the weights were
+            trained on before.
+    """
+
+    said: str = ""
+    seen_videos: tuple[str, ...] = ()
 
 
 def find(init_from: str) -> pathlib.Path:
@@ -35,22 +52,34 @@ def find(init_from: str) -> pathlib.Path:
             f"run, a file of weights, or {IMAGENET} for those that torchvision or timm "
             "downloaded."
         )
+    if path.is_dir() and not (path / store.FOLDER).is_dir():
+        runs = sorted(path.glob(f"split*/{store.FOLDER}"))
+        runs += sorted(path.glob(f"seed*/split*/{store.FOLDER}"))
+        hint = f"; name one of its runs, such as {runs[0].parent}" if runs else ""
+        raise MissingInputError(
+            f"config.train.init_from={init_from} holds no checkpoints of its own{hint}."
+        )
     return path
 
 
-def origin(init_from: str) -> str:
-    """Returns a description of the weights that a run starts from, "" if fresh.
+def read(config: ml_collections.ConfigDict) -> Start:
+    """Returns where `config.train.init_from` lets a run begin.
 
     Raises:
-        MissingInputError: if they do not exist.
+        MissingInputError: if there are no such weights.
         InputError: if the processes of a run found different files.
     """
+    init_from = config.train.init_from
     if not init_from:
-        return ""
+        return Start()
     path = find(init_from)
+    seen: tuple[str, ...] = ()
     if path.is_dir():
-        step = store.read_meta(str(path), "best").step
-        said = f"run {path}, step {step}"
+        meta = store.read_meta(str(path), "best")
+        said = f"run {path}, step {meta.step}"
+        # Videos of another data set may have the same names.
+        if meta.config["data"]["dataset"] == config.data.dataset:
+            seen = meta.known_videos
     else:
         said = f"file {path}, SHA-256 {hashlib.sha256(path.read_bytes()).hexdigest()}"
     if len(set(hosts.gather(said))) > 1:
@@ -59,7 +88,42 @@ def origin(init_from: str) -> str:
             f"this run: here it is {said}. Name a file that all of them can read."
         )
     logging.info("starting from %s", said)
-    return said
+    return Start(said, seen)
+
+
+def seen_in_test(config: ml_collections.ConfigDict, start: Start) -> list[str]:
+    """Returns the test videos of the split that `start` has seen, if there are any."""
+    with contextlib.suppress(MissingInputError):
+        test = annotations.split_names(config.data, "test")
+        return sorted(set(test) & set(start.seen_videos))
+    return []
+
+
+def warn_of_seen(
+    config: ml_collections.ConfigDict, start: Start, selection: Sequence[VideoRecord]
+) -> None:
+    """Warns if videos that shall be new to the model were trained on before.
+
+    Args:
+        config: of the run.
+        start: where its weights begin.
+        selection: the videos that choose the best checkpoint.
+    """
+    if seen := seen_in_test(config, start):
+        logging.warning(
+            "the weights to start from (%s) were trained on %d of the test videos of "
+            "split %d, such as %s: an evaluation on them does not measure how the "
+            "model does on new videos. Start from a run of the same split.",
+            *(start.said, len(seen), config.data.split, seen[0]),
+        )
+    held_out = sorted({record.name for record in selection} & set(start.seen_videos))
+    if held_out and config.train.selection != "test":
+        logging.warning(
+            "the weights to start from (%s) were trained on %d of the %d videos that "
+            "choose the best checkpoint, such as %s: their scores promise too much. "
+            "Start from a run of the same split, seed and config.train.validation_*.",
+            *(start.said, len(held_out), len(selection), held_out[0]),
+        )
 
 
 def warn_of_other_classes(init_from: str, class_names: Sequence[str]) -> None:

@@ -11,7 +11,7 @@ from svtas_jax import runs
 from svtas_jax.config import default_config
 from svtas_jax.errors import InputError, MissingInputError
 from svtas_jax.smoothing import Smoothing
-from svtas_jax.training import cross_validation, loop
+from svtas_jax.training import cross_validation, loop, start
 
 
 @pytest.fixture
@@ -114,3 +114,48 @@ def test_a_rate_that_is_not_known_is_said_before_the_first_training(
         cross_validation.cross_validate(
             config, str(tmp_path), (1,), smoothing=Smoothing(min_duration_s=1.0)
         )
+
+
+@pytest.mark.parametrize(
+    "lies, seeds, starts",
+    [
+        (("split1", "split2"), (), ("split1", "split2")),
+        (("split1", "split2"), (0, 3), ("split1", "split2", "split1", "split2")),
+        (
+            ("seed0/split1", "seed0/split2", "seed3/split1", "seed3/split2"),
+            *((0, 3), ("seed0/split1", "seed0/split2", "seed3/split1", "seed3/split2")),
+        ),
+        (("seed7/split1", "seed7/split2"), (), ("seed7/split1", "seed7/split2")),
+        (("",), (), ("", "")),
+    ],
+)
+def test_runs_start_from_those_of_their_split_and_seed(
+    config, tmp_path, monkeypatch, lies, seeds, starts
+):
+    others = tmp_path / "others"
+    for one in lies:
+        (others / one / "checkpoints").mkdir(parents=True)
+    found = []
+    monkeypatch.setattr(start, "read", lambda config: start.Start("a run"))
+    monkeypatch.setattr(
+        loop, "train", lambda config, _: found.append(config.train.init_from)
+    )
+    metrics = dict.fromkeys(cross_validation.METRICS, 1.0)
+    result = types.SimpleNamespace(metrics=metrics)
+    monkeypatch.setattr(runs, "evaluate", lambda *_, **__: result)
+    config.seed, config.train.init_from = 7, str(others)
+    cross_validation.cross_validate(config, str(tmp_path / "x"), (1, 2), seeds=seeds)
+    assert found == [str(others / one) for one in starts]
+
+
+def test_a_start_that_knows_the_test_videos_is_refused_before_the_first_training(
+    config, tmp_path, monkeypatch
+):
+    monkeypatch.delattr(loop, "train")
+    knows = start.Start("run a, step 7", ("train 1", "test 2"))
+    monkeypatch.setattr(start, "read", lambda config: knows)
+    config.train.init_from = "a"
+    with pytest.raises(
+        InputError, match="run a, step 7 was trained on 1 of the test videos"
+    ):
+        cross_validation.cross_validate(config, str(tmp_path), (1, 2))

@@ -5,7 +5,7 @@ import re
 import pytest
 
 from svtas_jax.config import default_config
-from svtas_jax.training import loop
+from svtas_jax.training import loop, start
 from svtas_jax.training.data import read_training_data
 
 VIDEOS = ("S1_a", "S1_b", "S2_a", "S2_b", "S3_a", "S3_b")
@@ -50,7 +50,7 @@ def test_what_chooses_the_checkpoint_is_said(config, caplog, fields, said):
         held = {record.name[:2] for record in data.selection}
         assert held == set(group.split(" and "))
         assert held.isdisjoint(record.name[:2] for record in data.train)
-    meta = loop.describe_run(config, data, step=1, epoch=0, started_from="")
+    meta = loop.describe_run(config, data, step=1, epoch=0, began=start.Start())
     assert meta.selected_by == data.selected_by
 
 

@@ -143,14 +143,90 @@ def test_imagenet_is_a_file_of_the_cache(config, tmp_path):
     with path.open("wb") as file:  # the reader looks at the content, not at the name
         np.savez(file, **arrays)
     state = started(config, init_from="imagenet")
-    said = start.origin("imagenet")
+    config.train.init_from = "imagenet"
+    said = start.read(config).said
     assert said.startswith(f"file {path}, SHA-256 ")
     where = state.params["image"]["backbone"]["conv2"]["bn"]["bias"]
     np.testing.assert_array_equal(where, arrays["features.18.1.bias"])
 
 
-def test_processes_must_find_the_same_file(folded, monkeypatch):
+def test_processes_must_find_the_same_file(config, folded, monkeypatch):
     monkeypatch.setattr(start.hosts, "gather", lambda said: [said, "another"])
+    assert start.read(config) == start.Start()
+    config.train.init_from = str(folded)
     with pytest.raises(InputError, match="is not the same for all processes"):
-        start.origin(str(folded))
-    assert start.origin("") == ""
+        start.read(config)
+
+
+@pytest.fixture
+def earlier(config, tmp_path, monkeypatch):
+    """The workdir of a run that knows the videos of `videos`."""
+    videos = ["train 0"]
+
+    def read_meta(folder, which):
+        return store.Meta(
+            config=config.to_dict(),
+            class_names=(),
+            fps=25.0,
+            step=7,
+            epoch=1,
+            versions={},
+            train_videos=tuple(videos),
+            seen_videos=("older",),
+        )
+
+    monkeypatch.setattr(store, "read_meta", read_meta)
+    folder = tmp_path / "earlier"
+    (folder / store.FOLDER).mkdir(parents=True)
+    return folder, videos
+
+
+def test_a_start_that_knows_videos_hands_them_on(config, earlier):
+    folder, videos = earlier
+    config.train.init_from = str(folder)
+    began = start.read(config)
+    assert began == start.Start(f"run {folder}, step 7", ("train 0", "older"))
+    data = read_training_data(_fresh(config))
+    meta = loop.describe_run(config, data, step=1, epoch=0, began=began)
+    assert {"train 0", "older"} <= set(meta.known_videos)
+    assert len(meta.known_videos) == len(set(meta.known_videos))
+    other = config.copy_and_resolve_references()
+    other.data.dataset = "another"  # whose videos may have the same names
+    assert start.read(other).seen_videos == ()
+
+
+def _fresh(config):
+    config = config.copy_and_resolve_references()
+    config.train.init_from = ""
+    return config
+
+
+def test_a_start_that_knows_what_shall_be_new_is_said(config, earlier, caplog):
+    folder, videos = earlier
+    config.train.init_from = str(folder)
+    data = read_training_data(_fresh(config))
+    held_out = {record.name for record in data.selection}
+    videos[:] = [record.name for record in data.train]
+    start.warn_of_seen(config, start.read(config), data.selection)
+    assert not caplog.text
+    videos += held_out
+    start.warn_of_seen(config, start.read(config), data.selection)
+    assert (
+        f"on {len(held_out)} of the {len(held_out)} videos that choose" in caplog.text
+    )
+    assert "of the test videos" not in caplog.text
+    caplog.clear()
+    videos[:] = ["test"]
+    start.warn_of_seen(config, start.read(config), data.selection)
+    assert "on 1 of the test videos of split 1, such as test" in caplog.text
+    assert "that choose" not in caplog.text
+
+
+def test_a_folder_of_runs_is_no_run(config, tmp_path):
+    (tmp_path / "many" / "seed1" / "split2" / store.FOLDER).mkdir(parents=True)
+    config.train.init_from = str(tmp_path / "many")
+    with pytest.raises(MissingInputError, match=r"such as .*many/seed1/split2\.$"):
+        start.read(config)
+    config.train.init_from = str(tmp_path)
+    with pytest.raises(MissingInputError, match=r"holds no checkpoints of its own\.$"):
+        start.read(config)
