@@ -5,8 +5,8 @@
         [--columns=label=Behaviour,start=From] [--fps=RATE]
         [--fill=background] [--close_gaps=SECONDS] [--overlap=error|last]
         [--beyond=error|cut] [--classes=a,b|mapping.txt] [--rename=OLD=NEW ...]
-        [--folds=K] [--group="(S\\d+)"] [--crop=SIDE] [--partial]
-        [--link|--stay] [--overwrite]
+        [--folds=K] [--group="(S\\d+)"] [--crop=SIDE]
+        [--init_from=imagenet|FILE] [--partial] [--link|--stay] [--overwrite]
 
 Writes the field's common layout: labels of every frame by the video's time stamps,
 mapping, splits, a config with its reasons, and preparation.md, which lists what was
@@ -24,7 +24,8 @@ from data_pipeline.annotators.read import FORMATS, read_annotations
 from data_pipeline.layout import classes, writing
 from data_pipeline.layout.labelling import Rules
 from data_pipeline.layout.preparing import Options, prepare
-from svtas_jax.errors import InputError
+from svtas_jax.config import IMAGENET
+from svtas_jax.errors import InputError, MissingInputError
 from svtas_jax.runtime import cli
 
 _LEAST_CROP = 32  # the network's strides divide it by as much
@@ -81,11 +82,34 @@ def read_options() -> Options:
         renames=classes.parse_renames(given.rename),
         folds=given.folds,
         crop=given.crop,
+        init_from=weights_of(given.init_from),
         group=given.group,
         partial=given.partial,
         place="link" if given.link else "stay" if given.stay else "copy",
         overwrite=given.overwrite,
     )
+
+
+def weights_of(init_from: str) -> str:
+    """Returns `config.train.init_from`, a file by its full path.
+
+    Raises:
+        InputError: if there is no such file.
+    """
+    if init_from in ("", IMAGENET):
+        return init_from
+    path = pathlib.Path(init_from)
+    if path.is_dir():
+        raise InputError(
+            f"--init_from={path} is a folder, and a file of weights or {IMAGENET} is "
+            "wanted. To go on from a run: svtas_jax.train --config.train.init_from=RUN."
+        )
+    if not path.is_file():
+        raise MissingInputError(
+            f"--init_from={path} does not exist; name a file of MobileNetV2's weights, "
+            f"or {IMAGENET} for those that torchvision or timm downloaded."
+        )
+    return str(path.resolve())
 
 
 def _mapping_beside(annotations: pathlib.Path) -> str:
@@ -150,6 +174,12 @@ def define_flags() -> None:
         0,
         "Side of the pictures that the model sees; 0: by the videos' size.",
         lower_bound=0,
+    )
+    flags.DEFINE_string(
+        "init_from",
+        "",
+        "Weights of a MobileNetV2 to start from, a file or imagenet: the config then "
+        "has the recipe that did best on real videos of a few people.",
     )
     flags.DEFINE_bool("partial", False, "Leave out annotations without a video.")
     flags.DEFINE_bool("link", False, "Link to the videos instead of copying them.")

@@ -48,6 +48,7 @@ OPEN_TO_PIPELINE = {
     "svtas_jax.structs",
     "svtas_jax.config",
     "svtas_jax.config_rules",
+    "svtas_jax.recipes",
     "svtas_jax.runtime.files",
     "svtas_jax.runtime.progress",
 }

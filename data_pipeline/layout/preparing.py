@@ -30,6 +30,7 @@ class Options:
     renames: Mapping[str, str] = dataclasses.field(default_factory=dict)
     folds: int = 0
     crop: int = 0
+    init_from: str = ""
     group: str = ""
     partial: bool = False
     place: str = "copy"  # or "link", or "stay"
@@ -161,6 +162,7 @@ def _split(
         num_train=int(np.sum(fold_of != 0)),
         colours=media.measure_colours([video.path for video in videos]),
         crop=options.crop,
+        init_from=options.init_from,
         group=options.group,
         num_train_groups=min(
             len({g for g, own in zip(groups, fold_of, strict=True) if own != fold})

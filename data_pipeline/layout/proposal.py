@@ -4,19 +4,16 @@ import dataclasses
 import math
 import pathlib
 from collections.abc import Sequence
-from typing import Any
 
 import numpy as np
 
+from data_pipeline.layout.recipe import Setting, from_scratch, from_weights, holding_out
 from svtas_jax.structs import labels_to_segments
 
 CLIP_STEPS = 32  # of the paper, on every data set
 STEPS_IN_SHORT = 8  # of a short action: a border that is a step off costs an eighth
 _MIN_STEPS_PER_S = 2.0  # temporal shift sees motion between neighbouring steps
 _SHORT = 10  # percentile of the segments' lengths
-_BATCH, _UPDATES = 2, 500  # videos, and optimizer steps, as in the demo configs
-_EPOCHS = (20, 100)
-_SMALL_CROP = 96
 _MOST_CACHED = 8e9  # bytes of decoded frames that are kept on the disk
 FRAME_CACHE = "frame_cache"  # folder in the data set's
 
@@ -39,21 +36,6 @@ class Labelled:
     width: int
 
 
-@dataclasses.dataclass(frozen=True)
-class Setting:
-    """A field of a config, its value, and why.
-
-    Attributes:
-        field: such as "data.crop".
-        value: of the field; a path is in the data set's folder.
-        reason: for people.
-    """
-
-    field: str
-    value: Any
-    reason: str
-
-
 def propose(
     videos: Sequence[Labelled],
     classes: Sequence[str],
@@ -62,6 +44,7 @@ def propose(
     num_train: int,
     colours: tuple[tuple[float, ...], tuple[float, ...]],
     crop: int = 0,
+    init_from: str = "",
     group: str = "",
     num_train_groups: int = 0,
 ) -> tuple[Setting, ...]:
@@ -74,6 +57,7 @@ def propose(
         num_train: videos in the training part of a split.
         colours: mean and standard deviation of the pictures, RGB in 0..1.
         crop: side of the square that the model sees; 0: by the videos' size.
+        init_from: weights of a MobileNetV2 to start from; "" for none.
         group: the pattern that finds groups in names; "" for no groups.
         num_train_groups: groups in the training part of a split, at least.
     """
@@ -82,6 +66,8 @@ def propose(
     clip = CLIP_STEPS * stride.value
     mean, std = (tuple(round(float(v), 3) for v in part) for part in colours)
     resize, crop_setting = _size(videos, crop)
+    share = num_train / len(videos)  # of the videos is trained on
+    num_chunks = share * sum(math.ceil(len(video.labels) / clip) for video in videos)
     return (
         stride,
         Setting(
@@ -97,13 +83,12 @@ def propose(
             *("model.system", "sete"),
             "the smallest and fastest; METE and Transeger add text",
         ),
-        Setting(
-            *("model.norm_momentum", 0.05),
-            "statistics over 20 chunks: short training evaluates better",
+        *(
+            from_weights(init_from, num_chunks)
+            if init_from
+            else from_scratch(num_train, crop_setting.value)
         ),
-        *_network(crop_setting.value),
-        *_training(num_train),
-        *_holding_out(group, num_train_groups),
+        *holding_out(group, num_train_groups),
         Setting(
             "eval.background",
             tuple(background),
@@ -165,48 +150,3 @@ def _cache(videos: Sequence[Labelled], stride: int, resize) -> tuple[Setting, ..
         return ()
     reason = f"every frame is decoded once; takes {math.ceil(size / 1e6)} MB"
     return (Setting("data.frame_cache", pathlib.PurePath(FRAME_CACHE), reason),)
-
-
-def _training(num_train: int) -> tuple[Setting, ...]:
-    """The recipe of the demo configs, which train from scratch on some dozen videos."""
-    epochs = math.ceil(_UPDATES * _BATCH / max(1, num_train))
-    epochs = min(max(epochs, _EPOCHS[0]), _EPOCHS[1])
-    updates = epochs * math.ceil(num_train / _BATCH)
-    return (
-        Setting("train.batch_size", _BATCH, f"of {num_train} videos to train on"),
-        Setting("train.num_epochs", epochs, f"about {updates} optimizer steps"),
-        Setting("train.learning_rate", 2e-3, "large, for training is short"),
-        Setting(
-            "train.lr_milestones",
-            (round(0.6 * epochs), round(0.85 * epochs)),
-            "the learning rate falls twice",
-        ),
-        Setting("train.lr_decay", 0.2, "by this factor"),
-        Setting("train.weight_decay", 1e-5, "small, for training is short"),
-        Setting("train.smooth_weight", 0.5, "against segments that are too short"),
-        Setting(
-            *("train.eval_every_epochs", max(1, epochs // 4)),
-            "held-out videos choose the checkpoint; measuring them takes time",
-        ),
-    )
-
-
-def _holding_out(group: str, num_train_groups: int) -> tuple[Setting, ...]:
-    """What chooses the checkpoint should be as new to the model as what tests it."""
-    if not group:
-        return ()
-    if num_train_groups < 2:
-        reason = f"no pattern: a split trains on one group of --group={group} alone"
-        return (Setting("train.validation_group", "", reason),)
-    reason = "whole groups are held out, as whole groups are tested on"
-    return (Setting("train.validation_group", group, reason),)
-
-
-def _network(crop: int) -> tuple[Setting, ...]:
-    if crop > _SMALL_CROP:
-        return ()
-    reason = "a small network learns faster from small pictures and few videos"
-    return (
-        Setting("model.image_width", 0.5, reason),
-        Setting("model.image_stages", 4 if crop <= 48 else 5, "likewise"),
-    )

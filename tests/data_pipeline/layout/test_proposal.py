@@ -5,6 +5,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from data_pipeline.layout.proposal import CLIP_STEPS, Labelled, propose
+from svtas_jax import recipes
 from svtas_jax.config import default_config
 from svtas_jax.config_rules import validate_config
 
@@ -29,6 +30,14 @@ def settings_of(videos, *, num_train=9, crop=0, **groups):
     return {setting.field: setting.value for setting in found}
 
 
+def config_of(settings):
+    config = default_config()
+    for field, value in settings.items():
+        section, name = field.split(".")
+        config[section][name] = str(value) if name == "frame_cache" else value
+    return config
+
+
 @given(
     st.lists(st.integers(1, 3000), min_size=1, max_size=20),
     st.floats(1, 240),
@@ -36,13 +45,15 @@ def settings_of(videos, *, num_train=9, crop=0, **groups):
     st.integers(32, 4320),
     st.integers(1, 3000),
     st.sampled_from([0, 32, 96, 224]),
+    st.sampled_from(["", "imagenet"]),
 )
-def test_any_data_give_a_valid_config(lengths, fps, height, width, num_train, crop):
+def test_any_data_give_a_valid_config(
+    lengths, fps, height, width, num_train, crop, init_from
+):
     video = labelled(lengths, fps=fps, height=height, width=width)
-    config = default_config()
-    for field, value in settings_of([video], num_train=num_train, crop=crop).items():
-        section, name = field.split(".")
-        config[section][name] = str(value) if name == "frame_cache" else value
+    config = config_of(
+        settings_of([video], num_train=num_train, crop=crop, init_from=init_from)
+    )
     validate_config(config)
     assert config.data.crop <= min(config.data.resize)
     assert config.data.clip_frames == CLIP_STEPS * config.data.frame_stride
@@ -72,6 +83,28 @@ def test_pictures_keep_their_shape():
 def test_large_data_are_not_cached():
     assert "data.frame_cache" in settings_of([labelled([5000])])
     assert "data.frame_cache" not in settings_of([labelled([100] * 50_000)])
+
+
+def test_from_weights_the_recipe_of_imagenet_is_proposed():
+    """All of it, and by its values: nothing is forgotten when the recipe changes."""
+    recipe = recipes.plus_from_imagenet(default_config())
+    recipe.train.init_from = "a.npz"
+    found = config_of(settings_of([labelled([90] * 9)] * 12, init_from="a.npz"))
+    for section in ("model", "data", "train"):
+        for name, value in recipe[section].items():
+            if value != default_config()[section][name]:
+                assert found[section][name] == value, f"{section}.{name}"
+    assert found.model.image_width == 1 and found.model.image_stages == 7
+    assert found.train.lr_milestones == default_config().train.lr_milestones
+
+
+def test_a_training_from_weights_takes_500_steps_if_epochs_allow():
+    one = labelled([160] * 8)  # frames, of 25 a second: four chunks of 32 x 12
+    epochs = [
+        settings_of([one] * n, num_train=n * 3 // 4, init_from="a")["train.num_epochs"]
+        for n in (4, 40, 400)
+    ]
+    assert epochs == [100, 34, 20]
 
 
 def test_groups_that_are_tested_whole_are_held_out_whole():
