@@ -8,6 +8,7 @@ from collections.abc import Sequence
 import numpy as np
 
 from data_pipeline.layout.recipe import Setting, from_scratch, from_weights, holding_out
+from svtas_jax.config import default_config
 from svtas_jax.structs import labels_to_segments
 
 CLIP_STEPS = 32  # of the paper, on every data set
@@ -66,7 +67,8 @@ def propose(
     clip = CLIP_STEPS * stride.value
     mean, std = (tuple(round(float(v), 3) for v in part) for part in colours)
     resize, crop_setting = _size(videos, crop)
-    share = num_train / len(videos)  # of the videos is trained on
+    # Of the videos, this share trains: the others test, or choose the checkpoint.
+    share = num_train / len(videos) * (1 - default_config().train.validation_share)
     num_chunks = share * sum(math.ceil(len(video.labels) / clip) for video in videos)
     return (
         stride,

@@ -74,7 +74,7 @@ def from_weights(init_from: str, num_chunks: float) -> tuple[Setting, ...]:
         section, name = field.split(".")
         chosen.append(Setting(field, recipe[section][name], reason))
     per_step = recipe.train.batch_size * recipe.train.chunks_per_step
-    steps = max(1, math.ceil(num_chunks / per_step))
+    steps = max(1, round(num_chunks / per_step))
     epochs = _limited(math.ceil(_UPDATES / steps))
     return (*chosen, *_length(epochs, epochs * steps))
 

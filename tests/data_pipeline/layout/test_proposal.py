@@ -104,7 +104,7 @@ def test_a_training_from_weights_takes_500_steps_if_epochs_allow():
         settings_of([one] * n, num_train=n * 3 // 4, init_from="a")["train.num_epochs"]
         for n in (4, 40, 400)
     ]
-    assert epochs == [100, 34, 20]
+    assert epochs == [100, 42, 20]
 
 
 def test_groups_that_are_tested_whole_are_held_out_whole():
