@@ -10,6 +10,7 @@ import pathlib
 import numpy as np
 
 from svtas_jax.errors import InputError, MissingInputError
+from svtas_jax.runtime.arrays import read_npy
 from svtas_jax.structs import FeatureFile
 
 MOST_FRAMES_APART = 128  # by which labels may differ from an extracted video
@@ -74,7 +75,7 @@ def _frames_a_row(num_rows: int, num_labels: int) -> int:
 
 def _open(path: pathlib.Path) -> np.ndarray:
     try:
-        array = np.load(path, mmap_mode="r", allow_pickle=False)
+        array = read_npy(path, mapped=True)
     except FileNotFoundError as error:
         raise MissingInputError(
             f"{path} is missing. Write it with python -m svtas_jax.extract, or set "

@@ -19,6 +19,7 @@ import numpy as np
 from data_pipeline import transforms, windows
 from data_pipeline.video import FrameReader, file_identity
 from svtas_jax.errors import InputError
+from svtas_jax.runtime.arrays import read_npy
 from svtas_jax.runtime.files import draft_of, make_folder, writing
 from svtas_jax.structs import StreamSpec, VideoRecord
 
@@ -61,7 +62,7 @@ class CachedReader:
         if not self._file.exists():
             self._fill()
         try:
-            frames = np.load(self._file, mmap_mode="r", allow_pickle=False)
+            frames = read_npy(self._file, mapped=True)
         except (OSError, ValueError, EOFError):
             frames = np.empty(0)
         if frames.shape != (len(self._indices), *self._resize, 3):

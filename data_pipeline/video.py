@@ -26,6 +26,7 @@ from data_pipeline.decoding import (
 )
 from data_pipeline.stamps import clock_of, frame_rate, time_base_of
 from svtas_jax.errors import DamagedVideoError, InputError, MissingInputError
+from svtas_jax.runtime.arrays import read_npy
 from svtas_jax.runtime.files import write_atomic
 
 _CACHE = "frame_times"  # a new name for a new meaning: old entries must not be believed
@@ -217,7 +218,7 @@ def frame_times(path: str | os.PathLike) -> np.ndarray:
     """
     entry = _cache_entry(path)
     with contextlib.suppress(OSError, ValueError, EOFError):
-        return np.load(entry, allow_pickle=False)
+        return read_npy(entry)
     logging.info("Counting the frames of %s (once).", path)
     times = _read_times(path)
     remember_times(path, times)

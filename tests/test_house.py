@@ -49,6 +49,7 @@ OPEN_TO_PIPELINE = {
     "svtas_jax.config",
     "svtas_jax.config_rules",
     "svtas_jax.recipes",
+    "svtas_jax.runtime.arrays",
     "svtas_jax.runtime.files",
     "svtas_jax.runtime.progress",
 }
@@ -135,6 +136,12 @@ def test_the_pipeline_knows_no_model():
 
 def test_only_commands_of_other_rooms_are_at_the_top():
     assert not [f"{a} -> {b}" for a, b in ARROWS if room_of(b) == "commands"]
+
+
+def test_numpy_files_are_read_in_one_place():
+    """Elsewhere a thread could read one beside another: see there."""
+    found = [name for name, path in MODULES.items() if "np.load(" in path.read_text()]
+    assert found == ["svtas_jax.runtime.arrays"]
 
 
 IMPORT_ALL = """

@@ -16,6 +16,7 @@ import numpy as np
 
 from data_pipeline import annotations
 from svtas_jax.errors import InputError, MissingInputError
+from svtas_jax.runtime.arrays import read_npy
 
 _ENDINGS = (".txt", "", "-pred.txt", ".npy")
 _SHOWN = 5  # names in a message
@@ -173,7 +174,7 @@ def _read_results(path: pathlib.Path, classes: tuple[str, ...]) -> np.ndarray:
 
 def _read_array(path: pathlib.Path, classes: tuple[str, ...]) -> Prediction:
     try:
-        array = np.load(path, allow_pickle=False)
+        array = read_npy(path)
     except (OSError, ValueError, EOFError) as error:
         raise InputError(f"{path} is damaged or not a NumPy array: {error}") from error
     count = len(classes)

@@ -19,6 +19,7 @@ import ml_dtypes
 import numpy as np
 
 from svtas_jax.errors import InputError, MissingInputError
+from svtas_jax.runtime.arrays import read_npz
 from svtas_jax.runtime.files import write_atomic
 
 Arrays = dict[str, np.ndarray]
@@ -87,14 +88,9 @@ def _reader(path: pathlib.Path) -> Callable[[pathlib.Path], Mapping]:
     if zipfile.is_zipfile(path):
         with zipfile.ZipFile(path) as archive:
             if any(name.endswith(".npy") for name in archive.namelist()):
-                return _read_npz
+                return read_npz
         return _read_torch_zip
     return _read_torch_legacy
-
-
-def _read_npz(path: pathlib.Path) -> Arrays:
-    with np.load(path, allow_pickle=False) as file:
-        return {name: file[name] for name in file.files}
 
 
 def _read_safetensors(path: pathlib.Path) -> Arrays:

@@ -23,6 +23,7 @@ from data_pipeline.decoding import Decoder, DecodingError, reason_of
 from data_pipeline.pictures import turn_of, turned
 from data_pipeline.stamps import clock_of
 from svtas_jax.errors import InputError
+from svtas_jax.runtime.arrays import read_npz
 from svtas_jax.runtime.files import draft_of, write_atomic, writing
 
 MOST_SIDE, QUALITY = 480, 75  # pixels of the longer side; of JPEG
@@ -63,8 +64,8 @@ class Pack:
         """Opens what an earlier server has made; returns whether it is there."""
         data = self.path.with_suffix(_DATA)
         try:
-            with np.load(self.path.with_suffix(_INDEX), allow_pickle=False) as index:
-                times_s, offsets = index["times_s"], index["offsets"]
+            index = read_npz(self.path.with_suffix(_INDEX))
+            times_s, offsets = index["times_s"], index["offsets"]
             file = data.open("rb")
         except (OSError, ValueError, KeyError, EOFError):
             return False

@@ -1,0 +1,53 @@
+import ast
+import threading
+import time
+
+import numpy as np
+import pytest
+
+from svtas_jax.runtime import arrays
+
+
+def test_arrays_come_as_they_were_written(tmp_path):
+    values = np.arange(6, dtype=np.float32).reshape(2, 3)
+    np.save(tmp_path / "a.npy", values)
+    np.savez(tmp_path / "b.npz", x=values, y=values.T)
+    np.testing.assert_array_equal(arrays.read_npy(tmp_path / "a.npy"), values)
+    mapped = arrays.read_npy(tmp_path / "a.npy", mapped=True)
+    assert isinstance(mapped, np.memmap)
+    np.testing.assert_array_equal(mapped, values)
+    both = arrays.read_npz(tmp_path / "b.npz")
+    assert list(both) == ["x", "y"]
+    np.testing.assert_array_equal(both["y"], values.T)
+
+
+def test_pickles_are_refused(tmp_path):
+    np.save(tmp_path / "a.npy", np.array([{}]))
+    with pytest.raises(ValueError, match="allow_pickle"):
+        arrays.read_npy(tmp_path / "a.npy")
+
+
+@pytest.mark.parametrize("name", ["a.npy", "a.npz"])
+def test_no_two_threads_parse_at_once(tmp_path, monkeypatch, name):
+    """Python before 3.11.8 may fail if they do."""
+    path = tmp_path / name
+    (np.savez if name.endswith("z") else np.save)(path, np.zeros(3))
+    inside, most = 0, 0
+    parse = ast.literal_eval
+
+    def slow(header):
+        nonlocal inside, most
+        inside += 1
+        most = max(most, inside)
+        time.sleep(0.01)
+        inside -= 1
+        return parse(header)
+
+    monkeypatch.setattr(ast, "literal_eval", slow)
+    read = arrays.read_npz if name.endswith("z") else arrays.read_npy
+    threads = [threading.Thread(target=read, args=(path,)) for _ in range(8)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert most == 1  # and not 0: it was parsed here
