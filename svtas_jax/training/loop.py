@@ -106,9 +106,14 @@ def _beginning(
     config: ml_collections.ConfigDict, earlier: _Checkpoints, meta: store.Meta | None
 ) -> start.Start:
     """Returns which weights a run begins with, or began with if it is resumed."""
-    if not earlier:
-        return start.read(config)
-    return start.Start(meta.started_from, meta.seen_videos) if meta else start.Start()
+    if earlier and meta:
+        return start.Start(meta.started_from, meta.seen_videos)
+    if earlier:
+        return start.Start()
+    began = start.read(config)
+    if began.said:
+        logging.info("starting from %s", began.said)
+    return began
 
 
 def _state_to_begin(

@@ -87,7 +87,6 @@ def read(config: ml_collections.ConfigDict) -> Start:
             f"config.train.init_from={init_from} is not the same for all processes of "
             f"this run: here it is {said}. Name a file that all of them can read."
         )
-    logging.info("starting from %s", said)
     return Start(said, seen)
 
 
