@@ -1,7 +1,7 @@
 #!/usr/bin/env bash
 # Trains Transeger on rendered demo videos, evaluates it on a person it has not seen, runs
 # it over one video as a stream, and shows that on a page if there is a browser. Downloads
-# only packages; takes 3 to 5 minutes on two cores the first time. Run again, it
+# only packages; takes 3 to 7 minutes on two cores the first time. Run again, it
 # continues where it stopped.
 #
 #   bash scripts/quickstart.sh [--config.SECTION.FIELD=VALUE ...]
