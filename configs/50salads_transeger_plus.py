@@ -4,8 +4,8 @@
 
 Needs data/50salads (docs/data.md); 5 splits: --config.data.split=1..5.
 The recipe was measured on other data, see docs/accuracy.md; the paper's values are
-those of configs/50salads_transeger.py. There, it learned best from the weights of a run
-of 50salads_sete_plus on the same split: --config.train.init_from=RUN.
+those of configs/50salads_transeger.py. It did best from the weights of SETE: give the
+run of 50salads_sete_plus on the same split as --config.train.init_from=RUN.
 """
 
 import ml_collections

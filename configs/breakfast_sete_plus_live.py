@@ -4,8 +4,8 @@
 
 Needs data/breakfast (docs/data.md); 4 splits: --config.data.split=1..4.
 The recipe was measured on other data, see docs/accuracy.md; the paper's values are
-those of configs/breakfast_sete_live.py. There, it learned best from the weights of a
-run of breakfast_sete_plus on the same split: --config.train.init_from=RUN.
+those of configs/breakfast_sete_live.py. It did best from the weights of SETE: give the
+run of breakfast_sete_plus on the same split as --config.train.init_from=RUN.
 """
 
 import ml_collections

@@ -4,8 +4,8 @@
 
 Needs data/egtea (docs/data.md); 3 splits: --config.data.split=1..3.
 The recipe was measured on other data, see docs/accuracy.md; the paper's values are
-those of configs/egtea_sete_live.py. There, it learned best from the weights of a run of
-egtea_sete_plus on the same split: --config.train.init_from=RUN.
+those of configs/egtea_sete_live.py. It did best from the weights of SETE: give the run
+of egtea_sete_plus on the same split as --config.train.init_from=RUN.
 """
 
 import ml_collections

@@ -4,8 +4,8 @@
 
 Needs data/gtea (docs/data.md); 4 splits: --config.data.split=1..4.
 The recipe was measured on other data, see docs/accuracy.md; the paper's values are
-those of configs/gtea_transeger.py. There, it learned best from the weights of a run of
-gtea_sete_plus on the same split: --config.train.init_from=RUN.
+those of configs/gtea_transeger.py. It did best from the weights of SETE: give the run
+of gtea_sete_plus on the same split as --config.train.init_from=RUN.
 """
 
 import ml_collections

@@ -81,7 +81,7 @@ def _open(path: pathlib.Path) -> np.ndarray:
             f"{path} is missing. Write it with python -m svtas_jax.extract, or set "
             "config.data.features to the folder that holds NAME.npy of every video."
         ) from error
-    except (OSError, ValueError, EOFError) as error:
+    except (OSError, ValueError) as error:
         raise InputError(f"{path} is not an .npy file of numbers: {error}") from error
     if not isinstance(array, np.ndarray) or array.dtype.kind != "f":
         raise InputError(f"{path} does not hold one array of floating-point numbers.")

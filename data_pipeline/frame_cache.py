@@ -63,7 +63,7 @@ class CachedReader:
             self._fill()
         try:
             frames = read_npy(self._file, mapped=True)
-        except (OSError, ValueError, EOFError):
+        except (OSError, ValueError):
             frames = np.empty(0)
         if frames.shape != (len(self._indices), *self._resize, 3):
             raise InputError(

@@ -217,7 +217,7 @@ def frame_times(path: str | os.PathLike) -> np.ndarray:
         InputError: if no frame can be decoded, or the file is damaged in the middle.
     """
     entry = _cache_entry(path)
-    with contextlib.suppress(OSError, ValueError, EOFError):
+    with contextlib.suppress(OSError, ValueError):
         return read_npy(entry)
     logging.info("Counting the frames of %s (once).", path)
     times = _read_times(path)

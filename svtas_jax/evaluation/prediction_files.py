@@ -175,7 +175,7 @@ def _read_results(path: pathlib.Path, classes: tuple[str, ...]) -> np.ndarray:
 def _read_array(path: pathlib.Path, classes: tuple[str, ...]) -> Prediction:
     try:
         array = read_npy(path)
-    except (OSError, ValueError, EOFError) as error:
+    except (OSError, ValueError) as error:
         raise InputError(f"{path} is damaged or not a NumPy array: {error}") from error
     count = len(classes)
     if array.ndim == 1 and array.size and np.issubdtype(array.dtype, np.integer):

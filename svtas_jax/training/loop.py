@@ -106,14 +106,12 @@ def _beginning(
     config: ml_collections.ConfigDict, earlier: _Checkpoints, meta: store.Meta | None
 ) -> start.Start:
     """Returns which weights a run begins with, or began with if it is resumed."""
-    if earlier and meta:
-        return start.Start(meta.started_from, meta.seen_videos)
-    if earlier:
-        return start.Start()
-    began = start.read(config)
-    if began.said:
-        logging.info("starting from %s", began.said)
-    return began
+    if not earlier:
+        began = start.read(config)
+        if began.said:
+            logging.info("starting from %s", began.said)
+        return began
+    return start.Start(meta.started_from, meta.seen_videos) if meta else start.Start()
 
 
 def _state_to_begin(

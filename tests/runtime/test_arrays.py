@@ -27,6 +27,39 @@ def test_pickles_are_refused(tmp_path):
         arrays.read_npy(tmp_path / "a.npy")
 
 
+@pytest.mark.parametrize("kept", [10, 200, -5])
+def test_an_archive_that_is_cut_off_is_damaged(tmp_path, kept):
+    path = tmp_path / "a.npz"
+    np.savez(path, x=np.arange(1000.0))
+    path.write_bytes(path.read_bytes()[:kept])
+    with pytest.raises(ValueError, match="damaged"):
+        arrays.read_npz(path)
+
+
+@pytest.mark.parametrize("mapped", [False, True])
+@pytest.mark.parametrize("kept", [0, 10, 100, -5, None])
+def test_what_is_no_array_is_refused(tmp_path, kept, mapped):
+    """Archives too, which have other arrays than one, and files that are cut off."""
+    np.savez(tmp_path / "a.npz", x=np.arange(1000.0))
+    np.save(tmp_path / "a.npy", np.arange(1000.0))
+    for path in (tmp_path / "a.npz", tmp_path / "a.npy"):
+        path.write_bytes(path.read_bytes()[:kept])
+        if kept is None and path.suffix == ".npy":
+            continue
+        with pytest.raises(ValueError):
+            arrays.read_npy(path, mapped=mapped)
+
+
+def test_a_changed_value_in_an_archive_is_damage(tmp_path):
+    path = tmp_path / "a.npz"
+    np.savez(path, x=np.arange(1000.0))
+    data = bytearray(path.read_bytes())
+    data[500] ^= 255
+    path.write_bytes(data)
+    with pytest.raises(ValueError, match="damaged"):
+        arrays.read_npz(path)
+
+
 @pytest.mark.parametrize("name", ["a.npy", "a.npz"])
 def test_no_two_threads_parse_at_once(tmp_path, monkeypatch, name):
     """Python before 3.11.8 may fail if they do."""

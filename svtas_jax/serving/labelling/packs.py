@@ -67,7 +67,7 @@ class Pack:
             index = read_npz(self.path.with_suffix(_INDEX))
             times_s, offsets = index["times_s"], index["offsets"]
             file = data.open("rb")
-        except (OSError, ValueError, KeyError, EOFError):
+        except (OSError, ValueError, KeyError):
             return False
         size = os.fstat(file.fileno()).st_size
         if size != offsets[-1] or len(offsets) != len(times_s) + 1:
