@@ -4,6 +4,7 @@ Ordinary checkpoints are written between optimizer steps. A run that is asked to
 can also write one within a step, with the gradients so far, to a separate folder.
 """
 
+import contextlib
 import dataclasses
 import pathlib
 import shutil
@@ -96,6 +97,17 @@ def newest(workdir: str) -> list[tuple[str, int]]:
     # In the same step, the interrupted one is newer: the next save removes it.
     order = sorted(found, key=lambda one: (one[0], one[1] == INTERRUPTED))
     return [(folder, step) for step, folder in reversed(order)]
+
+
+def meta_of_newest(
+    workdir: str, checkpoints: Sequence[tuple[str, int]]
+) -> store.Meta | None:
+    """Returns what the newest of `newest` that can be read stores about itself, or
+    None; a damaged one is reported where it is restored."""
+    for folder, step in checkpoints:
+        with contextlib.suppress(Exception):
+            return store.read_meta(workdir, str(step), folder=folder)
+    return None
 
 
 def restore(workdir: str, folder: str, step: int, position: Position) -> Position:

@@ -11,7 +11,7 @@ from absl import logging
 from data_pipeline import annotations
 from data_pipeline.demo import render
 from svtas_jax import runs
-from svtas_jax.checkpoints import store
+from svtas_jax.checkpoints import resume, store
 from svtas_jax.errors import InputError
 from svtas_jax.evaluation import measure, report
 from svtas_jax.runtime import hosts, lock, provenance
@@ -89,11 +89,10 @@ def cross_validate(
             annotations.split_names(config.data, subset, split=split)
     todo = [Trained(k, seed) for seed in seeds or (None,) for k in splits]
     for one in todo:
-        _check_start(_config_of(one, config), pathlib.Path(workdir) / one.folder)
+        _check_start(_config_of(one, config, workdir), _folder_of(one, workdir))
     table: Table = {}
     for number, one in enumerate(todo, 1):
-        own = _config_of(one, config)
-        folder = str(pathlib.Path(workdir) / one.folder)
+        own, folder = _config_of(one, config, workdir), _folder_of(one, workdir)
         logging.info("%s, %d of %d: %s", one.name, number, len(todo), folder)
         loop.train(own, folder)
         # Not the run's stored config: evaluation settings may have changed since.
@@ -110,26 +109,41 @@ def cross_validate(
     return table
 
 
+def _folder_of(one: Trained, workdir: str) -> str:
+    return str(pathlib.Path(workdir) / one.folder)
+
+
 def _config_of(
-    one: Trained, config: ml_collections.ConfigDict
+    one: Trained, config: ml_collections.ConfigDict, workdir: str
 ) -> ml_collections.ConfigDict:
     """Returns the config of one of the runs."""
     own = config.copy_and_resolve_references()
     own.data.split = one.split
     own.seed = config.seed if one.seed is None else one.seed
     if own.train.init_from:
-        others = pathlib.Path(own.train.init_from)
-        for other in (Trained(one.split, own.seed), Trained(one.split)):
-            if (others / other.folder / store.FOLDER).is_dir():
-                own.train.init_from = str(others / other.folder)
-                break
+        own.train.init_from = _start_of(own, _folder_of(one, workdir))
     return own
 
 
-def _check_start(config: ml_collections.ConfigDict, folder: pathlib.Path) -> None:
+def _start_of(config: ml_collections.ConfigDict, folder: str) -> str:
+    """Returns the weights that a run in `folder` starts from.
+
+    If `train.init_from` holds several runs, it is that of the same split and seed. A run
+    that began with one of them stays with it, also when it is gone.
+    """
+    others = (Trained(config.data.split, config.seed), Trained(config.data.split))
+    paths = [_folder_of(other, config.train.init_from) for other in others]
+    meta = resume.meta_of_newest(folder, resume.newest(folder))
+    if meta and meta.config["train"].get("init_from") in paths:
+        return meta.config["train"]["init_from"]
+    there = (path for path in paths if (pathlib.Path(path) / store.FOLDER).is_dir())
+    return next(there, config.train.init_from)
+
+
+def _check_start(config: ml_collections.ConfigDict, folder: str) -> None:
     """Raises InputError if the weights that a new run starts from know its test videos:
     its row would promise too much."""
-    if not config.train.init_from or (folder / store.FOLDER).is_dir():
+    if not config.train.init_from or resume.newest(folder):
         return
     began = start.read(config)
     if seen := start.seen_in_test(config, began):

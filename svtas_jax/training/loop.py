@@ -63,7 +63,7 @@ def train(config: ml_collections.ConfigDict, workdir: str) -> TrainState:
             "its own; choose another one."
         )
     earlier = resume.newest(workdir)
-    meta = _meta_of_newest(workdir, earlier)
+    meta = resume.meta_of_newest(workdir, earlier)
     began = _beginning(config, earlier, meta)
     data = read_training_data(config)
     start.warn_of_seen(config, began, data.selection)
@@ -152,14 +152,6 @@ def _resumed(
     position = resume.restore_newest(workdir, earlier, position)
     logging.info("resuming after step %d", position.state.step)
     return position
-
-
-def _meta_of_newest(workdir: str, earlier: _Checkpoints) -> store.Meta | None:
-    for folder, step in earlier:
-        # A damaged one is reported by `restore_newest`.
-        with contextlib.suppress(Exception):
-            return store.read_meta(workdir, str(step), folder=folder)
-    return None
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)

@@ -8,6 +8,7 @@ import pytest
 
 from data_pipeline import annotations
 from svtas_jax import runs
+from svtas_jax.checkpoints import resume
 from svtas_jax.config import default_config
 from svtas_jax.errors import InputError, MissingInputError
 from svtas_jax.smoothing import Smoothing
@@ -146,6 +147,28 @@ def test_runs_start_from_those_of_their_split_and_seed(
     config.seed, config.train.init_from = 7, str(others)
     cross_validation.cross_validate(config, str(tmp_path / "x"), (1, 2), seeds=seeds)
     assert found == [str(others / one) for one in starts]
+
+
+def test_a_run_goes_on_when_what_it_started_from_is_gone(config, tmp_path, monkeypatch):
+    began = tmp_path / "others" / "split2"
+    stored = types.SimpleNamespace(config={"train": {"init_from": str(began)}})
+    monkeypatch.setattr(resume, "newest", lambda _: [("checkpoints", 3)])
+    monkeypatch.setattr(resume, "meta_of_newest", lambda *_: stored)
+    found = []
+
+    def train(config, _):
+        found.append(config.train.init_from)
+        raise InterruptedError
+
+    monkeypatch.setattr(loop, "train", train)
+    config.train.init_from = str(tmp_path / "others")
+    with pytest.raises(InterruptedError):
+        cross_validation.cross_validate(config, str(tmp_path / "x"), (2,))
+    assert found == [str(began)]
+    (tmp_path / "others" / "seed0" / "split2" / "checkpoints").mkdir(parents=True)
+    with pytest.raises(InterruptedError):
+        cross_validation.cross_validate(config, str(tmp_path / "x"), (2,))
+    assert found == [str(began)] * 2  # nor by what was trained since
 
 
 def test_a_start_that_knows_the_test_videos_is_refused_before_the_first_training(
