@@ -128,8 +128,8 @@ def _config_of(
 def _start_of(config: ml_collections.ConfigDict, folder: str) -> str:
     """Returns the weights that a run in `folder` starts from.
 
-    If `train.init_from` holds several runs, it is that of the same split and seed. A run
-    that began with one of them stays with it, also when it is gone.
+    If `train.init_from` holds several runs, it is that of the same split and seed. A
+    run that began with one of them stays with it, also when it is gone.
     """
     others = (Trained(config.data.split, config.seed), Trained(config.data.split))
     paths = [_folder_of(other, config.train.init_from) for other in others]
